@@ -1,0 +1,96 @@
+package allocator
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"portmaster/lua"
+)
+
+// Allocation is an accepted offer: a port that its holder keeps until it is released.
+type Allocation struct {
+	Service string
+	Name    string
+	Port    int
+	Created time.Time
+	Fence   int64 // grows with every allocation of the pool, so that it tells two holders of one port apart
+}
+
+// Allocation reads one allocation, by its port or by its holder's name. It returns ErrInvalid, ErrServiceNotFound, or
+// ErrPortNotFound.
+func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string) (Allocation, error) {
+	if err := checkHolder(pool, service, holder); err != nil {
+		return Allocation{}, err
+	}
+	k := a.keys(pool)
+	answer, err := a.read(ctx, lua.ReadAllocation,
+		[]string{k.service(service), k.names(service), k.ports(service)}, service, holder)
+	if err != nil {
+		return Allocation{}, err
+	}
+	parts, ok := answer.([]any)
+	if !ok || len(parts) != 2 {
+		return Allocation{}, malformed("allocation", holder)
+	}
+	return parseAllocation(service, parts[0], parts[1])
+}
+
+// Allocations lists the allocations of a service by port: those from cursor ("" for the first), limit of them at most.
+// next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
+func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor string, limit int) (allocations []Allocation, next string, err error) {
+	return list(ctx, a, pool, service, keys.ports, cursor, limit, func(_ Service, port int, record string) (Allocation, bool, error) {
+		allocation, err := parseAllocation(service, int64(port), record)
+		return allocation, err == nil, err
+	})
+}
+
+// Release releases an allocation, given its port or its holder's name: both are free again at once. With fences it does so
+// only where the allocation has one of them. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, or
+// ErrPreconditionFailed.
+func (a *Allocator) Release(ctx context.Context, pool, service, holder string, fences ...int64) error {
+	if err := checkHolder(pool, service, holder); err != nil {
+		return err
+	}
+	k := a.keys(pool)
+	args := make([]any, 0, 2+len(fences))
+	args = append(args, service, holder)
+	for _, fence := range fences {
+		args = append(args, fence)
+	}
+	_, err := a.call(ctx, lua.Release,
+		[]string{k.service(service), k.free(service), k.names(service), k.ports(service)}, args...)
+	return err
+}
+
+func checkHolder(pool, service, holder string) error {
+	var f faults
+	f.name("pool", pool)
+	f.name("service", service)
+	f.name("port", holder)
+	return f.err()
+}
+
+func parseAllocation(service string, port, answer any) (Allocation, error) {
+	var record struct {
+		Name    string
+		Created int64
+		Fence   int64
+	}
+	text, _ := answer.(string)
+	number, err := toInt(port)
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &record)
+	}
+	if err != nil {
+		return Allocation{}, malformed("port", strconv.FormatInt(number, 10))
+	}
+	return Allocation{
+		Service: service,
+		Name:    record.Name,
+		Port:    int(number),
+		Created: time.UnixMilli(record.Created).UTC(),
+		Fence:   record.Fence,
+	}, nil
+}

@@ -1,0 +1,33 @@
+// Package allocator hands out network ports so that no two holders ever get the same one.
+//
+// A pool is one port space. Operators define services, each with a range of ports of a pool; clients ask for a port by
+// their instance name and get an offer, which they accept, reject, or let expire. All state is in Redis, and every change
+// is one atomic Lua script (package lua), so any number of Allocators may work on the same Redis.
+package allocator
+
+import (
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Options are the settings of an Allocator. All of them are required.
+type Options struct {
+	KeyPrefix string        // the first part of every key in Redis
+	OfferTTL  time.Duration // how long an offer stays open; whole milliseconds count
+	PortMin   int           // the lowest port that a range may hold
+	PortMax   int           // the highest
+	Timeout   time.Duration // how long one call may wait for Redis
+}
+
+// Allocator hands out the ports of any number of pools. It keeps no state of its own and is safe for concurrent use.
+type Allocator struct {
+	redis redis.UniversalClient
+	opts  Options
+}
+
+// New returns an Allocator that keeps its state in the Redis behind client, which needs version 6.2 or newer. Closing the
+// client is the caller's.
+func New(client redis.UniversalClient, opts Options) *Allocator {
+	return &Allocator{redis: client, opts: opts}
+}

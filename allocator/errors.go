@@ -1,0 +1,110 @@
+package allocator
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Code is the one word by which an error is known in Lua, in Go and in HTTP.
+type Code string
+
+// The codes of every error that a call can answer with.
+const (
+	CodeInvalid            Code = "INVALID"
+	CodeServiceNotFound    Code = "SERVICE_NOT_FOUND"
+	CodeOfferNotFound      Code = "OFFER_NOT_FOUND"
+	CodePortNotFound       Code = "PORT_NOT_FOUND"
+	CodeServiceExists      Code = "SERVICE_EXISTS"
+	CodeRangeOverlap       Code = "RANGE_OVERLAP"
+	CodeRangeInUse         Code = "RANGE_IN_USE"
+	CodeServiceInUse       Code = "SERVICE_IN_USE"
+	CodeNameTaken          Code = "NAME_TAKEN"
+	CodeOfferAccepted      Code = "OFFER_ACCEPTED"
+	CodeOfferRejected      Code = "OFFER_REJECTED"
+	CodeExhausted          Code = "EXHAUSTED"
+	CodePreconditionFailed Code = "PRECONDITION_FAILED"
+	CodeUnavailable        Code = "UNAVAILABLE"
+	CodeOutcomeUnknown     Code = "OUTCOME_UNKNOWN"
+)
+
+// The errors to compare with, by errors.Is.
+var (
+	ErrInvalid            = &Error{Code: CodeInvalid}            // bad input; Fields lists every fault
+	ErrServiceNotFound    = &Error{Code: CodeServiceNotFound}    // no such service in the pool
+	ErrOfferNotFound      = &Error{Code: CodeOfferNotFound}      // no such offer of the service, or it expired
+	ErrPortNotFound       = &Error{Code: CodePortNotFound}       // no such allocation of the service
+	ErrServiceExists      = &Error{Code: CodeServiceExists}      // a service of that name is defined
+	ErrRangeOverlap       = &Error{Code: CodeRangeOverlap}       // another service of the pool has some of these ports
+	ErrRangeInUse         = &Error{Code: CodeRangeInUse}         // a port held or on offer would fall outside
+	ErrServiceInUse       = &Error{Code: CodeServiceInUse}       // ports are held or on offer
+	ErrNameTaken          = &Error{Code: CodeNameTaken}          // the instance name holds a port or an open offer
+	ErrOfferAccepted      = &Error{Code: CodeOfferAccepted}      // the offer was accepted before
+	ErrOfferRejected      = &Error{Code: CodeOfferRejected}      // the offer was rejected before
+	ErrExhausted          = &Error{Code: CodeExhausted}          // no port is free; see RetryAfter
+	ErrPreconditionFailed = &Error{Code: CodePreconditionFailed} // the allocation has another fence
+	ErrUnavailable        = &Error{Code: CodeUnavailable}        // Redis did not take the call: nothing was done
+	ErrOutcomeUnknown     = &Error{Code: CodeOutcomeUnknown}     // Redis took the call and did not answer
+)
+
+// Error is what every failed call returns. Its text never holds a secret.
+type Error struct {
+	Code       Code
+	Detail     string        // one sentence for people
+	Fields     []FieldError  // for CodeInvalid
+	RetryAfter time.Duration // when it may be worth another try; 0 where that is not known
+	cause      error
+}
+
+// FieldError is one fault of the input.
+type FieldError struct {
+	Field  string // its name in the body, the path or the query
+	Detail string
+}
+
+func (e *Error) Error() string {
+	text := string(e.Code) + ": " + e.Detail
+	for _, f := range e.Fields {
+		text += "; " + f.Field + " " + f.Detail
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
+}
+
+// Is reports whether target is an Error with the same code.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// Unwrap returns what Redis or the network said.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Invalid returns the error of bad input.
+func Invalid(fields ...FieldError) *Error {
+	return &Error{Code: CodeInvalid, Detail: "the request is malformed or out of bounds", Fields: fields}
+}
+
+// fromScript reads an error that a script answered with: a code, and a detail for people. It returns nil where text is
+// no such thing, but an error of Redis itself.
+func fromScript(text string) *Error {
+	word, detail, _ := strings.Cut(text, " ")
+	switch code := Code(word); code {
+	case CodeInvalid:
+		field, fault, _ := strings.Cut(detail, " ")
+		return Invalid(FieldError{field, fault})
+	case CodeExhausted:
+		ms, sentence, _ := strings.Cut(detail, " ")
+		wait, err := strconv.ParseInt(ms, 10, 64)
+		if err != nil || wait < 0 {
+			wait = 0
+		}
+		return &Error{Code: code, Detail: sentence, RetryAfter: time.Duration(wait) * time.Millisecond}
+	case CodeServiceNotFound, CodeOfferNotFound, CodePortNotFound, CodeServiceExists, CodeRangeOverlap, CodeRangeInUse,
+		CodeServiceInUse, CodeNameTaken, CodeOfferAccepted, CodeOfferRejected, CodePreconditionFailed:
+		return &Error{Code: code, Detail: detail}
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package allocator
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	"portmaster/lua"
+)
+
+// Offer is a port that is kept for an instance name until it expires.
+type Offer struct {
+	Service string
+	Name    string
+	Port    int
+	Secret  string // empty in a list
+	Created time.Time
+	Expires time.Time
+}
+
+// Offer offers a free port of a service to an instance name. Where secret is empty it draws one; a secret of the caller's
+// own makes the call safe to repeat: created is false where this secret already had this offer.
+//
+// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, or ErrExhausted; for a secret of the caller's own also
+// ErrOfferAccepted and ErrOfferRejected.
+func (a *Allocator) Offer(ctx context.Context, pool, service, name, secret string) (offer Offer, created bool, err error) {
+	own := secret != ""
+	if !own {
+		secret = uuid.NewString()
+	}
+	var f faults
+	f.name("pool", pool)
+	f.name("service", service)
+	f.instance("name", name)
+	f.secret(secret)
+	if err := f.err(); err != nil {
+		return Offer{}, false, err
+	}
+	k := a.keys(pool)
+	answer, err := a.call(ctx, lua.Offer,
+		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
+		service, name, secret, a.opts.OfferTTL.Milliseconds(), flag(own))
+	if err != nil {
+		return Offer{}, false, err
+	}
+	parts, ok := answer.([]any)
+	if !ok || len(parts) != 2 {
+		return Offer{}, false, malformed("offer", name)
+	}
+	offer, err = parseOffer(parts[0])
+	offer.Secret = secret
+	return offer, parts[1] == int64(1), err
+}
+
+// Accept accepts an offer, which makes it an allocation; created is false where it was accepted already. It returns
+// ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or ErrOfferRejected.
+func (a *Allocator) Accept(ctx context.Context, pool, service, secret string) (allocation Allocation, created bool, err error) {
+	if err := checkSecret(pool, service, secret); err != nil {
+		return Allocation{}, false, err
+	}
+	k := a.keys(pool)
+	answer, err := a.call(ctx, lua.Accept,
+		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.fence(), k.offer(secret)},
+		service, secret)
+	if err != nil {
+		return Allocation{}, false, err
+	}
+	parts, ok := answer.([]any)
+	if !ok || len(parts) != 3 {
+		return Allocation{}, false, malformed("an allocation of", service)
+	}
+	allocation, err = parseAllocation(service, parts[0], parts[1])
+	return allocation, parts[2] == int64(1), err
+}
+
+// Reject rejects an offer: its port and its name are free again at once. Rejecting again succeeds. It returns ErrInvalid,
+// ErrServiceNotFound, ErrOfferNotFound, or ErrOfferAccepted.
+func (a *Allocator) Reject(ctx context.Context, pool, service, secret string) error {
+	if err := checkSecret(pool, service, secret); err != nil {
+		return err
+	}
+	k := a.keys(pool)
+	_, err := a.call(ctx, lua.Reject,
+		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
+		service, secret)
+	return err
+}
+
+// OpenOffer reads the offer that a secret opens. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or
+// ErrOfferAccepted and ErrOfferRejected for a short while after.
+func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string) (Offer, error) {
+	if err := checkSecret(pool, service, secret); err != nil {
+		return Offer{}, err
+	}
+	k := a.keys(pool)
+	answer, err := a.read(ctx, lua.ReadOffer,
+		[]string{k.service(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
+	if err != nil {
+		return Offer{}, err
+	}
+	offer, err := parseOffer(answer)
+	offer.Secret = secret
+	return offer, err
+}
+
+// Offers lists the open offers of a service by port, without their secrets: those from cursor ("" for the first), limit
+// of them at most. next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
+func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, limit int) (offers []Offer, next string, err error) {
+	return list(ctx, a, pool, service, keys.offers, cursor, limit, func(s Service, _ int, record string) (Offer, bool, error) {
+		offer, err := parseOffer(record)
+		return offer, offer.Expires.After(s.now), err
+	})
+}
+
+func checkSecret(pool, service, secret string) error {
+	var f faults
+	f.name("pool", pool)
+	f.name("service", service)
+	f.secret(secret)
+	return f.err()
+}
+
+func parseOffer(answer any) (Offer, error) {
+	var record struct {
+		Service, Name    string
+		Port             int
+		Created, Expires int64
+	}
+	text, _ := answer.(string)
+	if err := json.Unmarshal([]byte(text), &record); err != nil {
+		return Offer{}, malformed("an offer:", err.Error())
+	}
+	return Offer{
+		Service: record.Service,
+		Name:    record.Name,
+		Port:    record.Port,
+		Created: time.UnixMilli(record.Created).UTC(),
+		Expires: time.UnixMilli(record.Expires).UTC(),
+	}, nil
+}

@@ -1,0 +1,210 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/lua"
+)
+
+// Linux picks its own ephemeral ports from this range unless told otherwise (net.ipv4.ip_local_port_range).
+const (
+	ephemeralMin = 32768
+	ephemeralMax = 60999
+)
+
+// Service is a named range of ports of a pool.
+type Service struct {
+	Name        string
+	Description string
+	Start, End  int // the range, both ends included
+	Created     time.Time
+	Ports       PortCounts
+	Warnings    []string // what an operator should know about the range
+
+	fresh []span    // the ports never handed out
+	now   time.Time // Redis's, when this was read
+}
+
+// PortCounts says what became of the ports of a service. Total = Free + Offered + Allocated.
+type PortCounts struct{ Total, Free, Offered, Allocated int }
+
+// span is a run of ports, both ends included.
+type span struct{ from, to int }
+
+// Definition is what defines a service.
+type Definition struct {
+	Name        string
+	Description string
+	Start, End  int
+}
+
+// Create defines a new service. It returns ErrInvalid, ErrServiceExists, or ErrRangeOverlap.
+func (a *Allocator) Create(ctx context.Context, pool string, d Definition) (Service, error) {
+	service, _, err := a.define(ctx, pool, d, false)
+	return service, err
+}
+
+// Define defines a service, or changes the range and description of the one of that name; created says which it was. It
+// returns ErrInvalid, ErrRangeOverlap, or ErrRangeInUse where a port held or on offer would fall outside: then all is as
+// before.
+func (a *Allocator) Define(ctx context.Context, pool string, d Definition) (service Service, created bool, err error) {
+	return a.define(ctx, pool, d, true)
+}
+
+func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created bool, err error) {
+	var f faults
+	f.name("pool", pool)
+	f.name("name", d.Name)
+	f.description(d.Description)
+	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
+	if err := f.err(); err != nil {
+		return Service{}, false, err
+	}
+	if err := a.listPool(ctx, pool); err != nil {
+		return Service{}, false, err
+	}
+	answer, err := a.call(ctx, lua.Define, a.keys(pool).ofService(d.Name), d.Name, d.Description, d.Start, d.End, flag(mayExist))
+	if err != nil {
+		return Service{}, false, err
+	}
+	parts, ok := answer.([]any)
+	if !ok || len(parts) != 2 {
+		return Service{}, false, malformed("service", d.Name)
+	}
+	service, err = parseService(d.Name, parts[0])
+	return service, parts[1] == int64(1), err
+}
+
+// ofService returns the keys of the two scripts that change a service as a whole.
+func (k keys) ofService(service string) []string {
+	return []string{k.service(service), k.services(), k.ends(), k.free(service), k.names(service), k.offers(service), k.ports(service)}
+}
+
+// Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
+// or open offers.
+func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
+	var f faults
+	f.name("pool", pool)
+	f.name("service", service)
+	if err := f.err(); err != nil {
+		return err
+	}
+	_, err := a.call(ctx, lua.Remove, a.keys(pool).ofService(service), service)
+	return err
+}
+
+// Service reads a service and counts its ports. It returns ErrServiceNotFound.
+func (a *Allocator) Service(ctx context.Context, pool, service string) (Service, error) {
+	var f faults
+	f.name("pool", pool)
+	f.name("service", service)
+	if err := f.err(); err != nil {
+		return Service{}, err
+	}
+	k := a.keys(pool)
+	answer, err := a.read(ctx, lua.ReadService, []string{k.service(service), k.free(service), k.ports(service)}, service)
+	if err != nil {
+		return Service{}, err
+	}
+	return parseService(service, answer)
+}
+
+// Services lists the services of a pool by their ranges: those that start at cursor ("" for the first) or after, limit of
+// them at most. next is the cursor of the rest, "" where there is none.
+func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int) (services []Service, next string, err error) {
+	var f faults
+	f.name("pool", pool)
+	start := f.cursor(cursor)
+	f.limit(limit)
+	if err := f.err(); err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
+	defer cancel()
+	k := a.keys(pool)
+	page, err := a.redis.ZRangeByScoreWithScores(ctx, k.services(), &redis.ZRangeBy{
+		Min: strconv.Itoa(start), Max: "+inf", Count: int64(limit) + 1,
+	}).Result()
+	if err != nil {
+		return nil, "", nothingDone(classify(err))
+	}
+	if len(page) > limit {
+		next = strconv.Itoa(int(page[limit].Score))
+		page = page[:limit]
+	}
+	for _, z := range page {
+		name := z.Member.(string)
+		s, err := a.Service(ctx, pool, name)
+		if errors.Is(err, ErrServiceNotFound) {
+			continue // removed since
+		} else if err != nil {
+			return nil, "", err
+		}
+		services = append(services, s)
+	}
+	return services, next, nil
+}
+
+func parseService(name string, answer any) (Service, error) {
+	fields, ok := answer.([]any)
+	if !ok || len(fields) != 8 {
+		return Service{}, malformed("service", name)
+	}
+	var n [8]int64
+	for _, i := range []int{1, 2, 3, 5, 6, 7} {
+		var err error
+		if n[i], err = toInt(fields[i]); err != nil {
+			return Service{}, malformed("service", name)
+		}
+	}
+	description, _ := fields[0].(string)
+	fresh, _ := fields[4].(string)
+	s := Service{
+		Name:        name,
+		Description: description,
+		Start:       int(n[1]),
+		End:         int(n[2]),
+		Created:     time.UnixMilli(n[3]).UTC(),
+		now:         time.UnixMilli(n[7]),
+	}
+	total := s.End - s.Start + 1
+	s.Ports = PortCounts{Total: total, Offered: int(n[5]), Allocated: int(n[6]), Free: total - int(n[5]) - int(n[6])}
+	if s.Start <= ephemeralMax && s.End >= ephemeralMin {
+		s.Warnings = []string{fmt.Sprintf("the range meets Linux's own ephemeral ports (%d-%d): set net.ipv4.ip_local_reserved_ports on the hosts", ephemeralMin, ephemeralMax)}
+	}
+	for _, part := range strings.Fields(fresh) {
+		var sp span
+		if _, err := fmt.Sscanf(part, "%d-%d", &sp.from, &sp.to); err != nil {
+			return Service{}, malformed("service", name)
+		}
+		s.fresh = append(s.fresh, sp)
+	}
+	return s, nil
+}
+
+func toInt(v any) (int64, error) {
+	if n, ok := v.(int64); ok {
+		return n, nil
+	}
+	s, _ := v.(string)
+	return strconv.ParseInt(s, 10, 64)
+}
+
+func flag(set bool) string {
+	if set {
+		return "1"
+	}
+	return "0"
+}
+
+// malformed is the error of a record in Redis that this program did not write.
+func malformed(kind, name string) error {
+	return fmt.Errorf("the record of %s %s in Redis is malformed", kind, name)
+}

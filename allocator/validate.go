@@ -1,0 +1,89 @@
+package allocator
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// The longest name and description.
+const (
+	MaxName        = 64   // bytes
+	MaxDescription = 1024 // characters
+)
+
+const nameRule = "must be 1 to 64 of A-Z a-z 0-9 . _ -, and begin and end with a letter or digit"
+
+// faults gathers what is wrong with an input, so that one error can list it all.
+type faults []FieldError
+
+func (f *faults) add(field, format string, args ...any) {
+	*f = append(*f, FieldError{field, fmt.Sprintf(format, args...)})
+}
+
+func (f faults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return Invalid(f...)
+}
+
+// name checks the name of a pool or a service: [A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?
+func (f *faults) name(field, name string) {
+	if name == "" {
+		f.add(field, "is required")
+	} else if !validName(name) {
+		f.add(field, nameRule)
+	}
+}
+
+// instance checks the name of a holder: as name, and not all digits, since that would read as a port.
+func (f *faults) instance(field, name string) {
+	f.name(field, name)
+	if name != "" && strings.Trim(name, "0123456789") == "" {
+		f.add(field, "must not be all digits: it would read as a port")
+	}
+}
+
+// secret checks a secret in its canonical form, and keeps it out of the fault.
+func (f *faults) secret(secret string) {
+	if id, err := uuid.Parse(secret); err != nil || id.String() != secret {
+		f.add("secret", "must be a UUID in lower case, such as 6f8ffc86-d98a-49ba-848a-a7cbaaea9360")
+	}
+}
+
+func (f *faults) description(description string) {
+	if n := utf8.RuneCountInString(description); n > MaxDescription {
+		f.add("description", "has %d characters, of %d at most", n, MaxDescription)
+	}
+}
+
+func (f *faults) portRange(start, end, low, high int) {
+	if start < low || start > high {
+		f.add("start", "must lie within %d-%d", low, high)
+	}
+	if end < low || end > high {
+		f.add("end", "must lie within %d-%d", low, high)
+	}
+	if start > end {
+		f.add("end", "must not be below start")
+	}
+}
+
+func validName(name string) bool {
+	if len(name) > MaxName || !alphanumeric(name[0]) || !alphanumeric(name[len(name)-1]) {
+		return false
+	}
+	for i := range len(name) {
+		if c := name[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func alphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}

@@ -1,0 +1,44 @@
+// Portmaster hands out network ports, so that no two holders ever get the same one.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "portmaster:", err)
+		os.Exit(1)
+	}
+}
+
+// command returns the command line: one subcommand a file.
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "portmaster",
+		Short:         "Hands out network ports, so that no two holders ever get the same one",
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(serveCommand())
+	return root
+}
+
+// version names the release, or the commit, that this program was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}

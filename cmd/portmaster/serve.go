@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"portmaster/allocator"
+	"portmaster/config"
+	"portmaster/handlers"
+)
+
+func serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the HTTP API",
+		Long:  "Serve the HTTP API until SIGTERM. Settings are read from the environment:\n\n" + config.Help(),
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			settings, err := config.Load()
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), settings, newLogger(os.Stderr, settings))
+		},
+	}
+}
+
+// serve wires the floors together and serves until ctx is done; then it drains. It returns nil where every request under
+// way could finish.
+func serve(ctx context.Context, settings config.Config, log *slog.Logger) error {
+	if unknown := config.Unknown(); len(unknown) > 0 {
+		log.Warn("these variables are no settings; see portmaster serve --help", slog.String("variables", strings.Join(unknown, " ")))
+	}
+	listener, err := net.Listen("tcp", settings.HTTPAddr)
+	if err != nil {
+		return fmt.Errorf("%s_HTTP_ADDR: %w", config.Prefix, err)
+	}
+	defer listener.Close()
+	store, err := openStore(settings, log)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+
+	server := handlers.New(
+		allocator.New(store.client, allocator.Options{
+			KeyPrefix: settings.KeyPrefix,
+			OfferTTL:  settings.OfferTTL,
+			PortMin:   settings.PortMin,
+			PortMax:   settings.PortMax,
+			Timeout:   settings.RedisTimeout,
+		}),
+		handlers.Options{
+			ReadTimeout:  settings.HTTPReadTimeout,
+			WriteTimeout: settings.HTTPWriteTimeout,
+			IdleTimeout:  settings.HTTPIdleTimeout,
+			BodyLimit:    settings.HTTPBodyLimit,
+			Concurrency:  settings.HTTPConcurrency,
+			SlowCall:     settings.LogSlowCall,
+			Log:          log,
+		})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()))
+
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("stopping: no longer ready", slog.Duration("delay", settings.ShutdownDelay))
+	server.Drain()
+	time.Sleep(settings.ShutdownDelay)
+	if err := server.Shutdown(settings.ShutdownTimeout); err != nil {
+		return fmt.Errorf("requests were still under way after %s: %w", settings.ShutdownTimeout, err)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+func newLogger(out io.Writer, settings config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: settings.LogLevel}
+	if settings.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(out, options))
+	}
+	return slog.New(slog.NewTextHandler(out, options))
+}

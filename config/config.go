@@ -1,0 +1,164 @@
+// Package config reads the settings of the server from the environment. The defaults and descriptions of the struct's
+// tags are the documentation: `portmaster serve --help` and the README's table are made of them.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// Prefix begins the name of every variable.
+const Prefix = "PORTMASTER"
+
+// Config is every setting of the server.
+type Config struct {
+	HTTPAddr         string        `split_words:"true" default:":8080" desc:"where to listen: host:port, or :port for every address"`
+	HTTPReadTimeout  time.Duration `split_words:"true" default:"10s" desc:"how long a request may take to arrive"`
+	HTTPWriteTimeout time.Duration `split_words:"true" default:"10s" desc:"how long an answer may take to be sent"`
+	HTTPIdleTimeout  time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
+	HTTPBodyLimit    int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
+	HTTPConcurrency  int           `split_words:"true" default:"65536" desc:"the most connections at a time"`
+	RedisURL         Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db] or rediss://...; empty: a store inside the process, which ends with it"`
+	RedisTimeout     time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
+	KeyPrefix        string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
+	OfferTTL         time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
+	PortMin          int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
+	PortMax          int           `split_words:"true" default:"49151" desc:"the highest port that a range may hold"`
+	LogFormat        string        `split_words:"true" default:"text" desc:"text or json"`
+	LogLevel         slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
+	LogSlowCall      time.Duration `split_words:"true" default:"500ms" desc:"a call that takes longer is logged, one a second at most"`
+	ShutdownDelay    time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM: how long /readyz fails before the listener closes, so that load balancers can turn away"`
+	ShutdownTimeout  time.Duration `split_words:"true" default:"10s" desc:"after that: how long requests under way may take to finish"`
+}
+
+// Secret is a text that is not printed, since it may hold a password.
+type Secret string
+
+// String hides the text.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "(hidden)"
+}
+
+// Load reads the environment. Its error is one line, and names the variable that is wrong.
+func Load() (Config, error) {
+	var c Config
+	if err := envconfig.Process(Prefix, &c); err != nil {
+		if parse, ok := errors.AsType[*envconfig.ParseError](err); ok {
+			return Config{}, fmt.Errorf("%s=%q is not a valid %s", parse.KeyName, parse.Value, kinds[parse.TypeName])
+		}
+		return Config{}, err
+	}
+	return c, c.validate()
+}
+
+// kinds says in words what the types of Config stand for.
+var kinds = map[string]string{
+	"time.Duration": "duration, such as 30m or 1500ms",
+	"int":           "whole number",
+	"slog.Level":    "level: debug, info, warn or error",
+}
+
+var keyPrefix = regexp.MustCompile(`^[A-Za-z0-9._-]+(:[A-Za-z0-9._-]+)*$`)
+
+// validate finds the first value that parses and is wrong all the same.
+func (c Config) validate() error {
+	fail := func(variable, format string, args ...any) error {
+		return fmt.Errorf("%s_%s %s", Prefix, variable, fmt.Sprintf(format, args...))
+	}
+	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
+		return fail("HTTP_ADDR", "must be host:port or :port, not %q", c.HTTPAddr)
+	}
+	for _, d := range []struct {
+		variable string
+		value    time.Duration
+		min, max time.Duration
+	}{
+		{"HTTP_READ_TIMEOUT", c.HTTPReadTimeout, time.Millisecond, time.Hour},
+		{"HTTP_WRITE_TIMEOUT", c.HTTPWriteTimeout, time.Millisecond, time.Hour},
+		{"HTTP_IDLE_TIMEOUT", c.HTTPIdleTimeout, time.Millisecond, 24 * time.Hour},
+		{"REDIS_TIMEOUT", c.RedisTimeout, time.Millisecond, time.Minute},
+		{"OFFER_TTL", c.OfferTTL, time.Millisecond, 30 * 24 * time.Hour},
+		{"LOG_SLOW_CALL", c.LogSlowCall, 0, time.Hour},
+		{"SHUTDOWN_DELAY", c.ShutdownDelay, 0, time.Hour},
+		{"SHUTDOWN_TIMEOUT", c.ShutdownTimeout, 0, time.Hour},
+	} {
+		if d.value < d.min || d.value > d.max {
+			return fail(d.variable, "must lie within %s-%s, not %s", d.min, d.max, d.value)
+		}
+	}
+	switch {
+	case c.HTTPBodyLimit < 1024 || c.HTTPBodyLimit > 1<<20:
+		return fail("HTTP_BODY_LIMIT", "must lie within 1024-1048576, not %d", c.HTTPBodyLimit)
+	case c.HTTPConcurrency < 1:
+		return fail("HTTP_CONCURRENCY", "must be at least 1, not %d", c.HTTPConcurrency)
+	case !keyPrefix.MatchString(c.KeyPrefix):
+		return fail("KEY_PREFIX", "must be of A-Z a-z 0-9 . _ -, in parts joined by colons, not %q", c.KeyPrefix)
+	case c.PortMin < 1 || c.PortMin > 65535:
+		return fail("PORT_MIN", "must lie within 1-65535, not %d", c.PortMin)
+	case c.PortMax < c.PortMin || c.PortMax > 65535:
+		return fail("PORT_MAX", "must lie within PORT_MIN-65535, not %d", c.PortMax)
+	case c.LogFormat != "text" && c.LogFormat != "json":
+		return fail("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
+	}
+	return nil
+}
+
+// Help lists every variable, its default and what it does, aligned for a terminal.
+func Help() string {
+	var text bytes.Buffer
+	aligned := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	usage(aligned, helpFormat)
+	aligned.Flush()
+	return text.String()
+}
+
+// Table lists the same as a table in Markdown.
+func Table() string {
+	var text bytes.Buffer
+	usage(&text, tableFormat)
+	return text.String()
+}
+
+// Unknown lists the variables that begin with the prefix and are no setting, such as a misspelt one. They are no error:
+// Kubernetes sets some for a Service that is called portmaster.
+func Unknown() []string {
+	var keys bytes.Buffer
+	usage(&keys, "{{range .}}{{usage_key .}}\n{{end}}")
+	known := strings.Fields(keys.String())
+	var unknown []string
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, Prefix+"_") && !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
+
+const (
+	helpFormat = "{{range .}}{{usage_key .}}\t{{with usage_default .}}{{.}}{{else}}-{{end}}\t{{usage_description .}}\n{{end}}"
+
+	tableFormat = "| variable | default | what it does |\n|---|---|---|\n" +
+		"{{range .}}| `{{usage_key .}}` | {{with usage_default .}}`{{.}}`{{end}} | {{usage_description .}} |\n{{end}}"
+)
+
+func usage(out io.Writer, format string) {
+	if err := envconfig.Usagef(Prefix, &Config{}, out, format); err != nil {
+		panic(err) // the format is a constant, and writing to memory does not fail
+	}
+}

@@ -1,0 +1,157 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/gofiber/fiber/v2"
+
+	"portmaster/allocator"
+)
+
+// The codes of what only HTTP knows.
+const (
+	codeOK                   = "OK"
+	codeNotFound             = "NOT_FOUND"
+	codeMethodNotAllowed     = "METHOD_NOT_ALLOWED"
+	codeTooLarge             = "TOO_LARGE"
+	codeUnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE"
+	codeTimeout              = "TIMEOUT"
+	codeInternal             = "INTERNAL"
+)
+
+// problems holds the status and the title of every code.
+var problems = map[string]struct {
+	status int
+	title  string
+}{
+	string(allocator.CodeInvalid):            {400, "The request is malformed or out of bounds"},
+	string(allocator.CodeServiceNotFound):    {404, "No such service"},
+	string(allocator.CodeOfferNotFound):      {404, "No such offer"},
+	string(allocator.CodePortNotFound):       {404, "No such allocation"},
+	string(allocator.CodeServiceExists):      {409, "The service exists"},
+	string(allocator.CodeRangeOverlap):       {409, "The range overlaps another service's"},
+	string(allocator.CodeRangeInUse):         {409, "A port outside the new range is in use"},
+	string(allocator.CodeServiceInUse):       {409, "The service has ports in use"},
+	string(allocator.CodeNameTaken):          {409, "The instance name has a port"},
+	string(allocator.CodeOfferAccepted):      {409, "The offer was accepted"},
+	string(allocator.CodeOfferRejected):      {409, "The offer was rejected"},
+	string(allocator.CodeExhausted):          {409, "No port is free"},
+	string(allocator.CodePreconditionFailed): {412, "The allocation is another one by now"},
+	string(allocator.CodeUnavailable):        {503, "Unavailable; nothing was done"},
+	string(allocator.CodeOutcomeUnknown):     {504, "The outcome is unknown"},
+
+	codeNotFound:             {404, "No such route"},
+	codeMethodNotAllowed:     {405, "The route has no such method"},
+	codeTooLarge:             {413, "The request is too large"},
+	codeUnsupportedMediaType: {415, "The body must be plain application/json"},
+	codeTimeout:              {408, "The request took too long to arrive"},
+	codeInternal:             {500, "Internal error"},
+}
+
+// panicked is the error of a handler that panicked.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// fail answers a request with the problem that err is, logs it if an operator should hear of it, and returns its code.
+func (s *Server) fail(c *fiber.Ctx, err error) string {
+	code, problem := explain(err)
+	status := problems[code].status
+	if problem.RetryAfter > 0 {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((problem.RetryAfter+time.Second-1)/time.Second)))
+	}
+	c.Status(status)
+	c.Set(fiber.HeaderContentType, "application/problem+json")
+	c.Response().SetBodyRaw(appendProblem(nil, code, problem, requestID(c)))
+	switch {
+	case code == codeInternal:
+		attrs := []any{slog.String("id", requestID(c)), slog.Any("error", err)}
+		if p, ok := errors.AsType[*panicked](err); ok {
+			attrs = append(attrs, slog.String("stack", string(p.stack)))
+		}
+		s.log.Error("internal error", attrs...)
+	case status >= 500:
+		s.outages.Do(func() { s.log.Error("call failed", slog.String("id", requestID(c)), slog.Any("error", err)) })
+	}
+	return code
+}
+
+// explain finds out what err means to the caller. What it does not know is an internal error, of which the caller learns
+// nothing more.
+func explain(err error) (code string, problem *allocator.Error) {
+	if known, ok := errors.AsType[*allocator.Error](err); ok {
+		return string(known.Code), known
+	}
+	if http, ok := errors.AsType[*fiber.Error](err); ok {
+		switch http.Code {
+		case fiber.StatusNotFound:
+			return codeNotFound, &allocator.Error{Detail: "there is no such route; see /openapi.yaml"}
+		case fiber.StatusMethodNotAllowed:
+			return codeMethodNotAllowed, &allocator.Error{Detail: "the methods of this route are in the Allow header"}
+		case fiber.StatusRequestEntityTooLarge, fiber.StatusRequestHeaderFieldsTooLarge:
+			return codeTooLarge, &allocator.Error{Detail: "the header or the body is over the limit"}
+		case fiber.StatusUnsupportedMediaType:
+			return codeUnsupportedMediaType, &allocator.Error{Detail: http.Message}
+		case fiber.StatusRequestTimeout:
+			return codeTimeout, &allocator.Error{Detail: "the request did not arrive in time"}
+		case fiber.StatusBadRequest:
+			return string(allocator.CodeInvalid), allocator.Invalid(allocator.FieldError{Field: "request", Detail: "is not well-formed HTTP"})
+		}
+	}
+	return codeInternal, &allocator.Error{Detail: "the request failed; the server's log says why, under this request_id"}
+}
+
+// unmatched answers what no route did: an unknown path or method, or a request that HTTP itself refuses.
+func (s *Server) unmatched(c *fiber.Ctx, err error) error {
+	identify(c)
+	code := s.fail(c, err)
+	s.metrics.unmatched.observe(c.Response().StatusCode(), code, 0)
+	return nil
+}
+
+// appendProblem appends the body of RFC 9457.
+func appendProblem(b []byte, code string, problem *allocator.Error, id string) []byte {
+	p := problems[code]
+	b = append(b, `{"type":"urn:portmaster:problem:`...)
+	b = append(b, code...)
+	b = append(b, `","title":`...)
+	b = appendString(b, p.title)
+	b = append(b, `,"status":`...)
+	b = strconv.AppendInt(b, int64(p.status), 10)
+	b = append(b, `,"detail":`...)
+	b = appendString(b, problem.Detail)
+	b = append(b, `,"code":"`...)
+	b = append(b, code...)
+	b = append(b, `","request_id":`...)
+	b = appendString(b, id)
+	for i, f := range problem.Fields {
+		if i == 0 {
+			b = append(b, `,"errors":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, `{"field":`...)
+		b = appendString(b, f.Field)
+		b = append(b, `,"detail":`...)
+		b = appendString(b, f.Detail)
+		b = append(b, '}')
+	}
+	if len(problem.Fields) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+// appendString appends s as a JSON string; what is not UTF-8 in it is replaced.
+func appendString(b []byte, s string) []byte {
+	b, _ = jsontext.AppendQuote(b, s)
+	return b
+}

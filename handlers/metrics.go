@@ -1,0 +1,131 @@
+package handlers
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"portmaster/allocator"
+)
+
+// metrics are the figures of one Server.
+type metrics struct {
+	requests   *prometheus.HistogramVec
+	operations *prometheus.CounterVec
+	unmatched  *routeMetrics
+	scrape     fiber.Handler
+}
+
+func newMetrics(a *allocator.Allocator) *metrics {
+	m := &metrics{
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "portmaster_http_request_duration_seconds",
+			Help:    "How long requests took, by method, route template and status.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
+		}, []string{"method", "route", "status"}),
+		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portmaster_operations_total",
+			Help: "Calls by operation and outcome: OK, or the code of the error.",
+		}, []string{"operation", "code"}),
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(m.requests, m.operations, &redisCollector{a},
+		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
+	m.scrape = adaptor.HTTPHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	return m
+}
+
+// scrape: GET /metrics
+func (s *Server) scrape(c *fiber.Ctx) error { return s.metrics.scrape(c) }
+
+// routeMetrics are the figures of one route. They remember what they found by its labels, which saves the look-up on the
+// way of every request.
+type routeMetrics struct {
+	metrics *metrics
+	route   route
+	seen    sync.Map // outcome -> observed
+}
+
+type outcome struct {
+	status int
+	code   string
+}
+
+type observed struct {
+	duration prometheus.Observer
+	count    prometheus.Counter
+}
+
+func (m *metrics) route(r route) *routeMetrics { return &routeMetrics{metrics: m, route: r} }
+
+func (r *routeMetrics) observe(status int, code string, took time.Duration) {
+	key := outcome{status, code}
+	found, ok := r.seen.Load(key)
+	if !ok {
+		found, _ = r.seen.LoadOrStore(key, observed{
+			r.metrics.requests.WithLabelValues(r.route.method, r.route.path, strconv.Itoa(status)),
+			r.metrics.operations.WithLabelValues(r.route.operation, code),
+		})
+	}
+	o := found.(observed)
+	o.duration.Observe(took.Seconds())
+	o.count.Inc()
+}
+
+var (
+	portsDesc = prometheus.NewDesc("portmaster_ports",
+		"Ports of a service by state: free, offered, allocated.", []string{"pool", "service", "state"}, nil)
+	redisUpDesc = prometheus.NewDesc("portmaster_redis_up",
+		"1 where Redis answered this scrape, 0 where it did not: then the ports are missing.", nil, nil)
+	redisConnectionsDesc = prometheus.NewDesc("portmaster_redis_connections",
+		"Connections to Redis by state: idle, used.", []string{"state"}, nil)
+	redisTimeoutsDesc = prometheus.NewDesc("portmaster_redis_connection_timeouts_total",
+		"How often a call waited for a connection to Redis in vain.", nil, nil)
+	redisStaleDesc = prometheus.NewDesc("portmaster_redis_stale_connections_total",
+		"How many connections to Redis were found broken and closed.", nil, nil)
+)
+
+// scrapeTimeout bounds how long a scrape reads services; those it did not reach are missing from it.
+const scrapeTimeout = 5 * time.Second
+
+// redisCollector reads the state of Redis at the time of a scrape.
+type redisCollector struct{ allocator *allocator.Allocator }
+
+// Describe implements prometheus.Collector.
+func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{portsDesc, redisUpDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	up := 1.0
+	for service, err := range r.allocator.Everything(ctx) {
+		if err != nil {
+			up = 0
+			break
+		}
+		p := service.Ports
+		for state, n := range map[string]int{"free": p.Free, "offered": p.Offered, "allocated": p.Allocated} {
+			ch <- prometheus.MustNewConstMetric(portsDesc, prometheus.GaugeValue, float64(n), service.Pool, service.Name, state)
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)
+	stats := r.allocator.PoolStats()
+	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.IdleConns), "idle")
+	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.TotalConns-stats.IdleConns), "used")
+	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(stats.Timeouts))
+	ch <- prometheus.MustNewConstMetric(redisStaleDesc, prometheus.CounterValue, float64(stats.StaleConns))
+}

@@ -1,0 +1,73 @@
+package handlers
+
+import (
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+)
+
+const headerRequestID = "X-Request-ID"
+
+// observe wraps the handler of a route: it gives the request an id, turns an error or a panic into an answer, measures,
+// and logs what an operator should hear of. It never logs a path, since paths hold secrets: the route's template says enough.
+func (s *Server) observe(r route) fiber.Handler {
+	watched := s.metrics.route(r)
+	return func(c *fiber.Ctx) error {
+		start := time.Now()
+		identify(c)
+		code := codeOK
+		if err := guard(r, s, c); err != nil {
+			code = s.fail(c, err)
+		}
+		took := time.Since(start)
+		watched.observe(c.Response().StatusCode(), code, took)
+		if took > s.slowCall {
+			s.slowCalls.Do(func() {
+				s.log.Warn("slow call", requestAttrs(c, r, code), slog.Duration("took", took))
+			})
+		}
+		return nil
+	}
+}
+
+// guard runs the route's handler and turns a panic into an error.
+func guard(r route, s *Server, c *fiber.Ctx) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicked{value: v, stack: debug.Stack()}
+		}
+	}()
+	return r.handle(s, c)
+}
+
+// identify gives the answer the id that the request came with, or a new one.
+func identify(c *fiber.Ctx) {
+	id := c.Get(headerRequestID)
+	if !validRequestID(id) {
+		id = uuid.NewString()
+	}
+	c.Response().Header.Set(headerRequestID, id)
+}
+
+func requestID(c *fiber.Ctx) string { return string(c.Response().Header.Peek(headerRequestID)) }
+
+func validRequestID(id string) bool {
+	if id == "" || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		if id[i] <= ' ' || id[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func requestAttrs(c *fiber.Ctx, r route, code string) slog.Attr {
+	return slog.Group("request",
+		slog.String("id", requestID(c)), slog.String("method", r.method), slog.String("route", r.path),
+		slog.Int("status", c.Response().StatusCode()), slog.String("code", code))
+}

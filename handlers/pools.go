@@ -1,0 +1,17 @@
+package handlers
+
+import "github.com/gofiber/fiber/v2"
+
+// listPools: GET /v1/pools
+func (s *Server) listPools(c *fiber.Ctx) error {
+	cursor, limit, err := page(c)
+	if err != nil {
+		return err
+	}
+	pools, next, err := s.allocator.Pools(c.UserContext(), cursor, limit)
+	if err != nil {
+		return err
+	}
+	linkNext(c, next, limit)
+	return render(c, fiber.StatusOK, appendList(nil, pools, appendPool))
+}

@@ -1,0 +1,122 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/gofiber/fiber/v2"
+
+	"portmaster/allocator"
+)
+
+// decode reads the JSON object of a request's body into target, strictly: unknown and duplicate fields, wrong types,
+// trailing data and broken UTF-8 are ErrInvalid, which names the field.
+func decode(c *fiber.Ctx, target any) error {
+	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" {
+		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the body must have no Content-Encoding")
+	}
+	if !isJSON(c.Get(fiber.HeaderContentType)) {
+		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the Content-Type must be application/json, in UTF-8")
+	}
+	return decodeJSON(c.Request().Body(), target)
+}
+
+// decodeNothing refuses a body that says anything: an empty one and {} say nothing.
+func decodeNothing(c *fiber.Ctx) error {
+	if len(c.Request().Body()) == 0 {
+		return nil
+	}
+	return decode(c, &struct{}{})
+}
+
+func isJSON(contentType string) bool {
+	if contentType == fiber.MIMEApplicationJSON {
+		return true
+	}
+	kind, params, err := mime.ParseMediaType(contentType)
+	charset, given := params["charset"]
+	return err == nil && kind == fiber.MIMEApplicationJSON && (!given || strings.EqualFold(charset, "utf-8"))
+}
+
+func decodeJSON(body []byte, target any) error {
+	if len(body) == 0 {
+		return allocator.Invalid(allocator.FieldError{Field: "body", Detail: "is required"})
+	}
+	if err := json.Unmarshal(body, target, json.RejectUnknownMembers(true)); err != nil {
+		return allocator.Invalid(bodyFault(err))
+	}
+	return nil
+}
+
+// bodyFault names the field at which decoding failed, and why.
+func bodyFault(err error) allocator.FieldError {
+	if e, ok := errors.AsType[*json.SemanticError](err); ok {
+		fault := allocator.FieldError{Field: fieldName(e.JSONPointer)}
+		switch {
+		case errors.Is(e.Err, json.ErrUnknownName):
+			fault.Detail = "is not a field of this body"
+		case e.GoType != nil && e.GoType.Kind().String() == "struct":
+			fault.Detail = "must be a JSON object"
+		case e.GoType != nil:
+			fault.Detail = fmt.Sprintf("must be %s", kindName(e.GoType.Kind().String()))
+		default:
+			fault.Detail = "has the wrong type"
+		}
+		return fault
+	}
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		fault := allocator.FieldError{Field: fieldName(e.JSONPointer), Detail: "is not valid JSON"}
+		switch {
+		case errors.Is(e.Err, jsontext.ErrDuplicateName):
+			fault.Detail = "is given twice"
+		case e.Err != nil && strings.Contains(e.Err.Error(), "UTF-8"):
+			fault.Detail = "is not valid UTF-8"
+		case e.Err != nil:
+			fault.Detail = "is not valid JSON: " + e.Err.Error()
+		}
+		return fault
+	}
+	return allocator.FieldError{Field: "body", Detail: "is not valid JSON"}
+}
+
+// fieldName reads a JSON pointer: the field's name, or the body as a whole.
+func fieldName(pointer jsontext.Pointer) string {
+	if pointer == "" {
+		return "body"
+	}
+	return strings.ReplaceAll(strings.TrimPrefix(string(pointer), "/"), "/", ".")
+}
+
+func kindName(kind string) string {
+	switch {
+	case strings.HasPrefix(kind, "int"):
+		return "a whole number"
+	case kind == "string":
+		return "a string"
+	}
+	return "a " + kind
+}
+
+// page reads the query of a list.
+func page(c *fiber.Ctx) (cursor string, limit int, err error) {
+	limit = allocator.MaxPage
+	if text := c.Query("limit"); text != "" {
+		limit, err = strconv.Atoi(text)
+		if err != nil {
+			return "", 0, allocator.Invalid(allocator.FieldError{Field: "limit", Detail: "must be a whole number"})
+		}
+	}
+	return c.Query("cursor"), limit, nil
+}
+
+// linkNext says in the Link header where a list goes on, if it does.
+func linkNext(c *fiber.Ctx, next string, limit int) {
+	if next != "" {
+		c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?limit=%d&cursor=%s>; rel="next"`, c.Path(), limit, next))
+	}
+}

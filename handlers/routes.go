@@ -1,0 +1,82 @@
+package handlers
+
+import (
+	"github.com/gofiber/fiber/v2"
+
+	"portmaster/allocator"
+)
+
+// route is one line of the route table.
+type route struct {
+	method    string
+	path      string // below the mount point
+	operation string // its name in metrics
+	handle    func(*Server, *fiber.Ctx) error
+}
+
+// The routes of a pool. They are mounted twice: at /v1 for the pool "default", and at /v1/pools/{pool} for any.
+var poolRoutes = []route{
+	{"POST", "/services", "createService", (*Server).createService},
+	{"GET", "/services", "listServices", (*Server).listServices},
+	{"GET", "/services/:service", "readService", (*Server).readService},
+	{"PUT", "/services/:service", "defineService", (*Server).defineService},
+	{"DELETE", "/services/:service", "removeService", (*Server).removeService},
+
+	{"POST", "/services/:service/offers", "offer", (*Server).offer},
+	{"GET", "/services/:service/offers", "listOffers", (*Server).listOffers},
+	{"GET", "/services/:service/offers/:secret", "readOffer", (*Server).readOffer},
+	{"POST", "/services/:service/offers/:secret/accept", "accept", (*Server).accept},
+	{"PUT", "/services/:service/offers/:secret", "accept", (*Server).accept},
+	{"POST", "/services/:service/offers/:secret/reject", "reject", (*Server).reject},
+	{"DELETE", "/services/:service/offers/:secret", "reject", (*Server).reject},
+
+	{"GET", "/services/:service/ports", "listAllocations", (*Server).listAllocations},
+	{"GET", "/services/:service/ports/:port", "readAllocation", (*Server).readAllocation},
+	{"DELETE", "/services/:service/ports/:port", "release", (*Server).release},
+}
+
+// The routes of the whole server.
+var serverRoutes = []route{
+	{"GET", "/v1/pools", "listPools", (*Server).listPools},
+	{"GET", "/livez", "live", (*Server).live},
+	{"GET", "/readyz", "ready", (*Server).ready},
+	{"GET", "/metrics", "metrics", (*Server).scrape},
+	{"GET", "/openapi.yaml", "openapi", (*Server).openapi},
+}
+
+// The two places where poolRoutes are mounted.
+const (
+	defaultMount = "/v1"
+	poolMount    = "/v1/pools/:pool"
+)
+
+func (s *Server) mount() {
+	for _, r := range serverRoutes {
+		s.add(r)
+	}
+	for _, mount := range []string{defaultMount, poolMount} {
+		for _, r := range poolRoutes {
+			r.path = mount + r.path
+			s.add(r)
+		}
+	}
+}
+
+func (s *Server) add(r route) {
+	handler := s.observe(r)
+	s.app.Add(r.method, r.path, handler)
+	if r.method == fiber.MethodGet {
+		s.app.Add(fiber.MethodHead, r.path, handler)
+	}
+}
+
+// pool returns the pool that a request is about.
+func pool(c *fiber.Ctx) string { return c.Params("pool", allocator.DefaultPool) }
+
+// base returns where the routes of the request's pool are mounted.
+func base(c *fiber.Ctx) string {
+	if pool := c.Params("pool"); pool != "" {
+		return "/v1/pools/" + pool
+	}
+	return defaultMount
+}

@@ -1,0 +1,77 @@
+// Package handlers is the HTTP API: it parses a request, calls the allocator, and renders the answer. The route table is in
+// routes.go, one file follows for each resource, and errors.go is the one place where an error becomes a status.
+package handlers
+
+import (
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"golang.org/x/time/rate"
+
+	"portmaster/allocator"
+)
+
+// Options are the settings of a Server. All of them are required.
+type Options struct {
+	ReadTimeout  time.Duration // for a whole request
+	WriteTimeout time.Duration // for a whole answer
+	IdleTimeout  time.Duration // for the next request on a kept-alive connection
+	BodyLimit    int           // bytes
+	Concurrency  int           // connections
+	SlowCall     time.Duration // a call that takes longer is logged
+	Log          *slog.Logger
+}
+
+// Server serves the HTTP API of one Allocator.
+type Server struct {
+	allocator *allocator.Allocator
+	app       *fiber.App
+	log       *slog.Logger
+	slowCall  time.Duration
+	metrics   *metrics
+	draining  atomic.Bool
+
+	// An outage or an overload touches every request: one line a second tells it.
+	outages, slowCalls rate.Sometimes
+}
+
+// New returns a Server of a.
+func New(a *allocator.Allocator, opts Options) *Server {
+	s := &Server{
+		allocator: a,
+		log:       opts.Log,
+		slowCall:  opts.SlowCall,
+		metrics:   newMetrics(a),
+		outages:   rate.Sometimes{First: 1, Interval: time.Second},
+		slowCalls: rate.Sometimes{First: 1, Interval: time.Second},
+	}
+	s.app = fiber.New(fiber.Config{
+		ReadTimeout:                  opts.ReadTimeout,
+		WriteTimeout:                 opts.WriteTimeout,
+		IdleTimeout:                  opts.IdleTimeout,
+		BodyLimit:                    opts.BodyLimit,
+		Concurrency:                  opts.Concurrency,
+		ReadBufferSize:               8 << 10, // bounds the header of a request
+		CaseSensitive:                true,
+		StrictRouting:                true,
+		Immutable:                    true, // what a handler reads of a request may outlive it in the queue to Redis
+		DisableStartupMessage:        true,
+		DisablePreParseMultipartForm: true,
+		ErrorHandler:                 s.unmatched,
+	})
+	s.app.Server().CloseOnShutdown = true
+	s.mount()
+	return s
+}
+
+// Serve answers the requests that come in on l, until Shutdown.
+func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
+
+// Drain makes /readyz fail, so that load balancers send no more requests. Everything else goes on.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Shutdown lets the requests under way finish, for the given time at most, and ends Serve.
+func (s *Server) Shutdown(timeout time.Duration) error { return s.app.ShutdownWithTimeout(timeout) }

@@ -1,0 +1,80 @@
+package handlers
+
+import (
+	"github.com/gofiber/fiber/v2"
+
+	"portmaster/allocator"
+)
+
+// definition is the body that defines a service.
+type definition struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Start       int    `json:"start"`
+	End         int    `json:"end"`
+}
+
+// createService: POST /services
+func (s *Server) createService(c *fiber.Ctx) error {
+	var body definition
+	if err := decode(c, &body); err != nil {
+		return err
+	}
+	service, err := s.allocator.Create(c.UserContext(), pool(c), allocator.Definition(body))
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
+	return render(c, fiber.StatusCreated, appendService(nil, service))
+}
+
+// defineService: PUT /services/{service}
+func (s *Server) defineService(c *fiber.Ctx) error {
+	name := c.Params("service")
+	body := definition{Name: name}
+	if err := decode(c, &body); err != nil {
+		return err
+	}
+	if body.Name != name {
+		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the one in the path, or absent"})
+	}
+	service, created, err := s.allocator.Define(c.UserContext(), pool(c), allocator.Definition(body))
+	if err != nil {
+		return err
+	}
+	if created {
+		c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
+	}
+	return render(c, statusCreated(created), appendService(nil, service))
+}
+
+// readService: GET /services/{service}
+func (s *Server) readService(c *fiber.Ctx) error {
+	service, err := s.allocator.Service(c.UserContext(), pool(c), c.Params("service"))
+	if err != nil {
+		return err
+	}
+	return render(c, fiber.StatusOK, appendService(nil, service))
+}
+
+// listServices: GET /services
+func (s *Server) listServices(c *fiber.Ctx) error {
+	cursor, limit, err := page(c)
+	if err != nil {
+		return err
+	}
+	services, next, err := s.allocator.Services(c.UserContext(), pool(c), cursor, limit)
+	if err != nil {
+		return err
+	}
+	linkNext(c, next, limit)
+	return render(c, fiber.StatusOK, appendList(nil, services, appendService))
+}
+
+// removeService: DELETE /services/{service}
+func (s *Server) removeService(c *fiber.Ctx) error {
+	if err := s.allocator.Remove(c.UserContext(), pool(c), c.Params("service")); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}

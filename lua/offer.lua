@@ -1,0 +1,77 @@
+-- Offers a free port of a service to an instance name.
+--
+-- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, offer STRING (the secret's)
+-- ARGV   service, name, secret, how long the offer is open (ms), '1' if the secret is the caller's own
+--
+-- answer {record, 1}  a new offer
+--        {record, 0}  this secret already had this offer, and it is still open
+-- errors SERVICE_NOT_FOUND, NAME_TAKEN
+--        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
+--        only for a secret of the caller's own: INVALID secret detail, OFFER_ACCEPTED, OFFER_REJECTED
+local service_key, free, names, offers, ports, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local service, name, secret, ttl, own = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local call = redis.call
+
+-- A secret that the server has just drawn cannot have been here before; one of the caller's own can.
+if own == '1' then
+  local state, record, holder = look_up(offer, offers, ports, service, secret)
+  if state == 'elsewhere' or (state and holder ~= name) then
+    return redis.error_reply('INVALID secret belongs to another offer')
+  elseif state == 'open' then
+    return {record, 0}
+  elseif state == 'accepted' then
+    return redis.error_reply('OFFER_ACCEPTED this offer was accepted already')
+  elseif state == 'rejected' then
+    return redis.error_reply('OFFER_REJECTED this offer was rejected already')
+  end
+end
+
+-- The port that has been free the longest; where there is none, the lowest that was never handed out.
+local fresh
+local port = call('ZRANGEBYSCORE', free, '-inf', now, 'LIMIT', '0', '1')[1]
+if not port then
+  fresh = call('HGET', service_key, 'fresh')
+  if not fresh then return redis.error_reply('SERVICE_NOT_FOUND there is no service ' .. service) end
+  port = string.match(fresh, '^%d+')
+end
+
+-- A name may have one port, allocated or offered. It may also have an offer that ran out and was not picked since.
+local held = call('HGET', names, name)
+if held then
+  local last = call('HGET', offers, held)
+  if not last then return redis.error_reply('NAME_TAKEN ' .. name .. ' has port ' .. held) end
+  if tonumber(string.match(last, '"expires":(%d+)')) > tonumber(now) then
+    return redis.error_reply('NAME_TAKEN ' .. name .. ' is offered port ' .. held)
+  end
+end
+
+if not port then
+  local next_free = call('ZRANGE', free, '0', '0', 'WITHSCORES')[2]
+  local wait = next_free and next_free - now or -1
+  return redis.error_reply(string.format('EXHAUSTED %d every port of %s is taken', wait, service))
+end
+
+-- The port's last offer, where that ran out: its holder's name is free, and goes with it.
+local last = not fresh and call('HGET', offers, port)
+
+local expires = string.format('%d', now + ttl)
+local record = '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
+  ',"created":' .. now .. ',"expires":' .. expires .. '}'
+
+if last then call('HDEL', names, string.match(last, '"name":"([^"]+)"')) end
+if held and held ~= port then call('HDEL', offers, held) end
+if fresh then
+  -- 'from-to from-to ...' loses its first port.
+  local to, rest = string.match(fresh, '^%d+%-(%d+)(.*)$')
+  if port == to then
+    fresh = string.sub(rest, 2)
+  else
+    fresh = string.format('%d', port + 1) .. '-' .. to .. rest
+  end
+  call('HSET', service_key, 'fresh', fresh)
+end
+call('ZADD', free, expires, port)
+call('HSET', names, name, port)
+call('HSET', offers, port, record)
+call('SET', offer, record, 'PXAT', expires)
+return {record, 1}

@@ -1,0 +1,15 @@
+-- Reads the offer that a secret opens. Changes nothing.
+--
+-- KEYS   service HASH, offers HASH, ports HASH, offer STRING (the secret's)
+-- ARGV   service, secret
+--
+-- answer record
+-- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_ACCEPTED, OFFER_REJECTED
+local service_key, offers, ports, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local service, secret = ARGV[1], ARGV[2]
+
+local state, record = look_up(offer, offers, ports, service, secret)
+if state == 'accepted' then return redis.error_reply('OFFER_ACCEPTED this offer was accepted already') end
+if state == 'rejected' then return redis.error_reply('OFFER_REJECTED this offer was rejected already') end
+if state ~= 'open' then return not_found(service_key, service) end
+return record
