@@ -2,7 +2,6 @@ package allocator
 
 import (
 	"context"
-	"encoding/json"
 	"strconv"
 	"time"
 
@@ -59,7 +58,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, f
 	for _, fence := range fences {
 		args = append(args, fence)
 	}
-	_, err := a.call(ctx, lua.Release,
+	_, err := a.change(ctx, lua.Release,
 		[]string{k.service(service), k.free(service), k.names(service), k.ports(service)}, args...)
 	return err
 }
@@ -73,24 +72,14 @@ func checkHolder(pool, service, holder string) error {
 }
 
 func parseAllocation(service string, port, answer any) (Allocation, error) {
-	var record struct {
-		Name    string
-		Created int64
-		Fence   int64
-	}
 	text, _ := answer.(string)
+	r := record(text)
 	number, err := toInt(port)
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &record)
-	}
-	if err != nil {
+	name, ok1 := r.text(`"name":"`)
+	created, ok2 := r.time(`"created":`)
+	fence, ok3 := r.number(`"fence":`)
+	if err != nil || !ok1 || !ok2 || !ok3 {
 		return Allocation{}, malformed("port", strconv.FormatInt(number, 10))
 	}
-	return Allocation{
-		Service: service,
-		Name:    record.Name,
-		Port:    int(number),
-		Created: time.UnixMilli(record.Created).UTC(),
-		Fence:   record.Fence,
-	}, nil
+	return Allocation{Service: service, Name: name, Port: int(number), Created: created, Fence: fence}, nil
 }

@@ -11,23 +11,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Options are the settings of an Allocator. All of them are required.
+// Options are the settings of an Allocator. All but Queue are required.
 type Options struct {
 	KeyPrefix string        // the first part of every key in Redis
 	OfferTTL  time.Duration // how long an offer stays open; whole milliseconds count
 	PortMin   int           // the lowest port that a range may hold
 	PortMax   int           // the highest
 	Timeout   time.Duration // how long one call may wait for Redis
+	Queue     int           // how many calls may wait for Redis; 0 is 4096
 }
 
 // Allocator hands out the ports of any number of pools. It keeps no state of its own and is safe for concurrent use.
 type Allocator struct {
 	redis redis.UniversalClient
+	door  *door
 	opts  Options
 }
 
-// New returns an Allocator that keeps its state in the Redis behind client, which needs version 6.2 or newer. Closing the
-// client is the caller's.
+// New returns an Allocator that keeps its state in the Redis behind client, which needs version 6.2 or newer. The client
+// must not repeat commands by itself, and must heed contexts (MaxRetries: -1, ContextTimeoutEnabled: true); closing it is
+// the caller's.
 func New(client redis.UniversalClient, opts Options) *Allocator {
-	return &Allocator{redis: client, opts: opts}
+	if opts.Queue == 0 {
+		opts.Queue = 4096
+	}
+	return &Allocator{redis: client, door: &door{redis: client, timeout: opts.Timeout, limit: opts.Queue}, opts: opts}
 }

@@ -19,6 +19,8 @@ const portsPerCommand = 250
 // in between its commands.
 func list[T any](ctx context.Context, a *Allocator, pool, service string, hash func(keys, string) string, cursor string, limit int, parse func(s Service, port int, record string) (item T, ok bool, err error)) (items []T, next string, err error) {
 	var f faults
+	f.name("pool", pool)
+	f.name("service", service)
 	from := f.cursor(cursor)
 	f.limit(limit)
 	if err := f.err(); err != nil {

@@ -2,7 +2,6 @@ package allocator
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,7 +38,7 @@ func (a *Allocator) Offer(ctx context.Context, pool, service, name, secret strin
 		return Offer{}, false, err
 	}
 	k := a.keys(pool)
-	answer, err := a.call(ctx, lua.Offer,
+	answer, err := a.change(ctx, lua.Offer,
 		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
 		service, name, secret, a.opts.OfferTTL.Milliseconds(), flag(own))
 	if err != nil {
@@ -61,7 +60,7 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string) (a
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	answer, err := a.call(ctx, lua.Accept,
+	answer, err := a.change(ctx, lua.Accept,
 		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.fence(), k.offer(secret)},
 		service, secret)
 	if err != nil {
@@ -82,7 +81,7 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string) er
 		return err
 	}
 	k := a.keys(pool)
-	_, err := a.call(ctx, lua.Reject,
+	_, err := a.change(ctx, lua.Reject,
 		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
 		service, secret)
 	return err
@@ -123,20 +122,15 @@ func checkSecret(pool, service, secret string) error {
 }
 
 func parseOffer(answer any) (Offer, error) {
-	var record struct {
-		Service, Name    string
-		Port             int
-		Created, Expires int64
-	}
 	text, _ := answer.(string)
-	if err := json.Unmarshal([]byte(text), &record); err != nil {
-		return Offer{}, malformed("an offer:", err.Error())
+	r := record(text)
+	service, ok1 := r.text(`"service":"`)
+	name, ok2 := r.text(`"name":"`)
+	port, ok3 := r.number(`"port":`)
+	created, ok4 := r.time(`"created":`)
+	expires, ok5 := r.time(`"expires":`)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
+		return Offer{}, malformed("an offer of", name)
 	}
-	return Offer{
-		Service: record.Service,
-		Name:    record.Name,
-		Port:    record.Port,
-		Created: time.UnixMilli(record.Created).UTC(),
-		Expires: time.UnixMilli(record.Expires).UTC(),
-	}, nil
+	return Offer{Service: service, Name: name, Port: int(port), Created: created, Expires: expires}, nil
 }

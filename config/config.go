@@ -12,6 +12,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,8 +31,10 @@ type Config struct {
 	HTTPIdleTimeout  time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
 	HTTPBodyLimit    int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
 	HTTPConcurrency  int           `split_words:"true" default:"65536" desc:"the most connections at a time"`
+	HTTPBaseline     bool          `split_words:"true" default:"false" desc:"also serve POST /baseline, which asks nobody: what HTTP alone costs, for make bench"`
 	RedisURL         Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db] or rediss://...; empty: a store inside the process, which ends with it"`
 	RedisTimeout     time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
+	RedisQueue       int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
 	KeyPrefix        string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
 	OfferTTL         time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
 	PortMin          int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
@@ -54,6 +57,12 @@ func (s Secret) String() string {
 	return "(hidden)"
 }
 
+// GoString hides the text from %#v.
+func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// MarshalText hides the text from encoders, such as that of a log in JSON.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // Load reads the environment. Its error is one line, and names the variable that is wrong.
 func Load() (Config, error) {
 	var c Config
@@ -70,6 +79,7 @@ func Load() (Config, error) {
 var kinds = map[string]string{
 	"time.Duration": "duration, such as 30m or 1500ms",
 	"int":           "whole number",
+	"bool":          "truth value: true or false",
 	"slog.Level":    "level: debug, info, warn or error",
 }
 
@@ -80,7 +90,7 @@ func (c Config) validate() error {
 	fail := func(variable, format string, args ...any) error {
 		return fmt.Errorf("%s_%s %s", Prefix, variable, fmt.Sprintf(format, args...))
 	}
-	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
+	if !validAddr(c.HTTPAddr) {
 		return fail("HTTP_ADDR", "must be host:port or :port, not %q", c.HTTPAddr)
 	}
 	for _, d := range []struct {
@@ -106,6 +116,8 @@ func (c Config) validate() error {
 		return fail("HTTP_BODY_LIMIT", "must lie within 1024-1048576, not %d", c.HTTPBodyLimit)
 	case c.HTTPConcurrency < 1:
 		return fail("HTTP_CONCURRENCY", "must be at least 1, not %d", c.HTTPConcurrency)
+	case c.RedisQueue < 1 || c.RedisQueue > 1<<20:
+		return fail("REDIS_QUEUE", "must lie within 1-1048576, not %d", c.RedisQueue)
 	case !keyPrefix.MatchString(c.KeyPrefix):
 		return fail("KEY_PREFIX", "must be of A-Z a-z 0-9 . _ -, in parts joined by colons, not %q", c.KeyPrefix)
 	case c.PortMin < 1 || c.PortMin > 65535:
@@ -116,6 +128,16 @@ func (c Config) validate() error {
 		return fail("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}
 	return nil
+}
+
+// validAddr reports whether addr is host:port or :port, the port a number.
+func validAddr(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // Help lists every variable, its default and what it does, aligned for a terminal.

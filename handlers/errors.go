@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	"portmaster/allocator"
 )
@@ -117,6 +119,19 @@ func (s *Server) unmatched(c *fiber.Ctx, err error) error {
 	return nil
 }
 
+// refuseUnknownMethods answers a method that Fiber does not know, which it would answer itself, in plain text.
+func (s *Server) refuseUnknownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
+			next(ctx)
+			return
+		}
+		c := s.app.AcquireCtx(ctx)
+		defer s.app.ReleaseCtx(c)
+		s.unmatched(c, allocator.Invalid(allocator.FieldError{Field: "method", Detail: "is not one that HTTP knows"}))
+	}
+}
+
 // appendProblem appends the body of RFC 9457.
 func appendProblem(b []byte, code string, problem *allocator.Error, id string) []byte {
 	p := problems[code]
@@ -147,7 +162,7 @@ func appendProblem(b []byte, code string, problem *allocator.Error, id string) [
 	if len(problem.Fields) > 0 {
 		b = append(b, ']')
 	}
-	return append(b, '}')
+	return append(b, "}\n"...)
 }
 
 // appendString appends s as a JSON string; what is not UTF-8 in it is replaced.

@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"time"
+
 	"github.com/gofiber/fiber/v2"
 
 	"portmaster/allocator"
@@ -14,7 +16,7 @@ func (s *Server) live(c *fiber.Ctx) error {
 // ready: GET /readyz, which fails while Redis is away and while the server drains.
 func (s *Server) ready(c *fiber.Ctx) error {
 	if s.draining.Load() {
-		return &allocator.Error{Code: allocator.CodeUnavailable, Detail: "the server is shutting down"}
+		return &allocator.Error{Code: allocator.CodeUnavailable, Detail: "the server is shutting down", RetryAfter: time.Second}
 	}
 	if err := s.allocator.Ping(c.UserContext()); err != nil {
 		return err

@@ -6,16 +6,19 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
+// offerBody is the body that asks for an offer.
+type offerBody struct {
+	Name   string `json:"name"`
+	Secret string `json:"secret"`
+}
+
 // offer: POST /services/{service}/offers
 func (s *Server) offer(c *fiber.Ctx) error {
-	var body struct {
-		Name   string `json:"name"`
-		Secret string `json:"secret"`
-	}
+	var body offerBody
 	if err := decode(c, &body); err != nil {
 		return err
 	}
-	offer, created, err := s.allocator.Offer(c.UserContext(), pool(c), c.Params("service"), body.Name, body.Secret)
+	offer, created, err := s.allocator.Offer(c.UserContext(), pool(c), param(c, "service"), body.Name, body.Secret)
 	if err != nil {
 		return err
 	}
@@ -25,11 +28,8 @@ func (s *Server) offer(c *fiber.Ctx) error {
 
 // listOffers: GET /services/{service}/offers
 func (s *Server) listOffers(c *fiber.Ctx) error {
-	cursor, limit, err := page(c)
-	if err != nil {
-		return err
-	}
-	offers, next, err := s.allocator.Offers(c.UserContext(), pool(c), c.Params("service"), cursor, limit)
+	cursor, limit := page(c)
+	offers, next, err := s.allocator.Offers(c.UserContext(), pool(c), param(c, "service"), cursor, limit)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *Server) listOffers(c *fiber.Ctx) error {
 
 // readOffer: GET /services/{service}/offers/{secret}
 func (s *Server) readOffer(c *fiber.Ctx) error {
-	offer, err := s.allocator.OpenOffer(c.UserContext(), pool(c), c.Params("service"), c.Params("secret"))
+	offer, err := s.allocator.OpenOffer(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"))
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (s *Server) accept(c *fiber.Ctx) error {
 	if err := decodeNothing(c); err != nil {
 		return err
 	}
-	allocation, created, err := s.allocator.Accept(c.UserContext(), pool(c), c.Params("service"), c.Params("secret"))
+	allocation, created, err := s.allocator.Accept(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"))
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (s *Server) reject(c *fiber.Ctx) error {
 	if err := decodeNothing(c); err != nil {
 		return err
 	}
-	if err := s.allocator.Reject(c.UserContext(), pool(c), c.Params("service"), c.Params("secret")); err != nil {
+	if err := s.allocator.Reject(c.UserContext(), pool(c), param(c, "service"), param(c, "secret")); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -4,10 +4,7 @@ import "github.com/gofiber/fiber/v2"
 
 // listPools: GET /v1/pools
 func (s *Server) listPools(c *fiber.Ctx) error {
-	cursor, limit, err := page(c)
-	if err != nil {
-		return err
-	}
+	cursor, limit := page(c)
 	pools, next, err := s.allocator.Pools(c.UserContext(), cursor, limit)
 	if err != nil {
 		return err

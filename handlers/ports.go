@@ -11,11 +11,8 @@ import (
 
 // listAllocations: GET /services/{service}/ports
 func (s *Server) listAllocations(c *fiber.Ctx) error {
-	cursor, limit, err := page(c)
-	if err != nil {
-		return err
-	}
-	allocations, next, err := s.allocator.Allocations(c.UserContext(), pool(c), c.Params("service"), cursor, limit)
+	cursor, limit := page(c)
+	allocations, next, err := s.allocator.Allocations(c.UserContext(), pool(c), param(c, "service"), cursor, limit)
 	if err != nil {
 		return err
 	}
@@ -25,7 +22,7 @@ func (s *Server) listAllocations(c *fiber.Ctx) error {
 
 // readAllocation: GET /services/{service}/ports/{port or name}
 func (s *Server) readAllocation(c *fiber.Ctx) error {
-	allocation, err := s.allocator.Allocation(c.UserContext(), pool(c), c.Params("service"), c.Params("port"))
+	allocation, err := s.allocator.Allocation(c.UserContext(), pool(c), param(c, "service"), param(c, "port"))
 	if err != nil {
 		return err
 	}
@@ -42,7 +39,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := s.allocator.Release(c.UserContext(), pool(c), c.Params("service"), c.Params("port"), fences...); err != nil {
+	if err := s.allocator.Release(c.UserContext(), pool(c), param(c, "service"), param(c, "port"), fences...); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -14,7 +14,7 @@ import (
 func render(c *fiber.Ctx, status int, body []byte) error {
 	c.Status(status)
 	c.Response().Header.SetContentType(fiber.MIMEApplicationJSON)
-	c.Response().SetBodyRaw(body)
+	c.Response().SetBodyRaw(append(body, '\n')) // a terminal's next prompt begins on a line of its own
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"mime"
@@ -50,7 +51,26 @@ func decodeJSON(body []byte, target any) error {
 	if err := json.Unmarshal(body, target, json.RejectUnknownMembers(true)); err != nil {
 		return allocator.Invalid(bodyFault(err))
 	}
+	if field, found := findNull(body); found {
+		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "must not be null"})
+	}
 	return nil
+}
+
+// findNull names the field that is null, which the decoder takes for one that is absent.
+func findNull(body []byte) (field string, found bool) {
+	if !bytes.Contains(body, []byte("null")) {
+		return "", false
+	}
+	for d := jsontext.NewDecoder(bytes.NewReader(body)); ; {
+		token, err := d.ReadToken()
+		if err != nil {
+			return "", false
+		}
+		if token.Kind() == 'n' {
+			return fieldName(d.StackPointer()), true
+		}
+	}
 }
 
 // bodyFault names the field at which decoding failed, and why.
@@ -84,12 +104,16 @@ func bodyFault(err error) allocator.FieldError {
 	return allocator.FieldError{Field: "body", Detail: "is not valid JSON"}
 }
 
-// fieldName reads a JSON pointer: the field's name, or the body as a whole.
+// fieldName reads a JSON pointer: the name of the field of the body, or "body" for the whole. A body is flat, so what
+// lies deeper is told by the field that it is in.
 func fieldName(pointer jsontext.Pointer) string {
-	if pointer == "" {
-		return "body"
+	for name := range pointer.Tokens() {
+		if name != "" {
+			return name[:min(len(name), allocator.MaxName)]
+		}
+		break
 	}
-	return strings.ReplaceAll(strings.TrimPrefix(string(pointer), "/"), "/", ".")
+	return "body"
 }
 
 func kindName(kind string) string {
@@ -102,16 +126,13 @@ func kindName(kind string) string {
 	return "a " + kind
 }
 
-// page reads the query of a list.
-func page(c *fiber.Ctx) (cursor string, limit int, err error) {
+// page reads the query of a list. A limit that is no number is out of bounds as well, and the allocator says so.
+func page(c *fiber.Ctx) (cursor string, limit int) {
 	limit = allocator.MaxPage
 	if text := c.Query("limit"); text != "" {
-		limit, err = strconv.Atoi(text)
-		if err != nil {
-			return "", 0, allocator.Invalid(allocator.FieldError{Field: "limit", Detail: "must be a whole number"})
-		}
+		limit, _ = strconv.Atoi(text)
 	}
-	return c.Query("cursor"), limit, nil
+	return strings.Clone(c.Query("cursor")), limit
 }
 
 // linkNext says in the Link header where a list goes on, if it does.

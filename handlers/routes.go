@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"strings"
+
 	"github.com/gofiber/fiber/v2"
 
 	"portmaster/allocator"
@@ -70,8 +72,17 @@ func (s *Server) add(r route) {
 	}
 }
 
+// param returns a part of the request's path, copied: what Fiber hands out is overwritten by the connection's next request,
+// and a call that was given up may still be in the queue to Redis then.
+func param(c *fiber.Ctx, name string) string { return strings.Clone(c.Params(name)) }
+
 // pool returns the pool that a request is about.
-func pool(c *fiber.Ctx) string { return c.Params("pool", allocator.DefaultPool) }
+func pool(c *fiber.Ctx) string {
+	if pool := param(c, "pool"); pool != "" {
+		return pool
+	}
+	return allocator.DefaultPool
+}
 
 // base returns where the routes of the request's pool are mounted.
 func base(c *fiber.Ctx) string {

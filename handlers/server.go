@@ -14,7 +14,7 @@ import (
 	"portmaster/allocator"
 )
 
-// Options are the settings of a Server. All of them are required.
+// Options are the settings of a Server. All but Baseline are required.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
@@ -22,6 +22,7 @@ type Options struct {
 	BodyLimit    int           // bytes
 	Concurrency  int           // connections
 	SlowCall     time.Duration // a call that takes longer is logged
+	Baseline     bool          // also serve POST /baseline, to measure what HTTP alone costs
 	Log          *slog.Logger
 }
 
@@ -57,13 +58,16 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		ReadBufferSize:               8 << 10, // bounds the header of a request
 		CaseSensitive:                true,
 		StrictRouting:                true,
-		Immutable:                    true, // what a handler reads of a request may outlive it in the queue to Redis
 		DisableStartupMessage:        true,
 		DisablePreParseMultipartForm: true,
 		ErrorHandler:                 s.unmatched,
 	})
 	s.app.Server().CloseOnShutdown = true
+	s.app.Server().Handler = s.refuseUnknownMethods(s.app.Server().Handler)
 	s.mount()
+	if opts.Baseline {
+		s.add(route{"POST", "/baseline", "baseline", (*Server).baseline})
+	}
 	return s
 }
 

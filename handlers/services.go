@@ -30,7 +30,7 @@ func (s *Server) createService(c *fiber.Ctx) error {
 
 // defineService: PUT /services/{service}
 func (s *Server) defineService(c *fiber.Ctx) error {
-	name := c.Params("service")
+	name := param(c, "service")
 	body := definition{Name: name}
 	if err := decode(c, &body); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 
 // readService: GET /services/{service}
 func (s *Server) readService(c *fiber.Ctx) error {
-	service, err := s.allocator.Service(c.UserContext(), pool(c), c.Params("service"))
+	service, err := s.allocator.Service(c.UserContext(), pool(c), param(c, "service"))
 	if err != nil {
 		return err
 	}
@@ -59,10 +59,7 @@ func (s *Server) readService(c *fiber.Ctx) error {
 
 // listServices: GET /services
 func (s *Server) listServices(c *fiber.Ctx) error {
-	cursor, limit, err := page(c)
-	if err != nil {
-		return err
-	}
+	cursor, limit := page(c)
 	services, next, err := s.allocator.Services(c.UserContext(), pool(c), cursor, limit)
 	if err != nil {
 		return err
@@ -73,7 +70,7 @@ func (s *Server) listServices(c *fiber.Ctx) error {
 
 // removeService: DELETE /services/{service}
 func (s *Server) removeService(c *fiber.Ctx) error {
-	if err := s.allocator.Remove(c.UserContext(), pool(c), c.Params("service")); err != nil {
+	if err := s.allocator.Remove(c.UserContext(), pool(c), param(c, "service")); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -20,5 +20,6 @@ local allocation = '{"name":"' .. name .. '","created":' .. now .. ',"fence":' .
 call('ZREM', free, port)
 call('HDEL', offers, port)
 call('HSET', ports, port, allocation)
-call('PEXPIREAT', offer, remembered_until(expires))
+-- The mark: without it, the same name's next offer of this port within this millisecond would have the very same record.
+mark_as(',"accepted":true}', offer, record, expires)
 return {port, allocation, 1}

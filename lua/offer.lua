@@ -35,43 +35,37 @@ if not port then
   port = string.match(fresh, '^%d+')
 end
 
--- A name may have one port, allocated or offered. It may also have an offer that ran out and was not picked since.
-local held = call('HGET', names, name)
-if held then
-  local last = call('HGET', offers, held)
-  if not last then return redis.error_reply('NAME_TAKEN ' .. name .. ' has port ' .. held) end
-  if tonumber(string.match(last, '"expires":(%d+)')) > tonumber(now) then
+-- A name may have one port, allocated or offered. To take it is the last check and the first write, in one command.
+if not port or call('HSETNX', names, name, port) == 0 then
+  local held = call('HGET', names, name)
+  local last = held and call('HGET', offers, held)
+  if held and not last then
+    return redis.error_reply('NAME_TAKEN ' .. name .. ' has port ' .. held)
+  elseif last and tonumber(string.match(last, '"expires":(%d+)')) > tonumber(now) then
     return redis.error_reply('NAME_TAKEN ' .. name .. ' is offered port ' .. held)
+  elseif not port then
+    local next_free = call('ZRANGE', free, '0', '0', 'WITHSCORES')[2]
+    return redis.error_reply(string.format('EXHAUSTED %d every port of %s is taken', next_free and next_free - now or -1, service))
   end
+  -- The name's last offer ran out, and its port was not picked since.
+  call('HSET', names, name, port)
+  call('HDEL', offers, held)
 end
-
-if not port then
-  local next_free = call('ZRANGE', free, '0', '0', 'WITHSCORES')[2]
-  local wait = next_free and next_free - now or -1
-  return redis.error_reply(string.format('EXHAUSTED %d every port of %s is taken', wait, service))
-end
-
--- The port's last offer, where that ran out: its holder's name is free, and goes with it.
-local last = not fresh and call('HGET', offers, port)
 
 local expires = string.format('%d', now + ttl)
 local record = '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
   ',"created":' .. now .. ',"expires":' .. expires .. '}'
-
-if last then call('HDEL', names, string.match(last, '"name":"([^"]+)"')) end
-if held and held ~= port then call('HDEL', offers, held) end
+if call('HSETNX', offers, port, record) == 0 then
+  -- The port's last offer ran out: the name that it was for is free with it.
+  call('HDEL', names, string.match(call('HGET', offers, port), '"name":"([^"]+)"'))
+  call('HSET', offers, port, record)
+end
 if fresh then
   -- 'from-to from-to ...' loses its first port.
   local to, rest = string.match(fresh, '^%d+%-(%d+)(.*)$')
-  if port == to then
-    fresh = string.sub(rest, 2)
-  else
-    fresh = string.format('%d', port + 1) .. '-' .. to .. rest
-  end
+  fresh = port == to and string.sub(rest, 2) or string.format('%d-', port + 1) .. to .. rest
   call('HSET', service_key, 'fresh', fresh)
 end
 call('ZADD', free, expires, port)
-call('HSET', names, name, port)
-call('HSET', offers, port, record)
 call('SET', offer, record, 'PXAT', expires)
 return {record, 1}

@@ -18,5 +18,5 @@ if state ~= 'open' then return not_found(service_key, service) end
 call('ZADD', free, now, port)
 call('HDEL', names, name)
 call('HDEL', offers, port)
-call('SET', offer, string.sub(record, 1, -2) .. ',"rejected":true}', 'PXAT', remembered_until(expires))
+mark_as(',"rejected":true}', offer, record, expires)
 return 1

@@ -16,8 +16,11 @@ local function look_up(offer, offers, ports, service, secret)
     string.match(record, '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+),"created":%d+,"expires":(%d+)(.*)}$')
   if tonumber(now) >= tonumber(expires) then return nil end
   if of ~= service then return 'elsewhere' end
-  if mark ~= '' then return 'rejected', record, name, port, expires end
-  if redis.call('HGET', offers, port) == record then return 'open', record, name, port, expires end
+  if mark == ',"rejected":true' then return 'rejected', record, name, port, expires end
+  if mark == '' then
+    if redis.call('HGET', offers, port) == record then return 'open', record, name, port, expires end
+    return nil
+  end
   local allocation = redis.call('HGET', ports, port)
   if allocation and string.find(allocation, secret, 1, true) then return 'accepted', allocation, name, port, expires end
   return nil
@@ -31,8 +34,9 @@ local function not_found(service_key, service)
   return redis.error_reply('OFFER_NOT_FOUND there is no such offer of ' .. service .. ', or it expired')
 end
 
--- Until when (Unix ms) an accepted or rejected offer is remembered, so that a repeated call gets the same answer: for a
--- minute, or the rest of the offer's time if that is shorter. At a thousand calls a second that is megabytes of Redis.
-local function remembered_until(expires)
-  return string.format('%d', math.min(tonumber(expires), tonumber(now) + 60000))
+-- Marks an offer as accepted or rejected, so that a repeated call gets the same answer. The mark stays for a minute, or
+-- the rest of the offer's time if that is shorter: at a thousand calls a second that is megabytes of Redis.
+local function mark_as(outcome, offer, record, expires)
+  local rest = expires - now
+  redis.call('SET', offer, string.sub(record, 1, -2) .. outcome, 'PX', rest < 60000 and string.format('%d', rest) or '60000')
 end

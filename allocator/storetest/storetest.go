@@ -18,6 +18,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // RequireRedis is the variable that makes a missing redis-server an error, for places where every part has to be there.
@@ -37,6 +38,7 @@ var server *redisServer
 
 // Main runs the tests of a package with a Redis of their own, and ends it after them.
 func Main(m *testing.M) {
+	logging.Disable() // a Redis that a test stops is no news
 	code := func() int {
 		var err error
 		server, err = startRedis()
@@ -163,8 +165,9 @@ func startRedis(args ...string) (*redisServer, error) {
 // run starts the process and waits until it answers. The kernel ends it with the test process, however that ends.
 func (s *redisServer) run() error {
 	host, port, _ := net.SplitHostPort(s.addr)
-	args := append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--save", "",
-		"--logfile", filepath.Join(s.dir, "redis.log"), "--appendonly", "yes", "--enable-debug-command", "local"}, s.args...)
+	// Without fsync no write to the file is ever put off: it has all that was answered, whenever the process is killed.
+	args := append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--logfile", filepath.Join(s.dir, "redis.log"),
+		"--save", "", "--appendonly", "yes", "--appendfsync", "no", "--enable-debug-command", "local"}, s.args...)
 	cmd := exec.Command("redis-server", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -28,7 +28,7 @@ func openStore(settings config.Config, log *slog.Logger) (*store, error) {
 	}
 	options, err := redis.ParseURL(string(settings.RedisURL))
 	if err != nil {
-		return nil, urlError(err)
+		return nil, errURL
 	}
 	log.Info("state is kept in Redis", slog.String("address", options.Addr), slog.Int("db", options.DB))
 	return &store{client: redis.NewClient(connect(options, settings))}, nil
@@ -46,16 +46,23 @@ func connect(options *redis.Options, settings config.Config) *redis.Options {
 	return options
 }
 
-// urlError names the variable, and leaves the URL out, which may hold a password.
-func urlError(err error) error {
-	if parse, ok := errors.AsType[*url.Error](err); ok {
-		err = parse.Err
+// errURL leaves out the URL and what the parser says of it: a password with a slash in it may be what does not parse.
+var errURL = errors.New(config.Prefix + "_REDIS_URL is not valid: it must read redis://[user:password@]host:port[/db], " +
+	"the password in percent-encoding, and any ?option=value one that the client knows")
+
+// clientLog takes the lines that go-redis writes by itself, one for each connection that fails. Our own log tells of an
+// outage once a second at most; these are for who debugs.
+type clientLog struct{ log *slog.Logger }
+
+// Printf is called by go-redis.
+func (c clientLog) Printf(ctx context.Context, format string, args ...any) {
+	if c.log.Enabled(ctx, slog.LevelDebug) {
+		c.log.DebugContext(ctx, "redis client", slog.String("says", fmt.Sprintf(format, args...)))
 	}
-	return fmt.Errorf("%s_REDIS_URL is not valid: %w", config.Prefix, err)
 }
 
-// embeddedTick is how often the embedded store, whose time does not move by itself, deletes keys that ran out.
-const embeddedTick = 100 * time.Millisecond
+// embeddedTick is how often the TTLs of the embedded store move, which do not by themselves. A key may go so much early.
+const embeddedTick = 20 * time.Millisecond
 
 func embeddedStore(settings config.Config, log *slog.Logger) (*store, error) {
 	embedded, err := miniredis.Run()

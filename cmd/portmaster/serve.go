@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"portmaster/allocator"
@@ -28,7 +29,9 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), settings, newLogger(os.Stderr, settings))
+			log := newLogger(os.Stderr, settings)
+			redis.SetLogger(clientLog{log})
+			return serve(cmd.Context(), settings, log)
 		},
 	}
 }
@@ -50,23 +53,24 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	}
 	defer store.Close()
 
-	server := handlers.New(
-		allocator.New(store.client, allocator.Options{
-			KeyPrefix: settings.KeyPrefix,
-			OfferTTL:  settings.OfferTTL,
-			PortMin:   settings.PortMin,
-			PortMax:   settings.PortMax,
-			Timeout:   settings.RedisTimeout,
-		}),
-		handlers.Options{
-			ReadTimeout:  settings.HTTPReadTimeout,
-			WriteTimeout: settings.HTTPWriteTimeout,
-			IdleTimeout:  settings.HTTPIdleTimeout,
-			BodyLimit:    settings.HTTPBodyLimit,
-			Concurrency:  settings.HTTPConcurrency,
-			SlowCall:     settings.LogSlowCall,
-			Log:          log,
-		})
+	ports := allocator.New(store.client, allocator.Options{
+		KeyPrefix: settings.KeyPrefix,
+		OfferTTL:  settings.OfferTTL,
+		PortMin:   settings.PortMin,
+		PortMax:   settings.PortMax,
+		Timeout:   settings.RedisTimeout,
+		Queue:     settings.RedisQueue,
+	})
+	server := handlers.New(ports, handlers.Options{
+		ReadTimeout:  settings.HTTPReadTimeout,
+		WriteTimeout: settings.HTTPWriteTimeout,
+		IdleTimeout:  settings.HTTPIdleTimeout,
+		BodyLimit:    settings.HTTPBodyLimit,
+		Concurrency:  settings.HTTPConcurrency,
+		Baseline:     settings.HTTPBaseline,
+		SlowCall:     settings.LogSlowCall,
+		Log:          log,
+	})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()))

@@ -1,0 +1,56 @@
+GO          ?= go
+BIN         ?= bin
+FUZZTIME    ?= 30s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/portmaster
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/portmaster ./cmd/portmaster
+
+.PHONY: run
+run: build ## build it and serve on :8080, with a store inside the process
+	@exec $(BIN)/portmaster serve
+
+# The race detector needs a C compiler and the headers of libc. Whether they are there is tried, not guessed.
+.PHONY: test
+test: ## run all tests, with the race detector where there is a C compiler, and on Redis where redis-server is installed
+	@race=-race; \
+	if ! CGO_ENABLED=1 $(GO) build -race -o /dev/null runtime/cgo 2>/dev/null; then \
+		race=; echo "race detector: off, since there is no C compiler"; \
+	fi; \
+	$(GO) test -count=1 -v -run '^TestStores$$' ./allocator/storetest | grep -o 'stores: .*' && \
+	$(GO) test -count=1 $$race ./...
+
+.PHONY: lint
+lint: ## check the format and the sense of the Go and Lua code (gofmt, go vet, staticcheck, luacheck)
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	luacheck -q lua
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME=30s
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+.PHONY: bench
+bench: build ## measure what calls cost, on a server and a Redis of its own
+	$(GO) run ./cmd/ratios -program $(BIN)/portmaster
+
+.PHONY: docs
+docs: ## write the table of settings into README.md
+	$(GO) test -count=1 -run '^TestReadmeSettings$$' ./cmd/portmaster -write-readme
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN)

@@ -1,0 +1,215 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator/storetest"
+)
+
+func TestErrorsAreToldApart(t *testing.T) {
+	all := []*Error{ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, ErrPortNotFound, ErrServiceExists, ErrRangeOverlap, ErrRangeInUse,
+		ErrServiceInUse, ErrNameTaken, ErrOfferAccepted, ErrOfferRejected, ErrExhausted, ErrPreconditionFailed, ErrUnavailable, ErrOutcomeUnknown}
+	for _, one := range all {
+		wrapped := fmt.Errorf("while testing: %w", &Error{Code: one.Code, Detail: "of this call", cause: io.EOF})
+		for _, other := range all {
+			if errors.Is(wrapped, other) != (one == other) {
+				t.Errorf("%v is taken for %v, or not for itself", wrapped, other)
+			}
+		}
+		if !errors.Is(wrapped, io.EOF) {
+			t.Errorf("%v hides its cause", wrapped)
+		}
+		fromRedis := fromScript(string(one.Code) + " of this call")
+		if ofScripts := one != ErrUnavailable && one != ErrOutcomeUnknown; ofScripts != (fromRedis != nil) || ofScripts && !errors.Is(fromRedis, one) {
+			t.Errorf("read from a script's answer, %s is %v", one.Code, fromRedis)
+		}
+	}
+}
+
+func TestRedisIsAway(t *testing.T) {
+	store, stop, start := storetest.Private(t)
+	a := newAllocator(store, long)
+	mustDefine(t, a, "web", 2000, 2009)
+	offer := mustOffer(t, a, "web", "ann")
+	stop()
+	began := time.Now()
+	for what, err := range everyCall(t, a, offer) {
+		wantError(t, what, err, ErrUnavailable)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the calls took %s: each should fail at once", took)
+	}
+	start() // without the scripts, which the calls have to load anew
+	if allocation := mustAccept(t, a, offer); allocation.Port != offer.Port {
+		t.Errorf("%+v", allocation)
+	}
+}
+
+// everyCall makes each call that is a script or a command and returns the errors, by the name of the call.
+func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
+	ctx := t.Context()
+	errs := map[string]error{}
+	_, _, errs["define"] = a.Define(ctx, DefaultPool, Definition{Name: "db", Start: 3000, End: 3001})
+	_, _, errs["offer"] = a.Offer(ctx, DefaultPool, "web", "bob", "")
+	_, _, errs["accept"] = a.Accept(ctx, DefaultPool, "web", offer.Secret)
+	errs["reject"] = a.Reject(ctx, DefaultPool, "web", offer.Secret)
+	errs["release"] = a.Release(ctx, DefaultPool, "web", "ann")
+	errs["remove"] = a.Remove(ctx, DefaultPool, "web")
+	_, errs["service"] = a.Service(ctx, DefaultPool, "web")
+	_, _, errs["services"] = a.Services(ctx, DefaultPool, "", 1)
+	_, _, errs["offers"] = a.Offers(ctx, DefaultPool, "web", "", 1)
+	_, _, errs["pools"] = a.Pools(ctx, "", 1)
+	errs["ping"] = a.Ping(ctx)
+	return errs
+}
+
+// A Redis that hangs may do what it was sent when it wakes up; of a call that changes nothing that does not matter.
+func TestRedisHangs(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	a := New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 200 * time.Millisecond})
+	mustDefine(t, a, "web", 2000, 2009)
+	offer := mustOffer(t, a, "web", "ann")
+	hang := func() {
+		t.Helper()
+		other := redis.NewClient(&redis.Options{Addr: store.Addr, MaxRetries: -1})
+		go func() {
+			defer other.Close()
+			other.Do(context.Background(), "DEBUG", "SLEEP", "1")
+		}()
+		time.Sleep(100 * time.Millisecond) // until it sleeps
+	}
+	awake := func() {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); a.Ping(t.Context()) != nil; {
+			if time.Now().After(deadline) {
+				t.Fatal("Redis does not wake up")
+			}
+		}
+	}
+	hang()
+	_, _, err := a.Accept(t.Context(), DefaultPool, "web", offer.Secret)
+	wantError(t, "accept", err, ErrOutcomeUnknown)
+	awake()
+	if again := mustAccept(t, a, offer); again.Fence != 1 {
+		t.Errorf("repeated with the same secret: fence %d, want 1", again.Fence)
+	}
+	hang()
+	_, err = a.Service(t.Context(), DefaultPool, "web")
+	wantError(t, "service", err, ErrUnavailable)
+	awake()
+}
+
+func TestScriptsThatRedisForgot(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	a := newAllocator(store, long)
+	forget := func() { must(t, store.Client.ScriptFlush(t.Context()).Err()) }
+	forget()
+	mustDefine(t, a, "web", 2000, 2009)
+	forget()
+	offer := mustOffer(t, a, "web", "ann")
+	forget()
+	if first := mustAccept(t, a, offer); first.Fence != 1 {
+		t.Errorf("fence %d: the script ran more than once", first.Fence)
+	}
+	forget()
+	must(t, a.Release(t.Context(), DefaultPool, "web", "ann"))
+}
+
+// A call whose answer is lost ran once, and whoever made it is told that nobody knows.
+func TestCallIsSentOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		direct := newAllocator(store, long)
+		mustDefine(t, direct, "web", 2000, 2009)
+		mustReject(t, direct, mustOffer(t, direct, "web", "ann")) // so that Redis knows the script
+		mustOffer(t, direct, "web", "ann")
+
+		proxy := losesAnswers(t, store.Addr)
+		client := redis.NewClient(&redis.Options{Addr: proxy.addr, ContextTimeoutEnabled: true}) // one that repeats what it may
+		t.Cleanup(func() { client.Close() })
+		throughProxy := store
+		throughProxy.Client = client
+		a := newAllocator(throughProxy, long)
+		must(t, a.Ping(t.Context()))
+		proxy.lose.Store(true)
+		secret := uuid.NewString()
+		_, _, err := a.Offer(t.Context(), DefaultPool, "web", "bob", secret)
+		wantError(t, "the answer was lost", err, ErrOutcomeUnknown)
+		if err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("the error tells the secret: %v", err)
+		}
+		if n := proxy.scripts.Load(); n != 1 {
+			t.Errorf("the script was sent %d times", n)
+		}
+		if offer, created, err := direct.Offer(t.Context(), DefaultPool, "web", "bob", secret); err != nil || created || offer.Name != "bob" {
+			t.Errorf("repeated with the same secret: %+v, created %v, error %v", offer, created, err)
+		}
+	})
+}
+
+// proxy forwards to a store; on demand it drops the answers to scripts, and closes.
+type proxy struct {
+	addr    string
+	lose    atomic.Bool
+	scripts atomic.Int64 // sent while answers were dropped
+}
+
+func losesAnswers(t *testing.T, to string) *proxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	p := &proxy{addr: l.Addr().String()}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				client.Close()
+				return
+			}
+			go p.forward(client, server)
+		}
+	}()
+	return p
+}
+
+func (p *proxy) forward(client, server net.Conn) {
+	var losing atomic.Bool
+	go func() { // answers
+		defer client.Close()
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(buffer)
+			if err != nil || losing.Load() {
+				return
+			}
+			client.Write(buffer[:n])
+		}
+	}()
+	defer server.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buffer)
+		if err != nil {
+			return
+		}
+		if sent := int64(strings.Count(strings.ToLower(string(buffer[:n])), "evalsha")); p.lose.Load() && sent > 0 {
+			p.scripts.Add(sent)
+			losing.Store(true)
+		}
+		server.Write(buffer[:n])
+	}
+}

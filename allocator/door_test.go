@@ -1,0 +1,154 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator/storetest"
+)
+
+// newDoorTest returns an allocator on a Redis of the test's own, and a function that makes that Redis hang for a while.
+func newDoorTest(t *testing.T, timeout time.Duration, queue int) (a *Allocator, hang func(time.Duration)) {
+	store, _, _ := storetest.Private(t)
+	a = New(store.Client, Options{KeyPrefix: "portmaster", OfferTTL: time.Hour, PortMin: 1024, PortMax: 49151, Timeout: timeout, Queue: queue})
+	if _, err := a.Create(t.Context(), DefaultPool, Definition{Name: "django", Start: 5000, End: 10000}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", "first", ""); err != nil { // Redis knows the script from here on
+		t.Fatal(err)
+	}
+	other := redis.NewClient(&redis.Options{Addr: store.Addr, MaxRetries: -1, ReadTimeout: time.Minute})
+	t.Cleanup(func() { other.Close() })
+	return a, func(d time.Duration) {
+		hung := make(chan struct{})
+		go func() {
+			close(hung)
+			other.Do(context.Background(), "DEBUG", "SLEEP", d.Seconds())
+		}()
+		<-hung
+		time.Sleep(50 * time.Millisecond) // the command is on its way
+	}
+}
+
+// offer asks for a port in the background and returns how that ended.
+func (a *Allocator) offerLater(ctx context.Context, name string) chan error {
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := a.Offer(ctx, DefaultPool, "django", name, "")
+		ended <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // it is under way, or waits, when the next one comes
+	return ended
+}
+
+func TestDoorNeverSendsACallThatWasGivenUp(t *testing.T) {
+	a, hang := newDoorTest(t, 5*time.Second, 100)
+	hang(500 * time.Millisecond)
+	sent := a.offerLater(t.Context(), "sent")
+	ctx, giveUp := context.WithCancel(t.Context())
+	waits := a.offerLater(ctx, "waits")
+	stays := a.offerLater(t.Context(), "stays")
+	giveUp()
+	if err := <-waits; !errors.Is(err, ErrUnavailable) {
+		t.Errorf("given up while it waited: %v", err)
+	}
+	for name, ended := range map[string]chan error{"sent": sent, "stays": stays} {
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	offers, _, err := a.Offers(t.Context(), DefaultPool, "django", "", MaxPage)
+	if err != nil || len(offers) != 3 {
+		t.Errorf("offers %+v, %v: not those of first, sent and stays", offers, err)
+	}
+}
+
+func TestDoorRefusesWhatTooManyWaitBefore(t *testing.T) {
+	a, hang := newDoorTest(t, 5*time.Second, 2)
+	hang(500 * time.Millisecond)
+	ended := []chan error{a.offerLater(t.Context(), "a"), a.offerLater(t.Context(), "b"), a.offerLater(t.Context(), "c")}
+	start := time.Now()
+	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", "d", ""); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("with two that wait: %v", err)
+	}
+	if took := time.Since(start); took > 200*time.Millisecond {
+		t.Errorf("it was refused after %s, not at once", took)
+	}
+	for i, c := range ended {
+		if err := <-c; err != nil {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}
+
+func TestDoorEndsEveryCallWithinItsTimeout(t *testing.T) {
+	const timeout = 400 * time.Millisecond
+	a, hang := newDoorTest(t, timeout, 100)
+	hang(3 * time.Second)
+	var running sync.WaitGroup
+	for i := range 10 {
+		time.Sleep(timeout / 5)
+		running.Go(func() {
+			start := time.Now()
+			_, _, err := a.Offer(t.Context(), DefaultPool, "django", fmt.Sprint("holder-", i), "")
+			if took := time.Since(start); took > timeout+timeout/2 {
+				t.Errorf("call %d ended after %s", i, took)
+			}
+			if !errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, ErrUnavailable) {
+				t.Errorf("call %d: %v", i, err)
+			}
+		})
+	}
+	running.Wait()
+}
+
+func TestDoorLoadsAnUnknownScriptOnceForAll(t *testing.T) {
+	a, hang := newDoorTest(t, 5*time.Second, 1000)
+	ctx := t.Context()
+	a.redis.ScriptFlush(ctx)
+	a.redis.ConfigResetStat(ctx)
+	hang(300 * time.Millisecond)
+	var running sync.WaitGroup
+	for i := range 100 {
+		running.Go(func() {
+			if _, _, err := a.Offer(ctx, DefaultPool, "django", fmt.Sprint("holder-", i), ""); err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		})
+	}
+	running.Wait()
+	stats := a.redis.Info(ctx, "commandstats").Val()
+	if !strings.Contains(stats, "cmdstat_script|load:calls=1,") {
+		t.Errorf("the script was loaded more than once:\n%s", stats)
+	}
+}
+
+func TestDoorStaysOpenWhenCallsAreGivenUp(t *testing.T) {
+	a, _ := newDoorTest(t, 5*time.Second, 1000)
+	var running sync.WaitGroup
+	for client := range 20 {
+		running.Go(func() {
+			for i := range 200 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*client%40)*10*time.Microsecond)
+				a.Offer(ctx, DefaultPool, "django", fmt.Sprintf("holder-%d-%d", client, i), "")
+				cancel()
+			}
+		})
+	}
+	running.Wait()
+	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", "last", ""); err != nil {
+		t.Errorf("after all that: %v", err)
+	}
+	a.door.mu.Lock()
+	defer a.door.mu.Unlock()
+	if len(a.door.waiting) > 0 || a.door.led {
+		t.Errorf("%d calls wait, led: %v", len(a.door.waiting), a.door.led)
+	}
+}

@@ -1,0 +1,106 @@
+package allocator
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"portmaster/allocator/storetest"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+const (
+	long  = time.Hour             // an offer that no test outlives
+	short = 40 * time.Millisecond // one that runs out soon
+)
+
+// newAllocator returns an Allocator on a store, whose offers are open for a given time.
+func newAllocator(store storetest.Store, ttl time.Duration) *Allocator {
+	return New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: ttl, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second})
+}
+
+// The helpers below make calls in the default pool that must succeed.
+
+func mustDefine(t *testing.T, a *Allocator, service string, start, end int) Service {
+	t.Helper()
+	s, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: service, Start: start, End: end})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func mustOffer(t *testing.T, a *Allocator, service, name string) Offer {
+	t.Helper()
+	offer, created, err := a.Offer(t.Context(), DefaultPool, service, name, "")
+	if err != nil || !created {
+		t.Fatalf("offer to %s: created %v, error %v", name, created, err)
+	}
+	return offer
+}
+
+func mustAccept(t *testing.T, a *Allocator, offer Offer) Allocation {
+	t.Helper()
+	allocation, _, err := a.Accept(t.Context(), DefaultPool, offer.Service, offer.Secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return allocation
+}
+
+func mustReject(t *testing.T, a *Allocator, offer Offer) {
+	t.Helper()
+	must(t, a.Reject(t.Context(), DefaultPool, offer.Service, offer.Secret))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantError(t *testing.T, what string, err error, want *Error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %s", what, err, want.Code)
+	}
+}
+
+// opensNothing tries a secret in every way.
+func opensNothing(t *testing.T, a *Allocator, service, secret string) {
+	t.Helper()
+	_, err := a.OpenOffer(t.Context(), DefaultPool, service, secret)
+	wantError(t, "read", err, ErrOfferNotFound)
+	_, _, err = a.Accept(t.Context(), DefaultPool, service, secret)
+	wantError(t, "accept", err, ErrOfferNotFound)
+	wantError(t, "reject", a.Reject(t.Context(), DefaultPool, service, secret), ErrOfferNotFound)
+}
+
+// passes lets time go by: at once, where the store's time is virtual.
+func passes(t *testing.T, store storetest.Store, d time.Duration) {
+	t.Helper()
+	if store.Mini == nil {
+		time.Sleep(d)
+		return
+	}
+	store.Mini.SetTime(storeTime(t, store).Add(d))
+	store.Mini.FastForward(d)
+}
+
+func storeTime(t *testing.T, store storetest.Store) time.Time {
+	t.Helper()
+	now, err := store.Client.Time(t.Context()).Result()
+	must(t, err)
+	return now
+}
+
+// fields returns the hash or the members of a key of the default pool, such as names:web.
+func fields(t *testing.T, store storetest.Store, key string) string {
+	t.Helper()
+	names, err := store.Client.HKeys(t.Context(), store.Prefix+":{default}:"+key).Result()
+	must(t, err)
+	return strings.Join(names, " ")
+}

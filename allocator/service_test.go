@@ -1,0 +1,163 @@
+package allocator
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"portmaster/allocator/storetest"
+)
+
+func TestFreshSpans(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2009)
+		offers := []Offer{mustOffer(t, a, "web", "a"), mustOffer(t, a, "web", "b"), mustOffer(t, a, "web", "c")}
+		for _, test := range []struct {
+			what       string
+			start, end int
+			fresh      string
+		}{
+			{"as it was", 2000, 2009, "2003-2009"},
+			{"widened down", 1990, 2009, "1990-1999 2003-2009"},
+			{"widened up", 1990, 2012, "1990-1999 2003-2012"},
+			{"narrowed within its fresh ports", 1998, 2005, "1998-1999 2003-2005"},
+			{"narrowed to what was handed out", 2000, 2002, ""},
+			{"widened both ways", 1999, 2003, "1999-1999 2003-2003"},
+		} {
+			mustDefine(t, a, "web", test.start, test.end)
+			fresh := store.Client.HGet(t.Context(), a.keys(DefaultPool).service("web"), "fresh").Val()
+			if fresh != test.fresh {
+				t.Errorf("%s: %q, want %q", test.what, fresh, test.fresh)
+			}
+		}
+		for _, want := range []int{1999, 2003} {
+			if got := mustOffer(t, a, "web", fmt.Sprintf("fresh-%d", want)); got.Port != want {
+				t.Errorf("port %d, want %d", got.Port, want)
+			}
+		}
+		_, _, err := a.Offer(t.Context(), DefaultPool, "web", "late", "")
+		wantError(t, "all are taken", err, ErrExhausted)
+
+		// Handed out, given back, and cut off: when the range has it again, it is fresh again.
+		mustReject(t, a, offers[0])
+		_, _, err = a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2003})
+		wantError(t, "1999 is on offer", err, ErrRangeInUse)
+	})
+}
+
+func TestPortsCutOffLeaveNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, short)
+		mustDefine(t, a, "web", 2000, 2004)
+		for _, name := range []string{"a", "b", "c", "d"} {
+			mustOffer(t, a, "web", name)
+		}
+		passes(t, store, short)
+		mustDefine(t, a, "web", 2001, 2002)
+		if names, offers := fields(t, store, "names:web"), fields(t, store, "offers:web"); len(names) != len("b c") || len(offers) != len("2001 2002") {
+			t.Errorf("names %q and offers %q, want those of two ports", names, offers)
+		}
+		mustDefine(t, a, "web", 2000, 2004)
+		var ports []int
+		for _, name := range []string{"a", "b", "c", "d", "e"} {
+			ports = append(ports, mustOffer(t, newAllocator(store, long), "web", name).Port)
+		}
+		if got := fmt.Sprint(ports); got != "[2001 2002 2000 2003 2004]" {
+			t.Errorf("ports %s: those used before come first, then the fresh ones", got)
+		}
+	})
+}
+
+// So many ports are more than one command takes.
+func TestManyPortsAreCutOff(t *testing.T) {
+	const ports = 3000
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2000+ports)
+		var offers []Offer
+		for i := range ports {
+			offers = append(offers, mustOffer(t, a, "web", fmt.Sprintf("n%d", i)))
+		}
+		last := mustAccept(t, a, mustOffer(t, a, "web", "last"))
+		if store.Mini != nil {
+			passes(t, store, long) // their names stay until they are cut off
+		} else {
+			for _, offer := range offers {
+				mustReject(t, a, offer)
+			}
+		}
+
+		before := dump(t, store)
+		_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2000})
+		wantError(t, "the last port is allocated", err, ErrRangeInUse)
+		if after := dump(t, store); after != before {
+			t.Error("a change that was refused left something")
+		}
+		must(t, a.Release(t.Context(), DefaultPool, "web", last.Name))
+		if s := mustDefine(t, a, "web", 2000, 2000); s.Ports.Free != 1 {
+			t.Errorf("%+v", s.Ports)
+		}
+		k := a.keys(DefaultPool)
+		free := store.Client.ZCard(t.Context(), k.free("web")).Val()
+		names, held := store.Client.HLen(t.Context(), k.names("web")).Val(), store.Client.HLen(t.Context(), k.offers("web")).Val()
+		if free != 1 || names > 1 || held > 1 {
+			t.Errorf("left: %d free ports, %d names, %d offers", free, names, held)
+		}
+	})
+}
+
+func TestRemovedServiceLeavesNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		quick, slow := newAllocator(store, short), newAllocator(store, long)
+		var old []Offer
+		for _, service := range []string{"web", "db"} {
+			start := 2000 + 100*len(service)
+			mustDefine(t, slow, service, start, start+9)
+			released, rejected := mustOffer(t, slow, service, "a"), mustOffer(t, slow, service, "b")
+			mustAccept(t, slow, released)
+			must(t, slow.Release(t.Context(), DefaultPool, service, "a"))
+			mustReject(t, slow, rejected)
+			ranOut := mustOffer(t, quick, service, "c")
+			wantError(t, "an offer is open", slow.Remove(t.Context(), DefaultPool, service), ErrServiceInUse)
+			passes(t, store, short)
+			must(t, slow.Remove(t.Context(), DefaultPool, service))
+			wantError(t, "again", slow.Remove(t.Context(), DefaultPool, service), ErrServiceNotFound)
+			old = append(old, released, ranOut)
+		}
+		for _, key := range allKeys(t, store) {
+			if key == store.Prefix+":pools" || key == store.Prefix+":{default}:fence" {
+				continue
+			}
+			if ttl := store.Client.PTTL(t.Context(), key).Val(); ttl <= 0 {
+				t.Errorf("%s is left, and has no TTL", key)
+			}
+		}
+		mustDefine(t, slow, "web", 2300, 2309)
+		mustDefine(t, slow, "db", 2200, 2209)
+		for _, offer := range old {
+			next := mustOffer(t, slow, offer.Service, offer.Name)
+			opensNothing(t, slow, offer.Service, offer.Secret)
+			mustReject(t, slow, next)
+		}
+	})
+}
+
+// allKeys lists the keys of a test.
+func allKeys(t *testing.T, store storetest.Store) []string {
+	t.Helper()
+	keys, err := store.Client.Keys(t.Context(), store.Prefix+":*").Result()
+	must(t, err)
+	return keys
+}
+
+// dump returns what the keys of the service web hold.
+func dump(t *testing.T, store storetest.Store) string {
+	t.Helper()
+	var text strings.Builder
+	for _, key := range []string{"service", "names", "offers", "ports"} {
+		fmt.Fprintln(&text, store.Client.HGetAll(t.Context(), store.Prefix+":{default}:"+key+":web").Val())
+	}
+	fmt.Fprintln(&text, store.Client.ZRangeWithScores(t.Context(), store.Prefix+":{default}:free:web", 0, -1).Val())
+	return text.String()
+}

@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"text/tabwriter"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"github.com/valyala/fasthttp"
+)
+
+// benchOptions are the flags of portmaster bench.
+type benchOptions struct {
+	url, pool, output string
+	baseline          bool
+	clients           int
+	duration          time.Duration
+}
+
+func benchCommand() *cobra.Command {
+	var o benchOptions
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Put a load on a server: cycles of offer, accept and release",
+		Long: "Put a load on a server: cycles of offer, accept and release over kept-alive connections, in a service of its own\n" +
+			"that it removes afterwards. It fails where a port was given to two holders.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			result, err := bench(cmd.Context(), o, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			if err := result.print(cmd.OutOrStdout(), o.output); err != nil {
+				return err
+			}
+			if result.GivenTwice > 0 {
+				return fmt.Errorf("%d ports were given twice", result.GivenTwice)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&o.url, "url", "http://127.0.0.1:8080", "where the server is")
+	cmd.Flags().StringVar(&o.pool, "pool", "bench", "the pool to take ports from")
+	cmd.Flags().IntVar(&o.clients, "clients", 64, "how many clients call at the same time, each on a connection of its own")
+	cmd.Flags().DurationVar(&o.duration, "duration", 10*time.Second, "for how long")
+	cmd.Flags().StringVar(&o.output, "output", "table", "table or json")
+	cmd.Flags().BoolVar(&o.baseline, "baseline", false, "call the route of portmaster serve --baseline instead")
+	_ = cmd.Flags().MarkHidden("baseline")
+	return cmd
+}
+
+// The ports of the bench's service: more than there can be clients, so that none is ever refused one.
+const (
+	benchStart = 10000
+	benchEnd   = 29999
+)
+
+func (o benchOptions) check() error {
+	switch {
+	case o.clients < 1 || o.clients > benchEnd-benchStart+1:
+		return fmt.Errorf("--clients must lie within 1-%d", benchEnd-benchStart+1)
+	case o.duration <= 0:
+		return errors.New("--duration must be more than nothing")
+	case o.output != "table" && o.output != "json":
+		return errors.New("--output must be table or json")
+	}
+	return nil
+}
+
+// benchResult is what a bench found out.
+type benchResult struct {
+	Clients    int     `json:"clients"`
+	Seconds    float64 `json:"seconds"`
+	Cycles     int64   `json:"cycles"`
+	Requests   int64   `json:"requests"`
+	CyclesPerS float64 `json:"cycles_per_s"`
+	RequestsPS float64 `json:"requests_per_s"`
+	latency
+	Offer      latency        `json:"offer"`
+	Accept     latency        `json:"accept"`
+	Release    latency        `json:"release"`
+	Errors     map[string]int `json:"errors"`
+	GivenTwice int64          `json:"ports_given_twice"`
+}
+
+// latency is how long one kind of call took.
+type latency struct {
+	P50 float64 `json:"p50_ms"`
+	P99 float64 `json:"p99_ms"`
+	Max float64 `json:"max_ms"`
+}
+
+func latencyOf(h *hdrhistogram.Histogram) latency {
+	return latency{
+		P50: float64(h.ValueAtQuantile(50)) / 1e6,
+		P99: float64(h.ValueAtQuantile(99)) / 1e6,
+		Max: float64(h.Max()) / 1e6,
+	}
+}
+
+// The calls of a cycle.
+const (
+	callOffer = iota
+	callAccept
+	callRelease
+	callKinds
+)
+
+// bench defines a service, lets the clients run, and removes what they made. A second interrupt ends it without.
+func bench(ctx context.Context, o benchOptions, progress io.Writer) (benchResult, error) {
+	service := "bench-" + uuid.NewString()[:8]
+	setup := newBenchClient(o, service, nil)
+	body := fmt.Sprintf(`{"description":"portmaster bench","start":%d,"end":%d}`, benchStart, benchEnd)
+	if status, err := setup.call("PUT", setup.service, body); err != nil {
+		return benchResult{}, err
+	} else if status != fasthttp.StatusCreated {
+		return benchResult{}, fmt.Errorf("defining the service %s: %s", service, setup.response.Body())
+	}
+
+	var held portHolders
+	clients := make([]*benchClient, o.clients)
+	for i := range clients {
+		clients[i] = newBenchClient(o, service, &held)
+	}
+	var cycles atomic.Int64
+	run, stop := context.WithTimeout(ctx, o.duration)
+	defer stop()
+	start := time.Now()
+	var running sync.WaitGroup
+	for i, c := range clients {
+		running.Go(func() { c.run(run, "holder-"+strconv.Itoa(i), &cycles) })
+	}
+	go reportProgress(run, progress, start, &cycles)
+	running.Wait()
+	took := time.Since(start)
+
+	var err error
+	if status, failed := setup.call("DELETE", setup.service, ""); failed != nil {
+		err = fmt.Errorf("removing the service %s: %w", service, failed)
+	} else if status != fasthttp.StatusNoContent {
+		err = fmt.Errorf("removing the service %s: %s", service, setup.response.Body())
+	}
+	return sumUp(clients, took, cycles.Load(), held.twice.Load()), err
+}
+
+func reportProgress(ctx context.Context, w io.Writer, start time.Time, cycles *atomic.Int64) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	last := int64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			sum := cycles.Load()
+			fmt.Fprintf(w, "%4.0f s  %d cycles/s\n", now.Sub(start).Seconds(), sum-last)
+			last = sum
+		}
+	}
+}
+
+func sumUp(clients []*benchClient, took time.Duration, cycles, twice int64) benchResult {
+	all := newLatencies()
+	var kinds [callKinds]*hdrhistogram.Histogram
+	for kind := range kinds {
+		kinds[kind] = newLatencies()
+	}
+	r := benchResult{Clients: len(clients), Seconds: took.Seconds(), Cycles: cycles, Errors: map[string]int{}, GivenTwice: twice}
+	for _, c := range clients {
+		for kind, h := range c.latencies {
+			kinds[kind].Merge(h)
+			all.Merge(h)
+		}
+		for code, n := range c.errors {
+			r.Errors[code] += n
+		}
+	}
+	r.Requests = all.TotalCount()
+	r.CyclesPerS = float64(r.Cycles) / r.Seconds
+	r.RequestsPS = float64(r.Requests) / r.Seconds
+	r.latency = latencyOf(all)
+	r.Offer, r.Accept, r.Release = latencyOf(kinds[callOffer]), latencyOf(kinds[callAccept]), latencyOf(kinds[callRelease])
+	return r
+}
+
+func (r benchResult) print(w io.Writer, output string) error {
+	if output == "json" {
+		return json.NewEncoder(w).Encode(r)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "clients\t%d\n", r.Clients)
+	fmt.Fprintf(t, "cycles/s\t%.0f\tof offer, accept, release\n", r.CyclesPerS)
+	fmt.Fprintf(t, "requests/s\t%.0f\n", r.RequestsPS)
+	fmt.Fprintf(t, "\tall\toffer\taccept\trelease\n")
+	fmt.Fprintf(t, "p50 (ms)\t%.2f\t%.2f\t%.2f\t%.2f\n", r.P50, r.Offer.P50, r.Accept.P50, r.Release.P50)
+	fmt.Fprintf(t, "p99 (ms)\t%.2f\t%.2f\t%.2f\t%.2f\n", r.P99, r.Offer.P99, r.Accept.P99, r.Release.P99)
+	fmt.Fprintf(t, "max (ms)\t%.2f\t%.2f\t%.2f\t%.2f\n", r.Max, r.Offer.Max, r.Accept.Max, r.Release.Max)
+	for code, n := range r.Errors {
+		fmt.Fprintf(t, "errors\t%d\t%s\n", n, code)
+	}
+	if len(r.Errors) == 0 {
+		fmt.Fprintf(t, "errors\t0\n")
+	}
+	fmt.Fprintf(t, "ports given twice\t%d\n", r.GivenTwice)
+	return t.Flush()
+}
+
+// portHolders notices a port that two clients hold at the same time.
+type portHolders struct {
+	held  [1 << 16]atomic.Bool
+	twice atomic.Int64
+}
+
+func (h *portHolders) take(port int) {
+	if h.held[port].Swap(true) {
+		h.twice.Add(1)
+	}
+}
+
+func (h *portHolders) leave(port int) { h.held[port].Store(false) }
+
+// benchClient is one caller with one connection. It reuses what it can, so that it takes little of the machine.
+type benchClient struct {
+	http      *fasthttp.HostClient
+	request   *fasthttp.Request
+	response  *fasthttp.Response
+	url       string // of the server
+	service   string // its URL
+	baseline  bool
+	held      *portHolders
+	latencies [callKinds]*hdrhistogram.Histogram
+	errors    map[string]int
+}
+
+// newLatencies counts from a microsecond to a minute, to three digits.
+func newLatencies() *hdrhistogram.Histogram {
+	return hdrhistogram.New(int64(time.Microsecond), int64(time.Minute), 3)
+}
+
+func newBenchClient(o benchOptions, service string, held *portHolders) *benchClient {
+	c := &benchClient{
+		request:  fasthttp.AcquireRequest(),
+		response: fasthttp.AcquireResponse(),
+		url:      o.url,
+		service:  o.url + "/v1/pools/" + o.pool + "/services/" + service,
+		baseline: o.baseline,
+		held:     held,
+		errors:   map[string]int{},
+	}
+	for kind := range c.latencies {
+		c.latencies[kind] = newLatencies()
+	}
+	c.request.SetRequestURI(c.service)
+	uri := c.request.URI()
+	c.http = &fasthttp.HostClient{
+		Addr:                      fasthttp.AddMissingPort(string(uri.Host()), string(uri.Scheme()) == "https"),
+		IsTLS:                     string(uri.Scheme()) == "https",
+		MaxConns:                  1,
+		MaxIdemponentCallAttempts: 1,
+		ReadTimeout:               30 * time.Second,
+		WriteTimeout:              30 * time.Second,
+	}
+	return c
+}
+
+// run repeats the cycle until ctx is done. A cycle that has begun is finished, so that no port stays behind.
+func (c *benchClient) run(ctx context.Context, name string, cycles *atomic.Int64) {
+	holder := name
+	for n := 0; ctx.Err() == nil; n++ {
+		if c.cycle(holder) {
+			cycles.Add(1)
+		} else {
+			holder = name + "-" + strconv.Itoa(n) // the old one may have been given a port, and the answer was lost
+		}
+	}
+}
+
+func (c *benchClient) cycle(holder string) bool {
+	if c.baseline {
+		return c.measured(callOffer, "POST", c.url+"/baseline", `{"name":"`+holder+`"}`, fasthttp.StatusCreated)
+	}
+	if !c.measured(callOffer, "POST", c.service+"/offers", `{"name":"`+holder+`"}`, fasthttp.StatusCreated) {
+		return false
+	}
+	secret := between(c.response.Body(), `"secret":"`, '"')
+	port, err := strconv.Atoi(between(c.response.Body(), `"port":`, ','))
+	if err != nil || port < benchStart || port > benchEnd {
+		c.errors["an offer without a port"]++
+		return false
+	}
+	c.held.take(port)
+	if !c.measured(callAccept, "POST", c.service+"/offers/"+secret+"/accept", "", fasthttp.StatusCreated) {
+		_, _ = c.call("POST", c.service+"/offers/"+secret+"/reject", "")
+		_, _ = c.call("DELETE", c.service+"/ports/"+holder, "")
+		c.held.leave(port)
+		return false
+	}
+	c.held.leave(port) // from the release on somebody else may have it
+	return c.measured(callRelease, "DELETE", c.service+"/ports/"+strconv.Itoa(port), "", fasthttp.StatusNoContent)
+}
+
+// measured calls, takes the time, and counts an answer other than the one expected as an error.
+func (c *benchClient) measured(kind int, method, url, body string, expected int) bool {
+	start := time.Now()
+	status, err := c.call(method, url, body)
+	_ = c.latencies[kind].RecordValue(int64(time.Since(start)))
+	switch {
+	case err != nil:
+		c.errors[err.Error()]++
+	case status != expected:
+		code := between(c.response.Body(), `"code":"`, '"')
+		c.errors[strconv.Itoa(status)+" "+code]++
+	default:
+		return true
+	}
+	return false
+}
+
+func (c *benchClient) call(method, url, body string) (status int, err error) {
+	c.request.Header.SetMethod(method)
+	c.request.SetRequestURI(url)
+	c.request.SetBodyString(body)
+	if body != "" {
+		c.request.Header.SetContentType("application/json")
+	} else {
+		c.request.Header.Del(fasthttp.HeaderContentType)
+	}
+	err = c.http.Do(c.request, c.response)
+	return c.response.StatusCode(), err
+}
+
+// between returns what stands in text after a mark and before an end; "" where there is no such mark. The bench reads its
+// own answers so, since a JSON decoder would cost as much as the rest of a call.
+func between(text []byte, mark string, end byte) string {
+	_, rest, found := bytes.Cut(text, []byte(mark))
+	if i := bytes.IndexByte(rest, end); found && i >= 0 {
+		return string(rest[:i])
+	}
+	return ""
+}

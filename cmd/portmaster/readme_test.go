@@ -1,0 +1,313 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"portmaster/allocator/storetest"
+	"portmaster/config"
+)
+
+var writeReadme = flag.Bool("write-readme", false, "write the table of settings into README.md")
+
+const readmePath = "../../README.md"
+
+// block is a fenced block of the README.
+type block struct {
+	section, lang, text string
+	line                int
+}
+
+// readme returns the README and its fenced blocks.
+func readme(t *testing.T) (text string, blocks []block) {
+	t.Helper()
+	file, err := os.ReadFile(readmePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var section string
+	var open *block
+	for i, line := range strings.Split(string(file), "\n") {
+		fence, isFence := strings.CutPrefix(line, "```")
+		switch {
+		case isFence && open == nil:
+			open = &block{section: section, lang: fence, line: i + 1}
+		case isFence:
+			blocks, open = append(blocks, *open), nil
+		case open != nil:
+			open.text += line + "\n"
+		case strings.HasPrefix(line, "#"):
+			section = strings.TrimLeft(line, "# ")
+		}
+	}
+	return string(file), blocks
+}
+
+// step is a block of commands and what the README shows of their output.
+type step struct{ commands, output block }
+
+// steps returns the commands of the given sections.
+func steps(t *testing.T, sections ...string) []step {
+	t.Helper()
+	var found []step
+	_, blocks := readme(t)
+	for _, section := range sections {
+		n := len(found)
+		for i, b := range blocks {
+			if b.section != section || b.lang != "sh" {
+				continue
+			}
+			s := step{commands: b}
+			if i+1 < len(blocks) && blocks[i+1].section == section && blocks[i+1].lang != "sh" {
+				s.output = blocks[i+1]
+			}
+			found = append(found, s)
+		}
+		if len(found) == n {
+			t.Fatalf("the README's section %q has no commands", section)
+		}
+	}
+	return found
+}
+
+// The sections whose commands are run, each by the test that is named.
+const (
+	sectionRun   = "Run it"                      // TestReadmeRun
+	sectionWalk  = "A walk with curl"            // TestReadmeWalk
+	sectionBack  = "Give the ports back"         // TestReadmeWalk
+	sectionRedis = "Keep the state in Redis"     // TestReadmeRedis
+	sectionLook  = "Look into it with redis-cli" // TestReadmeWalk, on Redis
+)
+
+func TestReadmeCommandsAreRun(t *testing.T) {
+	_, blocks := readme(t)
+	run := []string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionLook}
+	for _, b := range blocks {
+		if b.lang == "sh" && !slices.Contains(run, b.section) {
+			t.Errorf("README.md:%d: nothing runs the commands in section %q", b.line, b.section)
+		}
+		if b.lang != "sh" && regexp.MustCompile(`(?m)^(curl|redis-cli|make) `).MatchString(b.text) {
+			t.Errorf("README.md:%d: commands belong in a block of sh", b.line)
+		}
+	}
+}
+
+// needs skips a test where a command is missing that the README tells to use, unless every part has to be there.
+func needs(t *testing.T, commands ...string) {
+	t.Helper()
+	for _, command := range commands {
+		if _, err := exec.LookPath(command); err != nil {
+			if os.Getenv(storetest.RequireRedis) != "" {
+				t.Fatal(err)
+			}
+			t.Skipf("%s is not on the PATH: the README's commands are not run", command)
+		}
+	}
+}
+
+func TestReadmeWalk(t *testing.T) {
+	needs(t, "bash", "curl", "jq")
+	if err := exec.Command("curl", "--json", "{}", "--version").Run(); err != nil {
+		t.Skip("curl is older than 7.82: the README's commands are not run")
+	}
+	t.Run("embedded store", func(t *testing.T) {
+		p := startProgram(t)
+		walk(t, p, "", steps(t, sectionWalk, sectionBack))
+	})
+	t.Run("redis", func(t *testing.T) {
+		store, _, _ := storetest.Private(t)
+		needs(t, "redis-cli")
+		p := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr)
+		walk(t, p, store.Addr, steps(t, sectionWalk, sectionLook, sectionBack))
+	})
+}
+
+// walk runs the commands in one shell, word for word, and compares what they print with what the README shows. Where
+// they call localhost:8080 and Redis's own port, the shell calls the given servers instead.
+func walk(t *testing.T, p *program, redisAddr string, steps []step) {
+	t.Helper()
+	const mark = "--- next step ---"
+	host, port, _ := net.SplitHostPort(redisAddr)
+	script := fmt.Sprintf(`set -e
+		curl() { command curl --noproxy '*' "${@//localhost:8080/%s}"; }
+		redis-cli() { command redis-cli -h '%s' -p '%s' "$@"; }
+		`, p.addr, host, port)
+	for _, s := range steps {
+		script += "\n" + s.commands.text + "printf '\\n" + mark + "'\n"
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+	cmd.Dir = t.TempDir()
+	out, err := cmd.CombinedOutput()
+	outputs := strings.Split(string(out), mark)
+	for i, s := range steps {
+		if i >= len(outputs)-1 {
+			t.Fatalf("README.md:%d: the commands failed: %v: %s", s.commands.line, err, outputs[i])
+		}
+		if got, want := normal(outputs[i]), normal(s.output.text); got != want {
+			t.Errorf("README.md:%d: the commands print\n%s\nand the README shows\n%s", s.commands.line, got, want)
+		}
+	}
+}
+
+// volatile is what differs from one run to the next.
+var volatile = []struct {
+	pattern *regexp.Regexp
+	name    string
+}{
+	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
+	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`), "TIME"},
+	{regexp.MustCompile(`\b1[789]\d{11}\b`), "UNIX-MS"},
+	{regexp.MustCompile(`(?m)^1(7\d\d|800)$`), "SECONDS-OF-30-MINUTES"},
+	{regexp.MustCompile(`address=\S+`), "address=ADDRESS"},
+	{regexp.MustCompile(`version=\S+`), "version=VERSION"},
+}
+
+func normal(output string) string {
+	for _, v := range volatile {
+		output = v.pattern.ReplaceAllLiteralString(output, v.name)
+	}
+	return strings.TrimSpace(output)
+}
+
+func TestReadmeRun(t *testing.T) {
+	s := steps(t, sectionRun)
+	p := startShell(t, s[0].commands.text)
+	eventually(t, "/readyz is 200", func() bool { return p.status(t, "/readyz") == 200 })
+	if got, want := normal(p.log.String()), normal(s[0].output.text); got != want {
+		t.Errorf("it says\n%s\nand the README shows\n%s", got, want)
+	}
+	p.interrupt(t)
+}
+
+func TestReadmeRedis(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	script := steps(t, sectionRedis)[0].commands.text
+	p := startShell(t, strings.Replace(script, "localhost:6379", store.Addr, 1))
+	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
+	if start := store.Client.HGet(t.Context(), "portmaster:{default}:service:django", "start").Val(); start != "5000" {
+		t.Errorf("the service is not in the Redis that the URL names")
+	}
+	p.interrupt(t)
+}
+
+// startShell runs commands as if in the root of the repository, but builds into a folder of the test's own, and waits
+// until the server they start listens.
+func startShell(t *testing.T, commands string) *program {
+	t.Helper()
+	needs(t, "bash", "make")
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf(`set -e
+		make() { command make --no-print-directory -C '%s' BIN="$PWD/bin" "$@"; }
+		%s`, root, commands)
+	cmd := exec.Command("bash", "-c", script)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(withoutMake(withoutSettings(os.Environ())), "PORTMASTER_HTTP_ADDR=127.0.0.1:0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return startCommand(t, cmd, 5*time.Minute) // it builds the program first
+}
+
+// withoutMake leaves out what a make that runs the tests tells its children.
+func withoutMake(environ []string) []string {
+	return slices.DeleteFunc(environ, func(entry string) bool {
+		return strings.HasPrefix(entry, "MAKE") || strings.HasPrefix(entry, "MFLAGS=")
+	})
+}
+
+// interrupt does what ctrl-C in a terminal does, and waits until the server has stopped.
+func (p *program) interrupt(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the server says that it stopped", func() bool { return strings.Contains(p.log.String(), "msg=stopped") })
+	p.wait(t)
+}
+
+func TestReadmeSettings(t *testing.T) {
+	text, _ := readme(t)
+	const begin, end = "<!-- settings: written by make docs -->\n", "<!-- /settings -->"
+	before, rest, ok := strings.Cut(text, begin)
+	table, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatal("README.md lacks the markers of the table of settings")
+	}
+	if *writeReadme {
+		if err := os.WriteFile(readmePath, []byte(before+begin+config.Table()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if table != config.Table() {
+		t.Error("the table of settings in README.md is not that of config.Table(): run make docs")
+	}
+}
+
+func TestReadmeNamesTargetsThatExist(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := readme(t)
+	named := regexp.MustCompile("(?m)(?:`|^)make ([a-z]+)").FindAllStringSubmatch(text, -1)
+	if len(named) < 6 {
+		t.Fatalf("the README names %d targets", len(named))
+	}
+	for _, target := range named {
+		if !strings.Contains(string(makefile), "\n"+target[1]+":") {
+			t.Errorf("the README names make %s, and there is no such target", target[1])
+		}
+	}
+	ci, err := os.ReadFile("../../.ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"make lint", "make test"} {
+		if !strings.Contains(string(ci), "\n"+command+"\n") {
+			t.Errorf(".ci/run does not run %s", command)
+		}
+	}
+}
+
+// The README's table of keys is what Redis holds after the walk.
+func TestReadmeKeys(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	p := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr)
+	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
+	offer := p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
+	secret := volatile[0].pattern.FindString(offer)
+	p.must(t, 201, "POST", "/v1/services/django/offers/"+secret+"/accept", "")
+	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02"}`)
+
+	held := map[string]string{}
+	for _, key := range store.Client.Keys(t.Context(), "*").Val() {
+		name := volatile[0].pattern.ReplaceAllLiteralString(key, "SECRET")
+		held[name] = strings.ToUpper(store.Client.Type(t.Context(), key).Val())
+	}
+	text, _ := readme(t)
+	shown := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(portmaster:[^`]+)` \\| (\\w+)").FindAllStringSubmatch(text, -1) {
+		shown[row[1]] = row[2]
+	}
+	for key, kind := range held {
+		if kind == "ZSET" || kind == "HASH" || kind == "SET" || kind == "STRING" {
+			if shown[key] != kind {
+				t.Errorf("Redis holds %s, a %s, and the README shows %q", key, kind, shown[key])
+			}
+		}
+		delete(shown, key)
+	}
+	for key := range shown {
+		t.Errorf("the README shows %s, and Redis does not hold it", key)
+	}
+}

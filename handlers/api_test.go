@@ -1,0 +1,336 @@
+package handlers
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"portmaster/allocator"
+	"portmaster/allocator/storetest"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+// api is a server on a store, and the one client by which all tests ask it. Every answer is held against openapi.yaml, and
+// no secret that it ever gave may show in a list, a problem or the log.
+type api struct {
+	t       testing.TB
+	store   storetest.Store
+	server  *Server
+	addr    string
+	client  *http.Client
+	log     *logs
+	secrets map[string]bool
+}
+
+// settings are those of the server under test: the program's own defaults, unless a test changes them, and patience for
+// a machine that has much to do.
+type settings struct {
+	allocator allocator.Options
+	server    Options
+}
+
+func newAPI(t testing.TB, store storetest.Store, change ...func(*settings)) *api {
+	t.Helper()
+	log := &logs{}
+	s := settings{
+		allocator: allocator.Options{
+			KeyPrefix: store.Prefix, OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second,
+		},
+		server: Options{
+			ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second,
+			BodyLimit: 64 << 10, Concurrency: 100, SlowCall: time.Minute,
+			Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		},
+	}
+	for _, f := range change {
+		f(&s)
+	}
+	return serve(t, store, New(allocator.New(store.Client, s.allocator), s.server), log)
+}
+
+func serve(t testing.TB, store storetest.Store, server *Server, log *logs) *api {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &api{
+		t: t, store: store, server: server, addr: l.Addr().String(), log: log, secrets: map[string]bool{},
+		client: &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: 10 * time.Second},
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		a.client.CloseIdleConnections()
+		if err := server.Shutdown(5 * time.Second); err != nil {
+			t.Error("shutdown:", err)
+		}
+		if err := <-served; err != nil {
+			t.Error("serve:", err)
+		}
+		a.noSecretsIn("the log", log.String())
+	})
+	return a
+}
+
+func (a *api) get(path string, headers ...string) answer { return a.do("GET", path, "", headers...) }
+func (a *api) put(path, body string, headers ...string) answer {
+	return a.do("PUT", path, body, headers...)
+}
+func (a *api) post(path, body string, headers ...string) answer {
+	return a.do("POST", path, body, headers...)
+}
+func (a *api) delete(path string, headers ...string) answer {
+	return a.do("DELETE", path, "", headers...)
+}
+
+// do sends one request. A body is application/json, unless the headers (name, value, name, value ...) say another
+// Content-Type; the value "" takes a header away.
+func (a *api) do(method, path, body string, headers ...string) answer {
+	a.t.Helper()
+	request, err := http.NewRequest(method, "http://"+a.addr+path, strings.NewReader(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	for _, secret := range uuids.FindAllString(path+body, -1) {
+		a.secrets[secret] = true
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Del(headers[i])
+		if headers[i+1] != "" {
+			request.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	response, err := a.client.Do(request)
+	if err != nil {
+		a.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a.read(request, []byte(body), response)
+}
+
+// raw sends bytes that no client would, and reads the answer.
+func (a *api) raw(bytes string) answer {
+	a.t.Helper()
+	conn, err := net.Dial("tcp", a.addr)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, bytes); err != nil {
+		a.t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(bytes, "\r\n")
+	method, rest, _ := strings.Cut(line, " ")
+	path, _, _ := strings.Cut(rest, " ")
+	request := &http.Request{Method: method, RequestURI: path}
+	response, err := http.ReadResponse(bufio.NewReader(conn), request)
+	if err != nil {
+		a.t.Fatalf("%.60q: %v", bytes, err)
+	}
+	return a.read(request, nil, response)
+}
+
+// read is the way of every answer to a test.
+func (a *api) read(request *http.Request, sent []byte, response *http.Response) answer {
+	a.t.Helper()
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	path := request.RequestURI
+	if request.URL != nil {
+		path = request.URL.EscapedPath()
+	}
+	r := answer{a.t, request.Method + " " + path, response.StatusCode, response.Header, string(body)}
+	if err := holdAgainstDocument(request, path, sent, response, body); err != nil {
+		a.t.Errorf("%s is not as openapi.yaml says: %v\n%s", r.request, err, r)
+	}
+	if r.status >= 400 || strings.HasPrefix(r.body, "[") {
+		a.noSecretsIn("the answer to "+request.Method+" "+path, r.body)
+	}
+	var given struct{ Secret string }
+	if json.Unmarshal(body, &given) == nil && given.Secret != "" {
+		a.secrets[given.Secret] = true
+	}
+	return r
+}
+
+// uuids finds the secrets that a test sends.
+var uuids = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+func (a *api) noSecretsIn(what, text string) {
+	a.t.Helper()
+	for secret := range a.secrets {
+		if strings.Contains(text, secret) {
+			a.t.Errorf("the secret %s is in %s:\n%s", secret, what, text)
+		}
+	}
+}
+
+// define makes a service of the pool "default".
+func (a *api) define(name, span string) {
+	a.t.Helper()
+	start, end, _ := strings.Cut(span, "-")
+	a.put("/v1/services/"+name, `{"start":`+start+`,"end":`+end+`}`).want(201)
+}
+
+// offer asks for a port of a service of the pool "default".
+func (a *api) offer(service, name string) offer {
+	a.t.Helper()
+	return read[offer](a.post("/v1/services/"+service+"/offers", `{"name":"`+name+`"}`).want(201))
+}
+
+// accept accepts an offer of the pool "default".
+func (a *api) accept(o offer) allocation {
+	a.t.Helper()
+	return read[allocation](a.post(o.path()+"/accept", "").want(201))
+}
+
+// answer is what the server said.
+type answer struct {
+	t       testing.TB
+	request string
+	status  int
+	header  http.Header
+	body    string
+}
+
+func (r answer) String() string {
+	var b bytes.Buffer
+	r.header.Write(&b)
+	return http.StatusText(r.status) + "\n" + b.String() + r.body[:min(len(r.body), 1000)]
+}
+
+// want fails the test where the status is another one.
+func (r answer) want(status int) answer {
+	r.t.Helper()
+	if r.status != status {
+		r.t.Fatalf("%s: %d, want %d\n%s", r.request, r.status, status, r)
+	}
+	return r
+}
+
+// problem wants an error.
+func (r answer) problem(status int, code string) problem {
+	r.t.Helper()
+	p := read[problem](r.want(status))
+	if p.Code != code || p.Status != status || p.Type != "urn:portmaster:problem:"+code || p.RequestID != r.header.Get("X-Request-ID") {
+		r.t.Fatalf("%s: want %s\n%s", r.request, code, r)
+	}
+	return p
+}
+
+// invalid wants 400 INVALID with a fault for each of these fields, and no other.
+func (r answer) invalid(fields ...string) {
+	r.t.Helper()
+	var named []string
+	for _, fault := range r.problem(400, "INVALID").Errors {
+		named = append(named, fault.Field)
+	}
+	if strings.Join(named, " ") != strings.Join(fields, " ") {
+		r.t.Errorf("%s: faults at %q, want %q\n%s", r.request, named, fields, r)
+	}
+}
+
+// read reads the answer's body.
+func read[T any](r answer) (value T) {
+	r.t.Helper()
+	if err := json.Unmarshal([]byte(r.body), &value); err != nil {
+		r.t.Fatalf("%s: %v\n%s", r.request, err, r)
+	}
+	return value
+}
+
+type service struct {
+	Name, Description string
+	Start, End        int
+	Created           time.Time
+	Ports             ports
+	Warnings          []string
+}
+
+type ports struct{ Total, Free, Offered, Allocated int }
+
+type offer struct {
+	Service, Name    string
+	Port             int
+	Secret           string
+	Created, Expires time.Time
+}
+
+func (o offer) path() string { return "/v1/services/" + o.Service + "/offers/" + o.Secret }
+
+type allocation struct {
+	Service, Name string
+	Port          int
+	Created       time.Time
+	Fence         int64
+}
+
+type problem struct {
+	Type, Title, Detail, Code string
+	Status                    int
+	RequestID                 string `json:"request_id"`
+	Errors                    []struct{ Field, Detail string }
+}
+
+// logs is where the server under test logs to.
+type logs struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// equal fails the test where two values differ.
+func equal[T comparable](t testing.TB, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// contains fails the test where a text lacks a part.
+func contains(t testing.TB, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in\n%s", part, text)
+		}
+	}
+}
+
+// soon repeats a check until it succeeds, for ten seconds at most.
+func soon(t testing.TB, what string, check func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !check(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(what + ": not within 10 s")
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package handlers
+
+import (
+	"strings"
+	"testing"
+
+	"portmaster/allocator/storetest"
+)
+
+func TestMetrics(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store)
+		a.define("django", "5000-5009")
+		a.put("/v1/pools/host-1/services/flask", `{"start":5000,"end":5001}`).want(201)
+		web := a.offer("django", "web-01")
+		a.accept(web)
+		a.put(web.path(), "").want(200)
+		a.accept(a.offer("django", "db-01"))
+		a.offer("django", "web-02")
+		a.post("/v1/services/django/offers", `{"name":"web-02"}`).want(409)
+		a.get("/v1/services/django").want(200)
+		a.do("HEAD", "/v1/services/django", "").want(200)
+		a.get("/v1/services/flask").want(404)
+		a.get("/v1/pools/host-1/services/flask").want(200)
+		a.get("/nothing").want(404)
+		a.get("/nothing/else").want(404)
+		a.do("PATCH", "/v1/services", "").want(405)
+		a.post("/v1/services", "{", "X-Request-ID", "1").want(400)
+
+		r := a.get("/metrics").want(200)
+		if got := r.header.Get("Content-Type"); !strings.HasPrefix(got, "text/plain; version=0.0.4") {
+			t.Errorf("Content-Type %q", got)
+		}
+		for _, line := range []string{
+			`portmaster_ports{pool="default",service="django",state="free"} 7`,
+			`portmaster_ports{pool="default",service="django",state="offered"} 1`,
+			`portmaster_ports{pool="default",service="django",state="allocated"} 2`,
+			`portmaster_ports{pool="host-1",service="flask",state="free"} 2`,
+			`portmaster_redis_up 1`,
+
+			`portmaster_operations_total{code="OK",operation="defineService"} 2`,
+			`portmaster_operations_total{code="OK",operation="offer"} 3`,
+			`portmaster_operations_total{code="NAME_TAKEN",operation="offer"} 1`,
+			`portmaster_operations_total{code="OK",operation="accept"} 3`,
+			`portmaster_operations_total{code="OK",operation="readService"} 3`,
+			`portmaster_operations_total{code="SERVICE_NOT_FOUND",operation="readService"} 1`,
+			`portmaster_operations_total{code="INVALID",operation="createService"} 1`,
+			`portmaster_operations_total{code="NOT_FOUND",operation="other"} 2`,
+			`portmaster_operations_total{code="METHOD_NOT_ALLOWED",operation="other"} 1`,
+
+			`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/offers",status="201"} 3`,
+			`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/offers",status="409"} 1`,
+			`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/offers/:secret/accept",status="201"} 2`,
+			`portmaster_http_request_duration_seconds_count{method="PUT",route="/v1/services/:service/offers/:secret",status="200"} 1`,
+			`portmaster_http_request_duration_seconds_count{method="GET",route="/v1/services/:service",status="404"} 1`,
+			`portmaster_http_request_duration_seconds_count{method="GET",route="/v1/pools/:pool/services/:service",status="200"} 1`,
+			`portmaster_http_request_duration_seconds_count{method="other",route="other",status="404"} 2`,
+		} {
+			contains(t, r.body, line+"\n")
+		}
+		for _, family := range []string{
+			"portmaster_http_request_duration_seconds histogram", "portmaster_operations_total counter", "portmaster_ports gauge",
+			"portmaster_redis_up gauge", "portmaster_redis_connections gauge", "portmaster_redis_connection_timeouts_total counter",
+			"portmaster_redis_stale_connections_total counter",
+			"go_goroutines gauge", "go_build_info gauge", "process_open_fds gauge",
+		} {
+			contains(t, r.body, "# TYPE "+family+"\n")
+		}
+		a.noSecretsIn("/metrics", r.body)
+
+		// A service that is gone is gone from the figures.
+		a.delete("/v1/pools/host-1/services/flask").want(204)
+		if r := a.get("/metrics").want(200); strings.Contains(r.body, "flask") {
+			t.Error("a removed service is in the figures")
+		}
+	})
+}
