@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator"
+)
+
+// bench is what the rows measure: a Redis, a server on it, and ways to call both.
+type bench struct {
+	program string
+	window  time.Duration
+	dir     string
+	url     string
+	redis   *exec.Cmd
+	server  *exec.Cmd
+	client  *redis.Client
+	ports   *allocator.Allocator
+}
+
+func start(program string, window time.Duration) (b *bench, err error) {
+	b = &bench{program: program, window: window}
+	if b.dir, err = os.MkdirTemp("", "portmaster-ratios-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			b.stop()
+		}
+	}()
+	redisAddr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	host, port, _ := net.SplitHostPort(redisAddr)
+	b.redis = exec.Command("redis-server", "--bind", host, "--port", port, "--dir", b.dir, "--save", "")
+	if err = b.redis.Start(); err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	b.url = "http://" + addr
+	b.server = exec.Command(program, "serve")
+	b.server.Stderr = os.Stderr
+	b.server.Env = append(os.Environ(), "PORTMASTER_HTTP_ADDR="+addr, "PORTMASTER_REDIS_URL=redis://"+redisAddr,
+		"PORTMASTER_HTTP_BASELINE=true", "PORTMASTER_LOG_LEVEL=error", "PORTMASTER_SHUTDOWN_DELAY=0s")
+	if err = b.server.Start(); err != nil {
+		return nil, err
+	}
+	b.client = redis.NewClient(&redis.Options{Addr: redisAddr, MaxRetries: -1, ContextTimeoutEnabled: true})
+	b.ports = allocator.New(b.client, options)
+	return b, b.awaitReady()
+}
+
+// options are those of the server, but for the port range: some rows need more ports than a pool has.
+var options = allocator.Options{KeyPrefix: "portmaster", OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 65535, Timeout: 10 * time.Second}
+
+func (b *bench) awaitReady() error {
+	for range 100 {
+		if response, err := http.Get(b.url + "/readyz"); err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return fmt.Errorf("the server was not ready within 5 s")
+}
+
+func (b *bench) stop() {
+	if b.ports != nil {
+		b.client.Close()
+	}
+	for _, p := range []*exec.Cmd{b.server, b.redis} {
+		if p != nil && p.Process != nil {
+			p.Process.Kill()
+			p.Wait()
+		}
+	}
+	os.RemoveAll(b.dir)
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// load is what `portmaster bench --output json` prints, as far as it is used here.
+type load struct {
+	Requests float64        `json:"requests"`
+	P50      float64        `json:"p50_ms"`
+	P99      float64        `json:"p99_ms"`
+	Errors   map[string]int `json:"errors"`
+	Offer    struct {
+		P50 float64 `json:"p50_ms"`
+		P99 float64 `json:"p99_ms"`
+	} `json:"offer"`
+}
+
+// load runs portmaster bench for one window.
+func (b *bench) load(clients int, flags ...string) (l load, err error) {
+	args := append([]string{"bench", "--url", b.url, "--clients", strconv.Itoa(clients), "--duration", b.window.String(), "--output", "json"}, flags...)
+	var stderr bytes.Buffer
+	cmd := exec.Command(b.program, args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return load{}, fmt.Errorf("portmaster bench: %w: %s", err, stderr.Bytes())
+	}
+	if err = json.Unmarshal(out, &l); err == nil && len(l.Errors) > 0 {
+		err = fmt.Errorf("calls failed: %v", l.Errors)
+	}
+	return l, err
+}
+
+// cpu returns the processor time that a process took so far, in microseconds, user and system. The tick of
+// /proc/PID/stat is 10 ms: little in a window under load.
+func cpu(p *exec.Cmd) float64 {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	user, _ := strconv.ParseFloat(string(fields[11]), 64)
+	system, _ := strconv.ParseFloat(string(fields[12]), 64)
+	return (user + system) * 10_000
+}
+
+// fineCPU returns the same for the main thread, to the nanosecond, for windows that are short.
+func fineCPU(p *exec.Cmd) float64 {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", p.Process.Pid))
+	ns, _ := strconv.ParseFloat(string(bytes.Fields(stat)[0]), 64)
+	return ns / 1000
+}
+
+var background = context.Background()

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"portmaster/allocator"
+)
+
+// connections is how many clients make the load.
+const connections = 64
+
+var rows = []row{
+	{"CPU per request of offer-accept-release, server and Redis, to that of the plain route", 2.7, "us", cycleToBaseline},
+	{"Redis CPU per script of the cycle to that of `return 1`", 9, "us", scriptsToReturn1},
+	{"Redis CPU of an offer where 48,000 ports are taken to one where none is", 1.3, "us", fullToEmpty},
+	{"Redis CPU of defining a service of 48,000 ports to one of 10", 1.5, "us", largeToSmall},
+	{"p99 to p50 of the cycle", 4, "ms", p99ToP50},
+	{"p99 of offers while 40,000 allocations are listed again and again to p99 without", 3, "ms", listedToAlone},
+	{"Redis memory per allocation, at 40,000 (bytes)", 350, "", memoryPerAllocation},
+	{"one lone client: p50 of an offer to p50 of the plain route and of a PING together", 1.5, "us", loneClient},
+}
+
+func cycleToBaseline(b *bench) (float64, float64, error) {
+	server := cpu(b.server)
+	plain, err := b.load(connections, "--baseline")
+	if err != nil {
+		return 0, 0, err
+	}
+	baseline := (cpu(b.server) - server) / plain.Requests
+	both := cpu(b.server) + cpu(b.redis)
+	cycle, err := b.load(connections)
+	if err != nil {
+		return 0, 0, err
+	}
+	return (cpu(b.server) + cpu(b.redis) - both) / cycle.Requests, baseline, nil
+}
+
+// scriptsToReturn1 compares the scripts of a batch of cycles.
+func scriptsToReturn1(b *bench) (float64, float64, error) {
+	const pool, service = "scripts", "recorded"
+	secrets := make([]string, batch)
+	steps, err := b.record(
+		func(ports *allocator.Allocator) error {
+			_, _, err := ports.Define(background, pool, allocator.Definition{Name: service, Start: 10_000, End: 19_999})
+			return err
+		},
+		func(ports *allocator.Allocator) error { return offerBatch(ports, pool, service, secrets) },
+		func(ports *allocator.Allocator) error {
+			return forBatch(func(i int) error {
+				_, _, err := ports.Accept(background, pool, service, secrets[i])
+				return err
+			})
+		},
+		func(ports *allocator.Allocator) error {
+			return forBatch(func(i int) error { return ports.Release(background, pool, service, holder(i)) })
+		})
+	if err != nil {
+		return 0, 0, err
+	}
+	one, err := b.client.ScriptLoad(background, "return 1").Result()
+	if err != nil {
+		return 0, 0, err
+	}
+	nothing := slices.Repeat([][]any{{"evalsha", one, 0}}, batch)
+	costs, err := b.replay(steps[1], nothing, steps[2], nothing, steps[3], nothing)
+	if err != nil {
+		return 0, 0, err
+	}
+	return (costs[0] + costs[2] + costs[4]) / 3, (costs[1] + costs[3] + costs[5]) / 3, nil
+}
+
+// fullToEmpty compares offers of a service of which 48,000 ports are allocated with those of one where none is.
+func fullToEmpty(b *bench) (float64, float64, error) {
+	const taken = 48_000
+	if err := b.fill("full", 1024, 50_000, taken); err != nil {
+		return 0, 0, err
+	}
+	if _, _, err := b.ports.Define(background, "empty", allocator.Definition{Name: "filled", Start: 1024, End: 50_000}); err != nil {
+		return 0, 0, err
+	}
+	full, err := b.offers("full")
+	if err != nil {
+		return 0, 0, err
+	}
+	empty, err := b.offers("empty")
+	return full, empty, err
+}
+
+// offers returns the processor time of an offer in a pool's service "filled".
+func (b *bench) offers(pool string) (float64, error) {
+	secrets := make([]string, batch)
+	steps, err := b.record(
+		func(ports *allocator.Allocator) error { return offerBatch(ports, pool, "filled", secrets) },
+		func(ports *allocator.Allocator) error {
+			return forBatch(func(i int) error { return ports.Reject(background, pool, "filled", secrets[i]) })
+		})
+	if err != nil {
+		return 0, err
+	}
+	costs, err := b.replay(steps...)
+	if err != nil {
+		return 0, err
+	}
+	return costs[0], nil
+}
+
+// fill gives a pool a service of which so many ports are allocated, once.
+func (b *bench) fill(pool string, start, end, allocations int) error {
+	s, _, err := b.ports.Define(background, pool, allocator.Definition{Name: "filled", Start: start, End: end})
+	if err != nil || s.Ports.Allocated >= allocations {
+		return err
+	}
+	var failed error
+	var once sync.Once
+	var running sync.WaitGroup
+	for worker := range connections {
+		running.Go(func() {
+			for i := worker; i < allocations; i += connections {
+				offer, _, err := b.ports.Offer(background, pool, "filled", "holder-"+strconv.Itoa(i), "")
+				if err == nil {
+					_, _, err = b.ports.Accept(background, pool, "filled", offer.Secret)
+				}
+				if err != nil {
+					once.Do(func() { failed = err })
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	return failed
+}
+
+func largeToSmall(b *bench) (float64, float64, error) {
+	large, err := b.defines(1024, 49_023)
+	if err != nil {
+		return 0, 0, err
+	}
+	small, err := b.defines(1024, 1033)
+	return large, small, err
+}
+
+// defines returns the processor time of defining a service of a range, each in a pool of its own.
+func (b *bench) defines(start, end int) (float64, error) {
+	pool := func(i int) string { return "define-" + strconv.Itoa(i) }
+	steps, err := b.record(
+		func(ports *allocator.Allocator) error {
+			return forBatch(func(i int) error {
+				_, err := ports.Create(background, pool(i), allocator.Definition{Name: "service", Start: start, End: end})
+				return err
+			})
+		},
+		func(ports *allocator.Allocator) error {
+			return forBatch(func(i int) error { return ports.Remove(background, pool(i), "service") })
+		})
+	if err != nil {
+		return 0, err
+	}
+	costs, err := b.replay(steps...)
+	if err != nil {
+		return 0, err
+	}
+	return costs[0], nil
+}
+
+func p99ToP50(b *bench) (float64, float64, error) {
+	l, err := b.load(connections)
+	return l.P99, l.P50, err
+}
+
+func listedToAlone(b *bench) (float64, float64, error) {
+	if err := b.fill("listed", 1024, 49_151, 40_000); err != nil {
+		return 0, 0, err
+	}
+	alone, err := b.load(connections)
+	if err != nil {
+		return 0, 0, err
+	}
+	ctx, stop := context.WithCancel(background)
+	listed := make(chan error, 1)
+	go func() { listed <- b.list(ctx, "listed", 40_000) }()
+	with, err := b.load(connections)
+	stop()
+	if failed := <-listed; failed != nil {
+		err = failed
+	}
+	return with.Offer.P99, alone.Offer.P99, err
+}
+
+// list reads all allocations of a pool's filled service, page by page, again and again.
+func (b *bench) list(ctx context.Context, pool string, expected int) error {
+	for {
+		listed := 0
+		for next := "/v1/pools/" + pool + "/services/filled/ports"; next != ""; {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+next, nil)
+			if err != nil {
+				return err
+			}
+			response, err := http.DefaultClient.Do(request)
+			if ctx.Err() != nil {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			body, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if ctx.Err() != nil {
+				return nil
+			} else if err != nil || response.StatusCode != http.StatusOK {
+				return fmt.Errorf("a list: %s: %w", response.Status, err)
+			}
+			listed += strings.Count(string(body), `"fence"`)
+			next, _, _ = strings.Cut(strings.TrimPrefix(response.Header.Get("Link"), "<"), ">")
+		}
+		if listed != expected {
+			return fmt.Errorf("listed %d allocations of %d", listed, expected)
+		}
+	}
+}
+
+// memoryPerAllocation fills a service, deletes the marks of the accepted offers, which would be gone in a minute, and
+// looks how much memory came to be used.
+func memoryPerAllocation(b *bench) (float64, float64, error) {
+	const allocations = 40_000
+	before, err := b.usedMemory()
+	if err != nil {
+		return 0, 0, err
+	}
+	pool := "memory-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	if err := b.fill(pool, 1024, 49_151, allocations); err != nil {
+		return 0, 0, err
+	}
+	after, err := b.usedMemory()
+	return (after - before) / allocations, 1, err
+}
+
+func (b *bench) usedMemory() (float64, error) {
+	marks := b.client.Scan(background, 0, "portmaster:*:offer:*", 10_000).Iterator()
+	for marks.Next(background) {
+		if err := b.client.Unlink(background, marks.Val()).Err(); err != nil {
+			return 0, err
+		}
+	}
+	if err := marks.Err(); err != nil {
+		return 0, err
+	}
+	info, err := b.client.Info(background, "memory").Result()
+	_, rest, _ := strings.Cut(info, "used_memory:")
+	figure, _, _ := strings.Cut(rest, "\r")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseFloat(figure, 64)
+}
+
+func loneClient(b *bench) (float64, float64, error) {
+	plain, err := b.load(1, "--baseline")
+	if err != nil {
+		return 0, 0, err
+	}
+	cycle, err := b.load(1)
+	if err != nil {
+		return 0, 0, err
+	}
+	const pings = 2000
+	took := make([]float64, pings)
+	for i := range took {
+		start := time.Now()
+		if err := b.client.Ping(background).Err(); err != nil {
+			return 0, 0, err
+		}
+		took[i] = float64(time.Since(start).Microseconds())
+	}
+	return cycle.Offer.P50 * 1000, plain.P50*1000 + median(took), nil
+}
