@@ -2,7 +2,7 @@ package allocator
 
 import (
 	"context"
-	"runtime"
+
 	"sync"
 	"time"
 
@@ -69,7 +69,7 @@ func (d *door) do(ctx context.Context, script *redis.Script, keys []string, args
 			if word == done {
 				return c.Val(), c.err
 			}
-			runtime.Gosched()
+
 			d.send(d.take())
 			d.handOver()
 		case <-ctx.Done():

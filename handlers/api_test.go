@@ -157,6 +157,9 @@ func (a *api) read(request *http.Request, sent []byte, response *http.Response) 
 		path = request.URL.EscapedPath()
 	}
 	r := answer{a.t, request.Method + " " + path, response.StatusCode, response.Header, string(body)}
+	if strings.Contains(r.header.Get("Content-Type"), "json") {
+		r.body = strings.TrimSuffix(r.body, "\n")
+	}
 	if err := holdAgainstDocument(request, path, sent, response, body); err != nil {
 		a.t.Errorf("%s is not as openapi.yaml says: %v\n%s", r.request, err, r)
 	}
