@@ -45,7 +45,7 @@ fuzz: ## run every fuzz target for FUZZTIME=30s
 
 .PHONY: bench
 bench: build ## measure what calls cost, on a server and a Redis of its own
-	$(GO) run ./cmd/ratios -program $(BIN)/portmaster
+	$(GO) run ./cmd/ratios -program $(BIN)/portmaster $(BENCH)
 
 .PHONY: docs
 docs: ## write the table of settings into README.md

@@ -81,11 +81,12 @@ func (d *door) do(ctx context.Context, script *redis.Script, keys []string, args
 	}
 }
 
+// evalSHA returns the command that runs a script. Keys go in by pointers, which need no copy to become an any.
 func evalSHA(script *redis.Script, keys []string, args []any) []any {
 	command := make([]any, 0, 3+len(keys)+len(args))
 	command = append(command, "evalsha", script.Hash(), len(keys))
-	for _, key := range keys {
-		command = append(command, key)
+	for i := range keys {
+		command = append(command, &keys[i])
 	}
 	return append(command, args...)
 }

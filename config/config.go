@@ -31,7 +31,7 @@ type Config struct {
 	HTTPIdleTimeout  time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
 	HTTPBodyLimit    int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
 	HTTPConcurrency  int           `split_words:"true" default:"65536" desc:"the most connections at a time"`
-	HTTPBaseline     bool          `split_words:"true" default:"false" desc:"also serve POST /baseline, which asks nobody: what HTTP alone costs, for make bench"`
+	HTTPBaseline     bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which asks nobody: what HTTP alone costs, for make bench"`
 	RedisURL         Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db] or rediss://...; empty: a store inside the process, which ends with it"`
 	RedisTimeout     time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
 	RedisQueue       int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`

@@ -8,15 +8,15 @@ import (
 	"portmaster/allocator"
 )
 
-// baseline: POST /baseline, which decodes and encodes what an offer does and asks nobody. It is there to be compared with,
-// and only where it was asked for.
+// baseline: POST /services/{service}/baseline, which decodes and encodes what an offer does and asks nobody. It is there to
+// be compared with, and only where it was asked for.
 func (s *Server) baseline(c *fiber.Ctx) error {
 	var body offerBody
 	if err := decode(c, &body); err != nil {
 		return err
 	}
 	return render(c, fiber.StatusCreated, appendOffer(nil, allocator.Offer{
-		Service: "baseline",
+		Service: param(c, "service"),
 		Name:    body.Name,
 		Port:    5000,
 		Secret:  "6f8ffc86-d98a-49ba-848a-a7cbaaea9360",

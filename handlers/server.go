@@ -22,7 +22,7 @@ type Options struct {
 	BodyLimit    int           // bytes
 	Concurrency  int           // connections
 	SlowCall     time.Duration // a call that takes longer is logged
-	Baseline     bool          // also serve POST /baseline, to measure what HTTP alone costs
+	Baseline     bool          // also serve POST /services/{service}/baseline, to measure what HTTP alone costs
 	Log          *slog.Logger
 }
 
@@ -66,7 +66,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 	s.app.Server().Handler = s.refuseUnknownMethods(s.app.Server().Handler)
 	s.mount()
 	if opts.Baseline {
-		s.add(route{"POST", "/baseline", "baseline", (*Server).baseline})
+		s.add(route{"POST", defaultMount + "/services/:service/baseline", "baseline", (*Server).baseline})
 	}
 	return s
 }

@@ -290,7 +290,7 @@ func (c *benchClient) run(ctx context.Context, name string, cycles *atomic.Int64
 
 func (c *benchClient) cycle(holder string) bool {
 	if c.baseline {
-		return c.measured(callOffer, "POST", c.url+"/baseline", `{"name":"`+holder+`"}`, fasthttp.StatusCreated)
+		return c.measured(callOffer, "POST", c.url+"/v1/services/plain/baseline", `{"name":"`+holder+`"}`, fasthttp.StatusCreated)
 	}
 	if !c.measured(callOffer, "POST", c.service+"/offers", `{"name":"`+holder+`"}`, fasthttp.StatusCreated) {
 		return false

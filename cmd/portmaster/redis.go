@@ -36,6 +36,7 @@ func openStore(settings config.Config, log *slog.Logger) (*store, error) {
 
 // connect completes the options of a client: it fails fast, and never repeats a command by itself.
 func connect(options *redis.Options, settings config.Config) *redis.Options {
+	options.Protocol = 2 // nothing of version 3 is used here, and looking for its push messages costs each call
 	options.MaxRetries = -1
 	options.DialerRetries = 1
 	options.DialTimeout = settings.RedisTimeout
