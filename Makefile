@@ -44,7 +44,7 @@ fuzz: ## run every fuzz target for FUZZTIME=30s
 	done
 
 .PHONY: bench
-bench: build ## measure what calls cost, on a server and a Redis of its own
+bench: build ## measure what calls cost, on a server and a Redis of its own (BENCH=-short: only that it works)
 	$(GO) run ./cmd/ratios -program $(BIN)/portmaster $(BENCH)
 
 .PHONY: docs

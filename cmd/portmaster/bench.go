@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -69,7 +70,10 @@ const (
 )
 
 func (o benchOptions) check() error {
+	server, err := url.Parse(o.url)
 	switch {
+	case err != nil || server.Host == "" || server.Scheme != "http" && server.Scheme != "https":
+		return fmt.Errorf("--url must be http://host:port or https://host:port, not %q", o.url)
 	case o.clients < 1 || o.clients > benchEnd-benchStart+1:
 		return fmt.Errorf("--clients must lie within 1-%d", benchEnd-benchStart+1)
 	case o.duration <= 0:
@@ -313,9 +317,9 @@ func (c *benchClient) cycle(holder string) bool {
 }
 
 // measured calls, takes the time, and counts an answer other than the one expected as an error.
-func (c *benchClient) measured(kind int, method, url, body string, expected int) bool {
+func (c *benchClient) measured(kind int, method, address, body string, expected int) bool {
 	start := time.Now()
-	status, err := c.call(method, url, body)
+	status, err := c.call(method, address, body)
 	_ = c.latencies[kind].RecordValue(int64(time.Since(start)))
 	switch {
 	case err != nil:
@@ -329,9 +333,9 @@ func (c *benchClient) measured(kind int, method, url, body string, expected int)
 	return false
 }
 
-func (c *benchClient) call(method, url, body string) (status int, err error) {
+func (c *benchClient) call(method, address, body string) (status int, err error) {
 	c.request.Header.SetMethod(method)
-	c.request.SetRequestURI(url)
+	c.request.SetRequestURI(address)
 	c.request.SetBodyString(body)
 	if body != "" {
 		c.request.Header.SetContentType("application/json")

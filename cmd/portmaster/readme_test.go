@@ -87,11 +87,12 @@ const (
 	sectionBack  = "Give the ports back"         // TestReadmeWalk
 	sectionRedis = "Keep the state in Redis"     // TestReadmeRedis
 	sectionLook  = "Look into it with redis-cli" // TestReadmeWalk, on Redis
+	sectionBench = "What a call costs"           // TestReadmeBench
 )
 
 func TestReadmeCommandsAreRun(t *testing.T) {
 	_, blocks := readme(t)
-	run := []string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionLook}
+	run := []string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionLook, sectionBench}
 	for _, b := range blocks {
 		if b.lang == "sh" && !slices.Contains(run, b.section) {
 			t.Errorf("README.md:%d: nothing runs the commands in section %q", b.line, b.section)
@@ -198,6 +199,21 @@ func TestReadmeRedis(t *testing.T) {
 		t.Errorf("the service is not in the Redis that the URL names")
 	}
 	p.interrupt(t)
+}
+
+func TestReadmeBench(t *testing.T) {
+	s := steps(t, sectionBench)[0]
+	p := startProgram(t)
+	args := strings.Fields(strings.NewReplacer("localhost:8080", p.addr, "10s", "500ms").Replace(s.commands.text))
+	code, stdout, stderr := run(t, args[1:])
+	if got, want := labels(stdout), labels(s.output.text); code != 0 || got != want {
+		t.Errorf("it exits with %d and prints\n%s\nand the README shows\n%s\n%s", code, got, want, stderr)
+	}
+}
+
+// labels returns a table without its figures.
+func labels(table string) string {
+	return regexp.MustCompile(`[ \d.]+`).ReplaceAllString(table, " ")
 }
 
 // startShell runs commands as if in the root of the repository, but builds into a folder of the test's own, and waits

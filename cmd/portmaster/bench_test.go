@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestBench(t *testing.T) {
+	p := startProgram(t)
+	code, stdout, stderr := run(t, []string{"bench", "--url", "http://" + p.addr, "--clients", "8", "--duration", "1100ms", "--pool", "load", "--output", "json"})
+	if code != 0 {
+		t.Fatalf("it exits with %d: %s", code, stderr)
+	}
+	var r benchResult
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatalf("%v: %s", err, stdout)
+	}
+	if r.Clients != 8 || r.Cycles < 1 || r.Requests != 3*r.Cycles || len(r.Errors) > 0 || r.GivenTwice != 0 ||
+		r.P50 <= 0 || r.P50 > r.P99 || r.P99 > r.Max || r.Offer.P50 <= 0 || r.Accept.P50 <= 0 || r.Release.P50 <= 0 {
+		t.Errorf("it found %+v", r)
+	}
+	if !strings.Contains(stderr, "cycles/s") {
+		t.Errorf("no progress in %q", stderr)
+	}
+	if left := p.must(t, 200, "GET", "/v1/pools/load/services", ""); strings.TrimSpace(left) != "[]" {
+		t.Errorf("it leaves %s", left)
+	}
+}
+
+func TestBenchRefusesWrongFlags(t *testing.T) {
+	for flag, value := range map[string]string{"--url": "nonsense", "--clients": "0", "--duration": "0s", "--output": "xml"} {
+		if code, _, stderr := run(t, []string{"bench", flag, value}); code != 1 || !strings.Contains(stderr, flag) {
+			t.Errorf("%s %s: it exits with %d and says %q", flag, value, code, stderr)
+		}
+	}
+}
+
+// TestBenchNoticesAPortGivenTwice calls a server that gives everybody the same port.
+func TestBenchNoticesAPortGivenTwice(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			w.WriteHeader(http.StatusCreated)
+			fmt.Fprint(w, `{"port":12345,"secret":"6f8ffc86-d98a-49ba-848a-a7cbaaea9360"}`)
+		}
+	}))
+	defer server.Close()
+	code, stdout, stderr := run(t, []string{"bench", "--url", server.URL, "--clients", "8", "--duration", "300ms"})
+	if code != 1 || !strings.Contains(stderr, "given twice") || strings.Contains(stdout, "ports given twice  0") {
+		t.Errorf("it exits with %d and says %q", code, stderr)
+	}
+}
+
+// TestBenchCountsErrors calls a server that has no port to give.
+func TestBenchCountsErrors(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodPut:
+			w.WriteHeader(http.StatusCreated)
+		case http.MethodDelete:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"code":"EXHAUSTED"}`)
+		}
+	}))
+	defer server.Close()
+	_, stdout, _ := run(t, []string{"bench", "--url", server.URL, "--clients", "2", "--duration", "200ms", "--output", "json"})
+	var r benchResult
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || r.Errors["409 EXHAUSTED"] < 1 || r.Cycles != 0 {
+		t.Errorf("it found %s", stdout)
+	}
+}
