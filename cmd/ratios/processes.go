@@ -60,7 +60,7 @@ func start(program string, window time.Duration) (b *bench, err error) {
 	if err = b.server.Start(); err != nil {
 		return nil, err
 	}
-	b.client = redis.NewClient(&redis.Options{Addr: redisAddr, MaxRetries: -1, ContextTimeoutEnabled: true})
+	b.client = redis.NewClient(&redis.Options{Addr: redisAddr, Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true})
 	b.ports = allocator.New(b.client, options)
 	return b, b.awaitReady()
 }
