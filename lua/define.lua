@@ -11,7 +11,8 @@
 -- falls outside is looked at.
 local service_key, services, ends, free = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local names, offers, ports = KEYS[5], KEYS[6], KEYS[7]
-local service, description, first, last, may_exist = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local service, description, start, stop, may_exist = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local first, last = tonumber(start), tonumber(stop)
 local call = redis.call
 local chunk = 1000 -- ports in one command: unpack has its limits, 7,000 in the smaller of the two stores
 
@@ -97,8 +98,8 @@ for i, s in ipairs(fresh) do
   fresh[i] = span(s[1], s[2])
 end
 
-call('HSET', service_key, 'description', description, 'start', ARGV[3], 'end', ARGV[4], 'fresh', table.concat(fresh, ' '))
+call('HSET', service_key, 'description', description, 'start', start, 'end', stop, 'fresh', table.concat(fresh, ' '))
 call('HSETNX', service_key, 'created', now)
-call('ZADD', services, ARGV[3], service)
-call('ZADD', ends, ARGV[4], service)
+call('ZADD', services, start, service)
+call('ZADD', ends, stop, service)
 return {describe(service_key, free, ports), exists and 0 or 1}
