@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strconv"
 	"time"
@@ -117,6 +118,18 @@ func (s *Server) unmatched(c *fiber.Ctx, err error) error {
 	code := s.fail(c, err)
 	s.metrics.unmatched.observe(c.Response().StatusCode(), code, 0)
 	return nil
+}
+
+// hangUpInSilence closes a connection on which no request ever began. An answer to nothing would be taken for that of the
+// first request by a client or a load balancer that opened the connection ahead of need.
+func hangUpInSilence(next func(*fasthttp.RequestCtx, error)) func(*fasthttp.RequestCtx, error) {
+	return func(ctx *fasthttp.RequestCtx, err error) {
+		if network, ok := err.(*net.OpError); ok && network.Timeout() { // one amid a request comes wrapped
+			ctx.Conn().Close()
+			return
+		}
+		next(ctx, err)
+	}
 }
 
 // refuseUnknownMethods answers a method that Fiber does not know, which it would answer itself, in plain text.

@@ -2,7 +2,9 @@ package handlers
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +90,22 @@ func TestHead(t *testing.T) {
 		head.header.Write(&got)
 		equal(t, path, got.String(), want.String())
 		equal(t, path, head.want(get.status).body, "")
+	}
+}
+
+// A connection that was opened ahead of need, and on which no request came in time, is closed without a word: what the
+// server said there would be taken for the answer to the first request.
+func TestIdleConnectionIsClosedInSilence(t *testing.T) {
+	a := newAPI(t, storetest.Mini(t), func(s *settings) { s.server.ReadTimeout = 200 * time.Millisecond })
+	conn, err := net.Dial("tcp", a.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	said, err := io.ReadAll(conn)
+	if err != nil || len(said) > 0 {
+		t.Errorf("the server says %q, %v", said, err)
 	}
 }
 
