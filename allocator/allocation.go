@@ -58,7 +58,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, f
 	for _, fence := range fences {
 		args = append(args, fence)
 	}
-	_, err := a.change(ctx, lua.Release,
+	_, err := a.door.do(ctx, lua.Release,
 		[]string{k.service(service), k.free(service), k.names(service), k.ports(service)}, args...)
 	return err
 }

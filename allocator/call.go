@@ -13,12 +13,6 @@ import (
 // retryAfter is what a caller is told to wait when Redis is away.
 const retryAfter = time.Second
 
-// change runs one script, once, and returns its answer. Errors are of type *Error, but for those that no caller can be
-// told anything about; a change that Redis may have made without an answer is ErrOutcomeUnknown.
-func (a *Allocator) change(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
-	return a.door.do(ctx, script, keys, args...)
-}
-
 // read runs one script that changes nothing: where no answer came, nothing was done.
 func (a *Allocator) read(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
 	answer, err := a.door.do(ctx, script, keys, args...)

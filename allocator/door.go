@@ -2,7 +2,6 @@ package allocator
 
 import (
 	"context"
-
 	"sync"
 	"time"
 
@@ -52,7 +51,8 @@ const (
 // NoRetry is asked by go-redis, which else would send a command again by itself.
 func (*call) NoRetry() bool { return true }
 
-// do runs a script and returns its answer.
+// do runs one script, once, and returns its answer. Errors are of type *Error, but for those that no caller can be told
+// anything about; a change that Redis may have made without an answer is ErrOutcomeUnknown.
 func (d *door) do(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
 	c := &call{
 		Cmd:      *redis.NewCmd(ctx, evalSHA(script, keys, args)...),
@@ -69,7 +69,6 @@ func (d *door) do(ctx context.Context, script *redis.Script, keys []string, args
 			if word == done {
 				return c.Val(), c.err
 			}
-
 			d.send(d.take())
 			d.handOver()
 		case <-ctx.Done():

@@ -7,7 +7,7 @@ import (
 )
 
 // record is an offer or an allocation as it stands in Redis: a flat JSON object that the scripts wrote, whose texts need
-// no escape. It is on the way of every call, and reading it by its marks takes a fifth of what a JSON decoder does.
+// no escape. It is on the way of every call, where a JSON decoder took a tenth of the server's time.
 type record string
 
 // text returns the field whose mark is `"field":"`.

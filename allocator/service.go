@@ -70,7 +70,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err := a.listPool(ctx, pool); err != nil {
 		return Service{}, false, err
 	}
-	answer, err := a.change(ctx, lua.Define, a.keys(pool).ofService(d.Name), d.Name, d.Description, d.Start, d.End, flag(mayExist))
+	answer, err := a.door.do(ctx, lua.Define, a.keys(pool).ofService(d.Name), d.Name, d.Description, d.Start, d.End, flag(mayExist))
 	if err != nil {
 		return Service{}, false, err
 	}
@@ -96,7 +96,7 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	_, err := a.change(ctx, lua.Remove, a.keys(pool).ofService(service), service)
+	_, err := a.door.do(ctx, lua.Remove, a.keys(pool).ofService(service), service)
 	return err
 }
 

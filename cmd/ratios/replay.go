@@ -72,6 +72,19 @@ func (b *bench) replay(steps ...[][]any) (costs []float64, err error) {
 	return costs, nil
 }
 
+// cost returns the processor time that a script of the first step takes Redis; the second undoes it.
+func (b *bench) cost(step, undo func(*allocator.Allocator) error) (float64, error) {
+	steps, err := b.record(step, undo)
+	if err != nil {
+		return 0, err
+	}
+	costs, err := b.replay(steps...)
+	if err != nil {
+		return 0, err
+	}
+	return costs[0], nil
+}
+
 func holder(i int) string { return "late-" + strconv.Itoa(i) }
 
 func forBatch(act func(i int) error) error {

@@ -99,19 +99,11 @@ func fullToEmpty(b *bench) (float64, float64, error) {
 // offers returns the processor time of an offer in a pool's service "filled".
 func (b *bench) offers(pool string) (float64, error) {
 	secrets := make([]string, batch)
-	steps, err := b.record(
+	return b.cost(
 		func(ports *allocator.Allocator) error { return offerBatch(ports, pool, "filled", secrets) },
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error { return ports.Reject(background, pool, "filled", secrets[i]) })
 		})
-	if err != nil {
-		return 0, err
-	}
-	costs, err := b.replay(steps...)
-	if err != nil {
-		return 0, err
-	}
-	return costs[0], nil
 }
 
 // fill gives a pool a service of which so many ports are allocated, once.
@@ -153,7 +145,7 @@ func largeToSmall(b *bench) (float64, float64, error) {
 // defines returns the processor time of defining a service of a range, each in a pool of its own.
 func (b *bench) defines(start, end int) (float64, error) {
 	pool := func(i int) string { return "define-" + strconv.Itoa(i) }
-	steps, err := b.record(
+	return b.cost(
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error {
 				_, err := ports.Create(background, pool(i), allocator.Definition{Name: "service", Start: start, End: end})
@@ -163,14 +155,6 @@ func (b *bench) defines(start, end int) (float64, error) {
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error { return ports.Remove(background, pool(i), "service") })
 		})
-	if err != nil {
-		return 0, err
-	}
-	costs, err := b.replay(steps...)
-	if err != nil {
-		return 0, err
-	}
-	return costs[0], nil
 }
 
 func p99ToP50(b *bench) (float64, float64, error) {
