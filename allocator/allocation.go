@@ -2,7 +2,6 @@ package allocator
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"portmaster/lua"
@@ -29,18 +28,15 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	if err != nil {
 		return Allocation{}, err
 	}
-	parts, ok := answer.([]any)
-	if !ok || len(parts) != 2 {
-		return Allocation{}, malformed("allocation", holder)
-	}
-	return parseAllocation(service, parts[0], parts[1])
+	record, _ := recordOf(answer)
+	return parseAllocation(service, record)
 }
 
 // Allocations lists the allocations of a service by port: those from cursor ("" for the first), limit of them at most.
 // next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
 func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor string, limit int) (allocations []Allocation, next string, err error) {
-	return list(ctx, a, pool, service, keys.ports, cursor, limit, func(_ Service, port int, record string) (Allocation, bool, error) {
-		allocation, err := parseAllocation(service, int64(port), record)
+	return list(ctx, a, pool, service, keys.ports, cursor, limit, func(_ Service, record record) (Allocation, bool, error) {
+		allocation, err := parseAllocation(service, record)
 		return allocation, err == nil, err
 	})
 }
@@ -71,15 +67,13 @@ func checkHolder(pool, service, holder string) error {
 	return f.err()
 }
 
-func parseAllocation(service string, port, answer any) (Allocation, error) {
-	text, _ := answer.(string)
-	r := record(text)
-	number, err := toInt(port)
+func parseAllocation(service string, r record) (Allocation, error) {
 	name, ok1 := r.text(`"name":"`)
-	created, ok2 := r.time(`"created":`)
-	fence, ok3 := r.number(`"fence":`)
-	if err != nil || !ok1 || !ok2 || !ok3 {
-		return Allocation{}, malformed("port", strconv.FormatInt(number, 10))
+	port, ok2 := r.number(`"port":`)
+	created, ok3 := r.time(`"created":`)
+	fence, ok4 := r.number(`"fence":`)
+	if !ok1 || !ok2 || !ok3 || !ok4 {
+		return Allocation{}, malformed("an allocation of", service)
 	}
-	return Allocation{Service: service, Name: name, Port: int(number), Created: created, Fence: fence}, nil
+	return Allocation{Service: service, Name: name, Port: int(port), Created: created, Fence: fence}, nil
 }

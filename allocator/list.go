@@ -17,7 +17,7 @@ const portsPerCommand = 250
 //
 // The hash itself is never read whole: a page costs what it looks at, however many ports are held, and other calls come
 // in between its commands.
-func list[T any](ctx context.Context, a *Allocator, pool, service string, hash func(keys, string) string, cursor string, limit int, parse func(s Service, port int, record string) (item T, ok bool, err error)) (items []T, next string, err error) {
+func list[T any](ctx context.Context, a *Allocator, pool, service string, hash func(keys, string) string, cursor string, limit int, parse func(s Service, r record) (item T, ok bool, err error)) (items []T, next string, err error) {
 	var f faults
 	f.name("pool", pool)
 	f.name("service", service)
@@ -40,12 +40,12 @@ func list[T any](ctx context.Context, a *Allocator, pool, service string, hash f
 		if err != nil {
 			return nil, "", err
 		}
-		for i, record := range records {
-			text, held := record.(string)
+		for i, found := range records {
+			text, held := found.(string)
 			if !held {
 				continue
 			}
-			item, ok, err := parse(s, ports[i], text)
+			item, ok, err := parse(s, record(text))
 			if err != nil {
 				return nil, "", err
 			}

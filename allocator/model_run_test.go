@@ -547,26 +547,29 @@ func (r *run) describe(t *rapid.T, pools []string) (lines []string, freeFrom map
 	freeFrom = map[string]ms{}
 	for _, s := range reads {
 		at := s.pool + "/" + s.service
-		record := s.record.Val()
+		about := s.record.Val()
 		start, listed := score(services[s.pool][0], s.service)
 		end, _ := score(services[s.pool][1], s.service)
 		if !listed {
-			if left := len(record) + len(s.free.Val()) + len(s.names.Val()) + len(s.held.Val()) + len(s.ports.Val()); left > 0 {
+			if left := len(about) + len(s.free.Val()) + len(s.names.Val()) + len(s.held.Val()) + len(s.ports.Val()); left > 0 {
 				add("%s is not listed, and left %d fields", at, left)
 			}
 			continue
 		}
-		if record["start"] != fmt.Sprint(start) || record["end"] != fmt.Sprint(end) {
+		if about["start"] != fmt.Sprint(start) || about["end"] != fmt.Sprint(end) {
 			add("%s is listed with another range than its own", at)
 		}
-		add("%s %d-%d %q created %s", at, start, end, record["description"], record["created"])
+		add("%s %d-%d %q created %s", at, start, end, about["description"], about["created"])
 
 		names := map[string]string{}
 		port := func(number string) string { return at + " " + number }
 		for number, text := range s.ports.Val() {
-			allocation, err := parseAllocation(s.service, number, text)
+			allocation, err := parseAllocation(s.service, record(text))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if strconv.Itoa(allocation.Port) != number {
+				add("%s is allocated as %s", port(number), text)
 			}
 			add("%s allocated to %s at %d, fence %d", port(number), allocation.Name, allocation.Created.UnixMilli(), allocation.Fence)
 			names[allocation.Name] = number
@@ -575,7 +578,7 @@ func (r *run) describe(t *rapid.T, pools []string) (lines []string, freeFrom map
 			number := z.Member.(string)
 			freeFrom[port(number)] = ms(z.Score)
 			text, offered := s.held.Val()[number]
-			offer, _ := parseOffer(text)
+			offer, _ := parseOffer(record(text))
 			if offered {
 				names[offer.Name] = number
 				if offer.Expires.UnixMilli() != ms(z.Score) || strconv.Itoa(offer.Port) != number {
@@ -596,7 +599,7 @@ func (r *run) describe(t *rapid.T, pools []string) (lines []string, freeFrom map
 		if !maps.Equal(names, s.names.Val()) {
 			add("%s has the names %v, and they should be %v", at, s.names.Val(), names)
 		}
-		for _, run := range spans(record["fresh"]) {
+		for _, run := range spans(about["fresh"]) {
 			for number := run.from; number <= run.to; number++ {
 				add("%s fresh", port(strconv.Itoa(number)))
 			}

@@ -260,7 +260,9 @@ func (m *model) accept(p *modelPool, c request) answer {
 	p.fence++
 	port := p.services[c.service].ports[t.port]
 	port.fence, port.created = p.fence, m.now
-	m.remember(t, m.now+60_000)
+	if minute := m.now + 60_000; minute < t.expires {
+		m.remember(t, minute)
+	}
 	return answer{Created: true, Allocation: port.allocation(c.service, t.port)}
 }
 

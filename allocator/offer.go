@@ -44,13 +44,10 @@ func (a *Allocator) Offer(ctx context.Context, pool, service, name, secret strin
 	if err != nil {
 		return Offer{}, false, err
 	}
-	parts, ok := answer.([]any)
-	if !ok || len(parts) != 2 {
-		return Offer{}, false, malformed("offer", name)
-	}
-	offer, err = parseOffer(parts[0])
+	record, created := recordOf(answer)
+	offer, err = parseOffer(record)
 	offer.Secret = secret
-	return offer, parts[1] == int64(1), err
+	return offer, created, err
 }
 
 // Accept accepts an offer, which makes it an allocation; created is false where it was accepted already. It returns
@@ -66,12 +63,9 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string) (a
 	if err != nil {
 		return Allocation{}, false, err
 	}
-	parts, ok := answer.([]any)
-	if !ok || len(parts) != 3 {
-		return Allocation{}, false, malformed("an allocation of", service)
-	}
-	allocation, err = parseAllocation(service, parts[0], parts[1])
-	return allocation, parts[2] == int64(1), err
+	record, created := recordOf(answer)
+	allocation, err = parseAllocation(service, record)
+	return allocation, created, err
 }
 
 // Reject rejects an offer: its port and its name are free again at once. Rejecting again succeeds. It returns ErrInvalid,
@@ -99,7 +93,8 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 	if err != nil {
 		return Offer{}, err
 	}
-	offer, err := parseOffer(answer)
+	record, _ := recordOf(answer)
+	offer, err := parseOffer(record)
 	offer.Secret = secret
 	return offer, err
 }
@@ -107,7 +102,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 // Offers lists the open offers of a service by port, without their secrets: those from cursor ("" for the first), limit
 // of them at most. next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
 func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, limit int) (offers []Offer, next string, err error) {
-	return list(ctx, a, pool, service, keys.offers, cursor, limit, func(s Service, _ int, record string) (Offer, bool, error) {
+	return list(ctx, a, pool, service, keys.offers, cursor, limit, func(s Service, record record) (Offer, bool, error) {
 		offer, err := parseOffer(record)
 		return offer, offer.Expires.After(s.now), err
 	})
@@ -121,9 +116,7 @@ func checkSecret(pool, service, secret string) error {
 	return f.err()
 }
 
-func parseOffer(answer any) (Offer, error) {
-	text, _ := answer.(string)
-	r := record(text)
+func parseOffer(r record) (Offer, error) {
 	service, ok1 := r.text(`"service":"`)
 	name, ok2 := r.text(`"name":"`)
 	port, ok3 := r.number(`"port":`)

@@ -10,6 +10,17 @@ import (
 // no escape. It is on the way of every call, where a JSON decoder took a tenth of the server's time.
 type record string
 
+// recordOf takes the record out of a script's answer: the record alone where it is new, in an array of one where it was
+// there when the call was repeated.
+func recordOf(answer any) (r record, created bool) {
+	if repeated, ok := answer.([]any); ok && len(repeated) == 1 {
+		text, _ := repeated[0].(string)
+		return record(text), false
+	}
+	text, _ := answer.(string)
+	return record(text), true
+}
+
 // text returns the field whose mark is `"field":"`.
 func (r record) text(mark string) (string, bool) {
 	_, rest, found := strings.Cut(string(r), mark)

@@ -8,8 +8,11 @@ import (
 	"portmaster/allocator"
 )
 
+// baselineRoute is a route of a pool like those in routes.go, and mounted only where it was asked for.
+var baselineRoute = route{"POST", "/services/:service/baseline", "baseline", (*Server).baseline}
+
 // baseline: POST /services/{service}/baseline, which decodes and encodes what an offer does and asks nobody. It is there to
-// be compared with, and only where it was asked for.
+// be compared with.
 func (s *Server) baseline(c *fiber.Ctx) error {
 	var body offerBody
 	if err := decode(c, &body); err != nil {

@@ -52,12 +52,12 @@ const (
 	poolMount    = "/v1/pools/:pool"
 )
 
-func (s *Server) mount() {
-	for _, r := range serverRoutes {
+func (s *Server) mount(ofServer, ofPool []route) {
+	for _, r := range ofServer {
 		s.add(r)
 	}
 	for _, mount := range []string{defaultMount, poolMount} {
-		for _, r := range poolRoutes {
+		for _, r := range ofPool {
 			r.path = mount + r.path
 			s.add(r)
 		}

@@ -65,9 +65,10 @@ func New(a *allocator.Allocator, opts Options) *Server {
 	s.app.Server().CloseOnShutdown = true
 	s.app.Server().Handler = s.refuseUnknownMethods(s.app.Server().Handler)
 	s.app.Server().ErrorHandler = hangUpInSilence(s.app.Server().ErrorHandler)
-	s.mount()
 	if opts.Baseline {
-		s.add(route{"POST", defaultMount + "/services/:service/baseline", "baseline", (*Server).baseline})
+		s.mount(serverRoutes, append(poolRoutes, baselineRoute))
+	} else {
+		s.mount(serverRoutes, poolRoutes)
 	}
 	return s
 }

@@ -3,8 +3,8 @@
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, offer STRING (the secret's)
 -- ARGV   service, name, secret, how long the offer is open (ms), '1' if the secret is the caller's own
 --
--- answer {record, 1}  a new offer
---        {record, 0}  this secret already had this offer, and it is still open
+-- answer record    a new offer
+--        {record}  this secret already had this offer, and it is still open
 -- errors SERVICE_NOT_FOUND, NAME_TAKEN
 --        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
 --        only for a secret of the caller's own: INVALID secret detail, OFFER_ACCEPTED, OFFER_REJECTED
@@ -18,7 +18,7 @@ if own == '1' then
   if state == 'elsewhere' or (state and holder ~= name) then
     return redis.error_reply('INVALID secret belongs to another offer')
   elseif state == 'open' then
-    return {record, 0}
+    return {record}
   elseif state == 'accepted' then
     return redis.error_reply('OFFER_ACCEPTED this offer was accepted already')
   elseif state == 'rejected' then
@@ -54,7 +54,7 @@ end
 
 local expires = string.format('%d', now + ttl)
 local record = '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
-  ',"created":' .. now .. ',"expires":' .. expires .. '}'
+  ',"created":' .. now .. ',"expires":' .. expires .. ',"secret":"' .. secret .. '"}'
 if call('HSETNX', offers, port, record) == 0 then
   -- The port's last offer ran out: the name that it was for is free with it.
   call('HDEL', names, string.match(call('HGET', offers, port), '"name":"([^"]+)"'))
@@ -68,4 +68,4 @@ if fresh then
 end
 call('ZADD', free, expires, port)
 call('SET', offer, record, 'PXAT', expires)
-return {record, 1}
+return record

@@ -3,10 +3,10 @@
 -- KEYS   service HASH, names HASH, ports HASH
 -- ARGV   service, port or name
 --
--- answer {port, record}
+-- answer record
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND
 local service_key, names, ports = KEYS[1], KEYS[2], KEYS[3]
 local service, holder = ARGV[1], ARGV[2]
 
-local port, allocation, missing = find(service_key, names, ports, service, holder)
-return missing or {port, allocation}
+local _, allocation, missing = find(service_key, names, ports, service, holder)
+return missing or allocation

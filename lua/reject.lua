@@ -18,5 +18,7 @@ if state ~= 'open' then return not_found(service_key, service) end
 call('ZADD', free, now, port)
 call('HDEL', names, name)
 call('HDEL', offers, port)
-mark_as(',"rejected":true}', offer, record, expires)
+-- So that a repeated call gets the same answer, it is remembered for a minute, or the rest of the offer's time.
+local rest = math.min(expires - now, 60000)
+call('SET', offer, string.sub(record, 1, -2) .. ',"rejected":true}', 'PX', string.format('%d', rest))
 return 1

@@ -8,19 +8,16 @@
 --   nil          no such offer, or it expired
 --
 -- The clock decides, not the key's TTL. The offer's record must also still stand at its port, so that a key which
--- outlives its time can never open a port that has gone to somebody else since.
+-- outlives its time can never open a port that has gone to somebody else since. It holds the secret, so no two are alike.
 local function look_up(offer, offers, ports, service, secret)
   local record = redis.call('GET', offer)
   if not record then return nil end
   local of, name, port, expires, mark =
-    string.match(record, '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+),"created":%d+,"expires":(%d+)(.*)}$')
+    string.match(record, '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+),"created":%d+,"expires":(%d+),"secret":"[^"]+"(.*)}$')
   if tonumber(now) >= tonumber(expires) then return nil end
   if of ~= service then return 'elsewhere' end
   if mark == ',"rejected":true' then return 'rejected', record, name, port, expires end
-  if mark == '' then
-    if redis.call('HGET', offers, port) == record then return 'open', record, name, port, expires end
-    return nil
-  end
+  if redis.call('HGET', offers, port) == record then return 'open', record, name, port, expires end
   local allocation = redis.call('HGET', ports, port)
   if allocation and string.find(allocation, secret, 1, true) then return 'accepted', allocation, name, port, expires end
   return nil
@@ -32,11 +29,4 @@ local function not_found(service_key, service)
     return redis.error_reply('SERVICE_NOT_FOUND there is no service ' .. service)
   end
   return redis.error_reply('OFFER_NOT_FOUND there is no such offer of ' .. service .. ', or it expired')
-end
-
--- Marks an offer as accepted or rejected, so that a repeated call gets the same answer. The mark stays for a minute, or
--- the rest of the offer's time if that is shorter: at a thousand calls a second that is megabytes of Redis.
-local function mark_as(outcome, offer, record, expires)
-  local rest = expires - now
-  redis.call('SET', offer, string.sub(record, 1, -2) .. outcome, 'PX', rest < 60000 and string.format('%d', rest) or '60000')
 end

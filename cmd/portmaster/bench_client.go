@@ -30,7 +30,6 @@ type benchClient struct {
 	http      *fasthttp.HostClient
 	request   *fasthttp.Request
 	response  *fasthttp.Response
-	url       string // of the server
 	service   string // its URL
 	baseline  bool
 	held      *portHolders
@@ -47,7 +46,6 @@ func newBenchClient(o benchOptions, service string, held *portHolders) *benchCli
 	c := &benchClient{
 		request:  fasthttp.AcquireRequest(),
 		response: fasthttp.AcquireResponse(),
-		url:      o.url,
 		service:  o.url + "/v1/pools/" + o.pool + "/services/" + service,
 		baseline: o.baseline,
 		held:     held,
@@ -83,7 +81,7 @@ func (c *benchClient) run(ctx context.Context, name string, cycles *atomic.Int64
 
 func (c *benchClient) cycle(holder string) bool {
 	if c.baseline {
-		return c.measured(callOffer, "POST", c.url+"/v1/services/plain/baseline", `{"name":"`+holder+`"}`, fasthttp.StatusCreated)
+		return c.measured(callOffer, "POST", c.service+"/baseline", `{"name":"`+holder+`"}`, fasthttp.StatusCreated)
 	}
 	if !c.measured(callOffer, "POST", c.service+"/offers", `{"name":"`+holder+`"}`, fasthttp.StatusCreated) {
 		return false

@@ -256,7 +256,7 @@ func loneClient(b *bench) (float64, float64, error) {
 	}
 	var client fasthttp.Client
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	request.SetRequestURI(b.url + "/v1/services/plain/baseline")
+	request.SetRequestURI(b.url + "/v1/pools/bench/services/plain/baseline")
 	request.Header.SetMethod("POST")
 	request.Header.SetContentType("application/json")
 	request.SetBodyString(`{"name":"holder-0"}`)
