@@ -1,13 +1,14 @@
 GO          ?= go
 BIN         ?= bin
 FUZZTIME    ?= 30s
+FAULTS      ?= 1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/portmaster
@@ -27,11 +28,17 @@ test: ## run all tests, with the race detector where there is a C compiler, and 
 	$(GO) test -count=1 -v -run '^TestStores$$' ./allocator/storetest | grep -o 'stores: .*' && \
 	$(GO) test -count=1 $$race ./...
 
+.PHONY: test-faults
+test-faults: build ## let real processes and networks fail under load, FAULTS=1 times, and check that nothing is lost
+	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/faults -program $(abspath $(BIN))/portmaster
+
 .PHONY: lint
 lint: ## check the format and the sense of the Go and Lua code (gofmt, go vet, staticcheck, luacheck)
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
 	$(GO) vet ./...
+	$(GO) vet -tags faults ./cmd/portmaster/faults
 	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(STATICCHECK) -tags faults ./cmd/portmaster/faults
 	luacheck -q lua
 
 .PHONY: fuzz

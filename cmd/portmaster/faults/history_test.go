@@ -1,0 +1,183 @@
+//go:build faults
+
+package faults
+
+import "time"
+
+// history is what the clients were told, holder by holder.
+type history struct {
+	lives    map[string]*life // by secret
+	byName   map[owner]*life
+	findings findings
+}
+
+// owner is a name, which no two holders of a scenario share.
+type owner struct {
+	service service
+	name    string
+}
+
+// life is what became of one holder.
+type life struct {
+	offered, accepted *call     // the first answers that acknowledged it
+	decided           time.Time // when its accept or reject was first sent
+	leaving           time.Time // when a release was first sent that may have been done
+	rejected          bool
+	released          bool
+	lost              bool
+
+	// A call was sent of which the outcome is not known.
+	maybeOffered, maybeAccepted, maybeReleased bool
+}
+
+// newHistory reads calls in the order in which they began, and finds answers that contradict earlier ones to the same
+// holder.
+func newHistory(calls []call) *history {
+	h := &history{lives: map[string]*life{}, byName: map[owner]*life{}}
+	for _, c := range calls {
+		l := h.lives[c.secret]
+		if l == nil {
+			l = &life{}
+			h.lives[c.secret] = l
+			h.byName[owner{c.service, c.name}] = l
+		}
+		switch c.kind {
+		case offer:
+			h.offer(l, c)
+		case accept:
+			h.accept(l, c)
+		case reject:
+			h.reject(l, c)
+		case release:
+			h.release(l, c)
+		}
+	}
+	return h
+}
+
+func (h *history) offer(l *life, c call) {
+	l.maybeOffered = l.maybeOffered || c.unknown()
+	if !c.acknowledged() {
+		return
+	}
+	h.compare(l, c)
+	if l.offered == nil {
+		l.offered = &c
+	} else if c.status == 201 && c.end.Before(l.offered.expiresAt) {
+		h.find(lostOffer, "%v, and later %v", *l.offered, c)
+	}
+}
+
+func (h *history) accept(l *life, c call) {
+	l.decide(c)
+	l.maybeAccepted = l.maybeAccepted || c.unknown()
+	switch {
+	case c.acknowledged():
+		h.compare(l, c)
+		if l.accepted == nil {
+			l.accepted = &c
+		} else if c.status == 201 {
+			h.lose(l, "%v, and later %v", *l.accepted, c)
+		}
+	case c.refused() && l.accepted != nil:
+		if c.end.Before(l.remembered()) {
+			h.lose(l, "%v, and later %v", *l.accepted, c)
+		}
+	case c.refused():
+		h.checkOffer(l, c)
+	}
+}
+
+func (h *history) reject(l *life, c call) {
+	l.decide(c)
+	switch {
+	case c.acknowledged():
+		l.rejected = true
+	case c.refused():
+		h.checkOffer(l, c)
+	}
+}
+
+func (h *history) release(l *life, c call) {
+	if l.leaving.IsZero() && !c.undone() {
+		l.leaving = c.start
+	}
+	switch {
+	case c.acknowledged():
+		l.released = true
+	case c.refused() && l.maybeReleased:
+		l.released = true
+	case c.refused():
+		h.lose(l, "%v, and it was never released before", c)
+	case c.unknown():
+		l.maybeReleased = true
+	}
+}
+
+// compare finds an acknowledgement that differs from the first one of the same secret.
+func (h *history) compare(l *life, c call) {
+	for _, first := range []*call{l.offered, l.accepted} {
+		if first != nil && (first.port != c.port || first.kind == c.kind && first.fence != c.fence) {
+			h.find(changed, "%v, and later %v", *first, c)
+			return
+		}
+	}
+	if c.answered != c.name {
+		h.find(changed, "%v is answered for %q", c, c.answered)
+	}
+}
+
+// checkOffer finds an acknowledged offer that is gone before it expired.
+func (h *history) checkOffer(l *life, c call) {
+	if l.offered != nil && c.end.Before(l.remembered()) {
+		h.find(lostOffer, "%v, and later %v", *l.offered, c)
+	}
+}
+
+func (l *life) decide(c call) {
+	if l.decided.IsZero() {
+		l.decided = c.start
+	}
+}
+
+// remembered is until when the holder's accept or reject may be repeated: for a minute, or while its offer would have
+// lasted.
+func (l *life) remembered() time.Time {
+	until := l.decided.Add(time.Minute)
+	if l.offered.expiresAt.Before(until) {
+		return l.offered.expiresAt
+	}
+	return until
+}
+
+// cannotHold says why a listed allocation cannot be this holder's; "" where it can.
+func (l *life) cannotHold(a holding) string {
+	switch {
+	case l == nil:
+		return "no holder has that name"
+	case l.released:
+		return "it was released"
+	case l.rejected:
+		return "its offer was rejected"
+	case l.accepted == nil && !l.maybeAccepted:
+		return "its offer was never accepted"
+	case l.accepted != nil && l.maybeReleased && (l.accepted.port != a.Port || l.accepted.fence != a.Fence):
+		return "its holder had another one" // that of a holder who never released is lost, too
+	}
+	return ""
+}
+
+// cannotBeOffered says why a listed offer cannot be this holder's; "" where it can.
+func (l *life) cannotBeOffered() string {
+	switch {
+	case l == nil:
+		return "no holder has that name"
+	case l.accepted != nil:
+		return "it was accepted"
+	case l.rejected:
+		return "it was rejected"
+	case l.offered == nil && !l.maybeOffered:
+		return "it was never made"
+	}
+	return ""
+}

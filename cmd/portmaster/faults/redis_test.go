@@ -1,0 +1,76 @@
+//go:build faults
+
+package faults
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+)
+
+// redisOptions says how a node of Redis differs from one that syncs every write to the disk.
+type redisOptions struct {
+	name      string   // in the test's log; empty: redis and its port
+	addr      string   // empty: a free port on loopback
+	namespace string   // of the network; empty: the machine's own
+	fsync     string   // appendfsync; empty: always
+	args      []string // further settings, such as --replicaof HOST PORT
+}
+
+// redisNode is a redis-server with an append-only file, which outlives its runs.
+type redisNode struct {
+	*process
+	addr   string
+	client *redis.Client // for the test itself: it fails fast and repeats nothing
+}
+
+// startRedis starts a node and waits until it answers.
+func startRedis(t testing.TB, o redisOptions) *redisNode {
+	t.Helper()
+	if o.addr == "" {
+		o.addr = freeAddr(t)
+	}
+	if o.fsync == "" {
+		o.fsync = "always"
+	}
+	host, port, err := net.SplitHostPort(o.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.name == "" {
+		o.name = "redis-" + port
+	}
+	args := append([]string{"redis-server", "--bind", host, "--port", port, "--dir", t.TempDir(),
+		"--save", "", "--appendonly", "yes", "--appendfsync", o.fsync}, o.args...)
+	n := &redisNode{addr: o.addr, client: adminClient(t, o.addr)}
+	n.process = startProcess(t, command{name: o.name, namespace: o.namespace, args: args})
+	n.awaitAnswer()
+	return n
+}
+
+// restart runs a node that ended again, on the same address with the same data, and waits until it answers.
+func (n *redisNode) restart() {
+	n.t.Helper()
+	n.start()
+	n.awaitAnswer()
+}
+
+// awaitAnswer waits until the node has loaded its data and answers.
+func (n *redisNode) awaitAnswer() {
+	n.t.Helper()
+	n.await("it answers", func() bool { return n.client.Ping(n.t.Context()).Err() == nil })
+}
+
+// adminClient returns a client of one node that fails fast and repeats nothing.
+func adminClient(t testing.TB, addr string) *redis.Client {
+	logging.Disable() // a Redis that a test stops is no news
+	client := redis.NewClient(&redis.Options{
+		Addr: addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
+		DialTimeout: time.Second, ReadTimeout: time.Second, WriteTimeout: time.Second,
+	})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
