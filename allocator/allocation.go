@@ -23,7 +23,7 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 		return Allocation{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.read(ctx, lua.ReadAllocation,
+	answer, err := a.door.read(ctx, k, lua.ReadAllocation,
 		[]string{k.service(service), k.names(service), k.ports(service)}, service, holder)
 	if err != nil {
 		return Allocation{}, err
@@ -54,7 +54,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, f
 	for _, fence := range fences {
 		args = append(args, fence)
 	}
-	_, err := a.door.do(ctx, lua.Release,
+	_, err := a.door.change(ctx, k, lua.Release,
 		[]string{k.service(service), k.free(service), k.names(service), k.ports(service)}, args...)
 	return err
 }

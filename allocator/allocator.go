@@ -11,14 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Options are the settings of an Allocator. All but Queue are required.
+// Options are the settings of an Allocator. All but Queue and Copies are required.
 type Options struct {
 	KeyPrefix string        // the first part of every key in Redis
 	OfferTTL  time.Duration // how long an offer stays open; whole milliseconds count
 	PortMin   int           // the lowest port that a range may hold
 	PortMax   int           // the highest
 	Timeout   time.Duration // how long one call may wait for Redis
-	Queue     int           // how many calls may wait for Redis; 0 is 4096
+	Queue     int           // how many calls may wait for a node of Redis; 0 is 4096
+	Copies    int           // how many replicas must have a change before it is answered; 0 waits for none
 }
 
 // Allocator hands out the ports of any number of pools. It keeps no state of its own and is safe for concurrent use.
@@ -35,5 +36,6 @@ func New(client redis.UniversalClient, opts Options) *Allocator {
 	if opts.Queue == 0 {
 		opts.Queue = 4096
 	}
-	return &Allocator{redis: client, door: &door{redis: client, timeout: opts.Timeout, limit: opts.Queue}, opts: opts}
+	door := &door{redis: client, timeout: opts.Timeout, limit: opts.Queue, copies: opts.Copies}
+	return &Allocator{redis: client, door: door, opts: opts}
 }

@@ -1,7 +1,6 @@
 package allocator
 
 import (
-	"context"
 	"errors"
 	"net"
 	"strings"
@@ -12,12 +11,6 @@ import (
 
 // retryAfter is what a caller is told to wait when Redis is away.
 const retryAfter = time.Second
-
-// read runs one script that changes nothing: where no answer came, nothing was done.
-func (a *Allocator) read(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
-	answer, err := a.door.do(ctx, script, keys, args...)
-	return answer, nothingDone(err)
-}
 
 // nothingDone turns the unknown outcome of a call that changes nothing into what it is.
 func nothingDone(err error) error {
@@ -36,13 +29,19 @@ func unknown(cause error) *Error {
 }
 
 // classify says what the error of a command means to who called: whether Redis refused, never heard of it, or may have
-// done it.
-func classify(err error) error {
+// done it. An answer that too few replicas could give, copied says why, is none yet.
+func classify(err, copied error) error {
 	if err == nil || errors.Is(err, redis.Nil) {
+		if copied != nil {
+			return unknown(copied)
+		}
 		return nil
 	}
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		if known := fromScript(reply.Error()); known != nil {
+			if copied != nil {
+				return unknown(copied)
+			}
 			return known
 		}
 		if turnedAway(reply.Error()) {
@@ -61,7 +60,7 @@ func turnedAway(text string) bool {
 	code, _, _ := strings.Cut(text, " ")
 	switch code {
 	case "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "OOM", "MISCONF", "NOAUTH",
-		"WRONGPASS", "NOPERM", "NOSCRIPT":
+		"WRONGPASS", "NOPERM", "NOSCRIPT", "MOVED", "ASK":
 		return true
 	}
 	return strings.HasPrefix(text, "ERR max number of clients")

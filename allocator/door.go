@@ -2,205 +2,127 @@ package allocator
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"portmaster/lua"
 )
 
-// door is the way of every script to Redis: a group commit. A call that finds no pipeline under way leads: it sends all
-// that waits, itself included, as one plain pipeline. Those that come meanwhile wait, and one of them leads next. The more
-// calls there are, the fewer round trips each costs, and a lone caller goes straight through.
-//
-// What it promises to each call:
-//   - One that is given up while it waits is never sent.
-//   - It ends within the timeout, however long others take before it.
-//   - Where too many wait, it fails at once.
-//   - It is sent once. Only a script that Redis did not know, and so did not run, is sent again, after it was loaded.
+// door is the way of every script to Redis. It finds the node that a pool is on, and leaves the call to the queue of that
+// node, so that in a Cluster a node that hangs holds up no pool but its own.
 type door struct {
 	redis   redis.UniversalClient
 	timeout time.Duration
-	limit   int // how many calls may wait
+	limit   int // how many calls may wait for one node
+	copies  int // how many replicas must have a change before it is answered
 
-	mu      sync.Mutex
-	waiting []*call // in the order in which they came
-	led     bool    // a pipeline is under way, or its leader was appointed
+	queues sync.Map // place -> *queue
 }
 
-// maxBatch bounds a pipeline, so that its first call does not wait long for its last.
-const maxBatch = 256
-
-// call is one script on its way.
-type call struct {
-	redis.Cmd
-	script   *redis.Script
-	deadline time.Time
-	err      error       // how it ended
-	wake     chan wakeUp // at most one lead and one done, in this order
-	leads    bool        // it was told to lead; guarded by door.mu
+// place is what has a queue of its own. Calls that change nothing wait for no replica, and so not behind those that do.
+type place struct {
+	node   redis.UniversalClient
+	copies int
 }
 
-// wakeUp is what a waiting call is told.
-type wakeUp int
-
-const (
-	done wakeUp = iota // it ended
-	lead               // it is its turn to send what waits
-)
-
-// NoRetry is asked by go-redis, which else would send a command again by itself.
-func (*call) NoRetry() bool { return true }
-
-// do runs one script, once, and returns its answer. Errors are of type *Error, but for those that no caller can be told
-// anything about; a change that Redis may have made without an answer is ErrOutcomeUnknown.
-func (d *door) do(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
-	c := &call{
-		Cmd:      *redis.NewCmd(ctx, evalSHA(script, keys, args)...),
-		script:   script,
-		deadline: time.Now().Add(d.timeout),
-		wake:     make(chan wakeUp, 2),
-	}
-	if !d.enter(c) {
-		return nil, unavailable("too many calls wait for Redis", nil)
-	}
-	for {
-		select {
-		case word := <-c.wake:
-			if word == done {
-				return c.Val(), c.err
-			}
-			d.send(d.take())
-			d.handOver()
-		case <-ctx.Done():
-			if d.leave(c) {
-				return nil, unavailable("the call was given up before it was sent", ctx.Err())
-			}
-			return nil, unknown(ctx.Err())
-		}
-	}
+// change runs a script that may change something, once. Errors are as those of queue.do.
+func (d *door) change(ctx context.Context, pool keys, script *lua.Script, keys []string, args ...any) (any, error) {
+	return d.run(ctx, d.copies, pool, script, keys, args)
 }
 
-// evalSHA returns the command that runs a script. Keys go in by pointers, which need no copy to become an any.
-func evalSHA(script *redis.Script, keys []string, args []any) []any {
-	command := make([]any, 0, 3+len(keys)+len(args))
-	command = append(command, "evalsha", script.Hash(), len(keys))
-	for i := range keys {
-		command = append(command, &keys[i])
-	}
-	return append(command, args...)
+// read runs a script that changes nothing: where no answer came, nothing was done.
+func (d *door) read(ctx context.Context, pool keys, script *lua.Script, keys []string, args ...any) (any, error) {
+	answer, err := d.run(ctx, 0, pool, script, keys, args)
+	return answer, nothingDone(err)
 }
 
-// enter queues a call, which leads where nobody does. It is false where too many wait.
-func (d *door) enter(c *call) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.waiting) >= d.limit {
-		return false
+func (d *door) run(ctx context.Context, copies int, pool keys, script *lua.Script, keys []string, args []any) (any, error) {
+	deadline := time.Now().Add(d.timeout)
+	cluster, ok := d.redis.(*redis.ClusterClient)
+	if !ok {
+		return d.queue(place{d.redis, copies}).do(ctx, newCall(ctx, pool, script, keys, args, deadline))
 	}
-	d.waiting = append(d.waiting, c)
-	if !d.led {
-		d.appoint()
-	}
-	return true
-}
-
-// leave takes a call that is given up out of the queue. It is false where the call was taken from there already.
-func (d *door) leave(c *call) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for i, waits := range d.waiting {
-		if waits == c {
-			d.waiting = append(d.waiting[:i], d.waiting[i+1:]...)
-			if c.leads {
-				d.appoint()
-			}
-			return true
-		}
-	}
-	return false
-}
-
-// take empties the queue of the calls that go out next.
-func (d *door) take() []*call {
-	now := time.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := min(len(d.waiting), maxBatch)
-	batch := make([]*call, 0, n)
-	for _, c := range d.waiting[:n] {
-		// One that waited for most of its time behind a Redis that hangs would only cut short those it goes with.
-		if c.deadline.Sub(now) < d.timeout/4 {
-			c.end(unavailable("Redis does not keep up", nil))
-		} else {
-			batch = append(batch, c)
-		}
-	}
-	rest := copy(d.waiting, d.waiting[n:])
-	clear(d.waiting[rest:])
-	d.waiting = d.waiting[:rest]
-	return batch
-}
-
-// handOver ends the turn of a leader.
-func (d *door) handOver() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.appoint()
-}
-
-// appoint makes the call that has waited longest the leader; d.mu is held.
-func (d *door) appoint() {
-	d.led = len(d.waiting) > 0
-	if d.led {
-		next := d.waiting[0]
-		next.leads = true
-		next.wake <- lead
-	}
-}
-
-// end tells a call how it ended.
-func (c *call) end(err error) {
-	c.err = err
-	c.wake <- done
-}
-
-// send runs a batch and ends its calls. Its deadline is that of the oldest.
-func (d *door) send(batch []*call) {
-	if len(batch) == 0 {
-		return
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), batch[0].deadline)
+	found, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	d.exec(ctx, batch)
-	var again []*call
-	loaded := map[string]bool{} // after a start or a failover Redis has to be told each script, once
-	for _, c := range batch {
-		if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
-			hash := c.script.Hash()
-			if !loaded[hash] {
-				loaded[hash] = c.script.Load(ctx, d.redis).Err() == nil
-			}
-			if loaded[hash] {
-				again = append(again, c)
-				continue
-			}
-		}
-		c.end(classify(c.Err()))
+	node, err := cluster.MasterForKey(found, string(pool))
+	if err != nil {
+		return nil, unavailable("the Cluster is away", err)
 	}
-	if len(again) > 0 {
-		d.exec(ctx, again)
-		for _, c := range again {
-			c.end(classify(c.Err()))
+	c := newCall(ctx, pool, script, keys, args, deadline)
+	for {
+		answer, err := d.queue(place{node, copies}).do(ctx, c)
+		if err == nil {
+			return answer, nil
 		}
+		again := newCall(ctx, pool, script, keys, args, deadline)
+		if node = redirect(found, cluster, node, err, again); node == nil {
+			return nil, err
+		}
+		c = again
 	}
 }
 
-// exec runs the commands of a batch in one round trip. Each holds its own answer or error afterwards.
-func (d *door) exec(ctx context.Context, batch []*call) {
-	pipeline := d.redis.Pipeline()
-	for _, c := range batch {
-		c.SetErr(nil)
-		_ = pipeline.Process(ctx, c)
+func (d *door) queue(at place) *queue {
+	if q, ok := d.queues.Load(at); ok {
+		return q.(*queue)
 	}
-	_, _ = pipeline.Exec(ctx)
+	q, _ := d.queues.LoadOrStore(at, &queue{node: at.node, timeout: d.timeout, limit: d.limit, copies: at.copies})
+	return q.(*queue)
+}
+
+// tryAgain is how long a call waits whose pool stands half here and half there, or whose new node is not known yet.
+const tryAgain = 10 * time.Millisecond
+
+// redirect says which node of a Cluster a call should turn to that another one has refused; nil where it is to fail. What
+// is refused so did not run.
+func redirect(ctx context.Context, cluster *redis.ClusterClient, node *redis.Client, refusal error, again *call) *redis.Client {
+	code, addr := redirection(refusal)
+	switch code {
+	case "MOVED", "ASK":
+		again.asking = code == "ASK"
+		if next := masterAt(ctx, cluster, addr); next != nil {
+			return next
+		}
+	case "TRYAGAIN":
+	case "":
+		return nil
+	default:
+		cluster.ReloadState(ctx) // its master may have a successor
+		return nil
+	}
+	select {
+	case <-time.After(tryAgain):
+		return node
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// redirection reads why nothing was done: "MOVED slot addr", "ASK slot addr", "TRYAGAIN text", or an error of the network.
+func redirection(refusal error) (code, addr string) {
+	failed, ok := errors.AsType[*Error](refusal)
+	if !ok || failed.Code != CodeUnavailable || failed.cause == nil {
+		return "", ""
+	}
+	code, rest, _ := strings.Cut(failed.cause.Error(), " ")
+	_, addr, _ = strings.Cut(rest, " ")
+	return code, addr
+}
+
+// masterAt finds a master by its address, asking the Cluster anew; nil where there is none yet.
+func masterAt(ctx context.Context, cluster *redis.ClusterClient, addr string) (found *redis.Client) {
+	var mu sync.Mutex
+	_ = cluster.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if master.Options().Addr == addr {
+			found = master
+		}
+		return nil
+	})
+	return found
 }

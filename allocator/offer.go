@@ -38,7 +38,7 @@ func (a *Allocator) Offer(ctx context.Context, pool, service, name, secret strin
 		return Offer{}, false, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.do(ctx, lua.Offer,
+	answer, err := a.door.change(ctx, k, lua.Offer,
 		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
 		service, name, secret, a.opts.OfferTTL.Milliseconds(), flag(own))
 	if err != nil {
@@ -57,7 +57,7 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string) (a
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.do(ctx, lua.Accept,
+	answer, err := a.door.change(ctx, k, lua.Accept,
 		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.fence(), k.offer(secret)},
 		service, secret)
 	if err != nil {
@@ -75,7 +75,7 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string) er
 		return err
 	}
 	k := a.keys(pool)
-	_, err := a.door.do(ctx, lua.Reject,
+	_, err := a.door.change(ctx, k, lua.Reject,
 		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
 		service, secret)
 	return err
@@ -88,7 +88,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 		return Offer{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.read(ctx, lua.ReadOffer,
+	answer, err := a.door.read(ctx, k, lua.ReadOffer,
 		[]string{k.service(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
 	if err != nil {
 		return Offer{}, err

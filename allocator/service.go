@@ -70,7 +70,8 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err := a.listPool(ctx, pool); err != nil {
 		return Service{}, false, err
 	}
-	answer, err := a.door.do(ctx, lua.Define, a.keys(pool).ofService(d.Name), d.Name, d.Description, d.Start, d.End, flag(mayExist))
+	k := a.keys(pool)
+	answer, err := a.door.change(ctx, k, lua.Define, k.ofService(d.Name), d.Name, d.Description, d.Start, d.End, flag(mayExist))
 	if err != nil {
 		return Service{}, false, err
 	}
@@ -96,7 +97,8 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	_, err := a.door.do(ctx, lua.Remove, a.keys(pool).ofService(service), service)
+	k := a.keys(pool)
+	_, err := a.door.change(ctx, k, lua.Remove, k.ofService(service), service)
 	return err
 }
 
@@ -109,7 +111,7 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 		return Service{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.read(ctx, lua.ReadService, []string{k.service(service), k.free(service), k.ports(service)}, service)
+	answer, err := a.door.read(ctx, k, lua.ReadService, []string{k.service(service), k.free(service), k.ports(service)}, service)
 	if err != nil {
 		return Service{}, err
 	}
@@ -133,7 +135,7 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 		Min: strconv.Itoa(start), Max: "+inf", Count: int64(limit) + 1,
 	}).Result()
 	if err != nil {
-		return nil, "", nothingDone(classify(err))
+		return nil, "", nothingDone(classify(err, nil))
 	}
 	if len(page) > limit {
 		next = strconv.Itoa(int(page[limit].Score))

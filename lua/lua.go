@@ -5,10 +5,21 @@
 package lua
 
 import (
+	"crypto/sha1"
 	_ "embed"
-
-	"github.com/redis/go-redis/v9"
+	"encoding/hex"
 )
+
+// Script is one act, as it is sent to Redis.
+type Script struct {
+	Source string
+	Hash   string // the SHA-1 of Source, by which Redis knows a script that was loaded
+}
+
+func script(source string) *Script {
+	sum := sha1.Sum([]byte(source))
+	return &Script{source, hex.EncodeToString(sum[:])}
+}
 
 var (
 	//go:embed clock.lua
@@ -42,13 +53,13 @@ var (
 
 // The scripts. KEYS, ARGV, answers and errors stand at the head of each one's file.
 var (
-	Define         = redis.NewScript(clock + describe + define)
-	Remove         = redis.NewScript(clock + remove)
-	Offer          = redis.NewScript(clock + secret + offer)
-	Accept         = redis.NewScript(clock + secret + accept)
-	Reject         = redis.NewScript(clock + secret + reject)
-	Release        = redis.NewScript(clock + find + release)
-	ReadService    = redis.NewScript(clock + describe + readService)
-	ReadOffer      = redis.NewScript(clock + secret + readOffer)
-	ReadAllocation = redis.NewScript(find + readAllocation)
+	Define         = script(clock + describe + define)
+	Remove         = script(clock + remove)
+	Offer          = script(clock + secret + offer)
+	Accept         = script(clock + secret + accept)
+	Reject         = script(clock + secret + reject)
+	Release        = script(clock + find + release)
+	ReadService    = script(clock + describe + readService)
+	ReadOffer      = script(clock + secret + readOffer)
+	ReadAllocation = script(find + readAllocation)
 )

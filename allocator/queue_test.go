@@ -14,12 +14,12 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// Mutants of door.go that these tests were seen to catch: no limit on the queue; no deadline and late calls sent; a given-up
+// Mutants of queue.go that these tests were seen to catch: no limit on the queue; no deadline and late calls sent; a given-up
 // call that stays in the queue; a leader that is given up and appoints nobody; nobody hands over; each call loads its
 // script; no script is loaded. That NoRetry is false is caught by TestCallIsSentOnce.
 
-// newDoorTest returns an allocator on a Redis of the test's own, and a function that makes that Redis hang for a while.
-func newDoorTest(t *testing.T, timeout time.Duration, queue int) (a *Allocator, hang func(time.Duration)) {
+// newQueueTest returns an allocator on a Redis of the test's own, and a function that makes that Redis hang for a while.
+func newQueueTest(t *testing.T, timeout time.Duration, queue int) (a *Allocator, hang func(time.Duration)) {
 	store, _, _ := storetest.Private(t)
 	a = New(store.Client, Options{KeyPrefix: "portmaster", OfferTTL: time.Hour, PortMin: 1024, PortMax: 49151, Timeout: timeout, Queue: queue})
 	if _, err := a.Create(t.Context(), DefaultPool, Definition{Name: "django", Start: 5000, End: 10000}); err != nil {
@@ -52,8 +52,8 @@ func (a *Allocator) offerLater(ctx context.Context, name string) chan error {
 	return ended
 }
 
-func TestDoorNeverSendsACallThatWasGivenUp(t *testing.T) {
-	a, hang := newDoorTest(t, 5*time.Second, 100)
+func TestQueueNeverSendsACallThatWasGivenUp(t *testing.T) {
+	a, hang := newQueueTest(t, 5*time.Second, 100)
 	hang(500 * time.Millisecond)
 	sent := a.offerLater(t.Context(), "sent")
 	ctx, giveUp := context.WithCancel(t.Context())
@@ -74,8 +74,8 @@ func TestDoorNeverSendsACallThatWasGivenUp(t *testing.T) {
 	}
 }
 
-func TestDoorRefusesWhatTooManyWaitBefore(t *testing.T) {
-	a, hang := newDoorTest(t, 5*time.Second, 2)
+func TestQueueRefusesWhatTooManyWaitBefore(t *testing.T) {
+	a, hang := newQueueTest(t, 5*time.Second, 2)
 	hang(500 * time.Millisecond)
 	ended := []chan error{a.offerLater(t.Context(), "a"), a.offerLater(t.Context(), "b"), a.offerLater(t.Context(), "c")}
 	start := time.Now()
@@ -92,9 +92,9 @@ func TestDoorRefusesWhatTooManyWaitBefore(t *testing.T) {
 	}
 }
 
-func TestDoorEndsEveryCallWithinItsTimeout(t *testing.T) {
+func TestQueueEndsEveryCallWithinItsTimeout(t *testing.T) {
 	const timeout = 400 * time.Millisecond
-	a, hang := newDoorTest(t, timeout, 100)
+	a, hang := newQueueTest(t, timeout, 100)
 	hang(3 * time.Second)
 	var running sync.WaitGroup
 	for i := range 10 {
@@ -113,8 +113,8 @@ func TestDoorEndsEveryCallWithinItsTimeout(t *testing.T) {
 	running.Wait()
 }
 
-func TestDoorLoadsAnUnknownScriptOnceForAll(t *testing.T) {
-	a, hang := newDoorTest(t, 5*time.Second, 1000)
+func TestQueueLoadsAnUnknownScriptOnceForAll(t *testing.T) {
+	a, hang := newQueueTest(t, 5*time.Second, 1000)
 	ctx := t.Context()
 	a.redis.ScriptFlush(ctx)
 	a.redis.ConfigResetStat(ctx)
@@ -136,8 +136,8 @@ func TestDoorLoadsAnUnknownScriptOnceForAll(t *testing.T) {
 	}
 }
 
-func TestDoorStaysOpenWhenCallsAreGivenUp(t *testing.T) {
-	a, _ := newDoorTest(t, 5*time.Second, 1000)
+func TestQueueStaysOpenWhenCallsAreGivenUp(t *testing.T) {
+	a, _ := newQueueTest(t, 5*time.Second, 1000)
 	var running sync.WaitGroup
 	for client := range 20 {
 		running.Go(func() {
@@ -152,9 +152,10 @@ func TestDoorStaysOpenWhenCallsAreGivenUp(t *testing.T) {
 	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", "last", ""); err != nil {
 		t.Errorf("after all that: %v", err)
 	}
-	a.door.mu.Lock()
-	defer a.door.mu.Unlock()
-	if len(a.door.waiting) > 0 || a.door.led {
-		t.Errorf("%d calls wait, led: %v", len(a.door.waiting), a.door.led)
+	q := a.door.queue(place{a.redis, 0})
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) > 0 || q.led {
+		t.Errorf("%d calls wait, led: %v", len(q.waiting), q.led)
 	}
 }

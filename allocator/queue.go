@@ -1,0 +1,248 @@
+package allocator
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/lua"
+)
+
+// queue is the way of scripts to one node of Redis: a group commit. A call that finds no pipeline under way leads: it sends
+// all that waits, itself included, as one plain pipeline. Those that come meanwhile wait, and one of them leads next. The
+// more calls there are, the fewer round trips each costs, and a lone caller goes straight through.
+//
+// What it promises to each call:
+//   - One that is given up while it waits is never sent.
+//   - It ends within the timeout, however long others take before it.
+//   - Where too many wait, it fails at once.
+//   - It is sent once. Only a script that Redis did not know, and so did not run, is sent again, after it was loaded.
+//   - With copies, it is answered only when that many replicas have all that its answer rests on.
+type queue struct {
+	node    redis.UniversalClient
+	timeout time.Duration
+	limit   int // how many calls may wait
+	copies  int // how many replicas must have what a pipeline changed before it is answered
+
+	mu      sync.Mutex
+	waiting []*call // in the order in which they came
+	led     bool    // a pipeline is under way, or its leader was appointed
+}
+
+// maxBatch bounds a pipeline, so that its first call does not wait long for its last.
+const maxBatch = 256
+
+// call is one script on its way.
+type call struct {
+	redis.Cmd
+	script   *lua.Script
+	pool     keys
+	asking   bool // the node is to run it although the pool is still on its way there
+	deadline time.Time
+	err      error       // how it ended
+	wake     chan wakeUp // at most one lead and one done, in this order
+	leads    bool        // it was told to lead; guarded by queue.mu
+}
+
+// wakeUp is what a waiting call is told.
+type wakeUp int
+
+const (
+	done wakeUp = iota // it ended
+	lead               // it is its turn to send what waits
+)
+
+// NoRetry is asked by go-redis, which else would send a command again by itself.
+func (*call) NoRetry() bool { return true }
+
+// newCall returns a call of a script.
+func newCall(ctx context.Context, pool keys, script *lua.Script, keys []string, args []any, deadline time.Time) *call {
+	return &call{
+		Cmd:      *redis.NewCmd(ctx, evalSHA(script, keys, args)...),
+		script:   script,
+		pool:     pool,
+		deadline: deadline,
+		wake:     make(chan wakeUp, 2),
+	}
+}
+
+// do runs a call, once, and returns its answer. Errors are of type *Error, but for those that no caller can be told
+// anything about; a change that Redis may have made without an answer is ErrOutcomeUnknown.
+func (q *queue) do(ctx context.Context, c *call) (any, error) {
+	if !q.enter(c) {
+		return nil, unavailable("too many calls wait for Redis", nil)
+	}
+	for {
+		select {
+		case word := <-c.wake:
+			if word == done {
+				return c.Val(), c.err
+			}
+			q.send(q.take())
+			q.handOver()
+		case <-ctx.Done():
+			if q.leave(c) {
+				return nil, unavailable("the call was given up before it was sent", ctx.Err())
+			}
+			return nil, unknown(ctx.Err())
+		}
+	}
+}
+
+// evalSHA returns the command that runs a script. Keys go in by pointers, which need no copy to become an any.
+func evalSHA(script *lua.Script, keys []string, args []any) []any {
+	command := make([]any, 0, 3+len(keys)+len(args))
+	command = append(command, "evalsha", script.Hash, len(keys))
+	for i := range keys {
+		command = append(command, &keys[i])
+	}
+	return append(command, args...)
+}
+
+// enter queues a call, which leads where nobody does. It is false where too many wait.
+func (q *queue) enter(c *call) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) >= q.limit {
+		return false
+	}
+	q.waiting = append(q.waiting, c)
+	if !q.led {
+		q.appoint()
+	}
+	return true
+}
+
+// leave takes a call that is given up out of the queue. It is false where the call was taken from there already.
+func (q *queue) leave(c *call) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, waits := range q.waiting {
+		if waits == c {
+			q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
+			if c.leads {
+				q.appoint()
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// take empties the queue of the calls that go out next.
+func (q *queue) take() []*call {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(len(q.waiting), maxBatch)
+	batch := make([]*call, 0, n)
+	for _, c := range q.waiting[:n] {
+		// One that waited for most of its time behind a Redis that hangs would only cut short those it goes with.
+		if c.deadline.Sub(now) < q.timeout/4 {
+			c.end(unavailable("Redis does not keep up", nil))
+		} else {
+			batch = append(batch, c)
+		}
+	}
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+	return batch
+}
+
+// handOver ends the turn of a leader.
+func (q *queue) handOver() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.appoint()
+}
+
+// appoint makes the call that has waited longest the leader; q.mu is held.
+func (q *queue) appoint() {
+	q.led = len(q.waiting) > 0
+	if q.led {
+		next := q.waiting[0]
+		next.leads = true
+		next.wake <- lead
+	}
+}
+
+// end tells a call how it ended.
+func (c *call) end(err error) {
+	c.err = err
+	c.wake <- done
+}
+
+// send runs a batch and ends its calls. Its deadline is that of the oldest.
+func (q *queue) send(batch []*call) {
+	if len(batch) == 0 {
+		return
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), batch[0].deadline)
+	defer cancel()
+	copied := q.exec(ctx, nil, batch)
+	var unknown []*call // after a start or a failover Redis has to be told each script, once
+	for _, c := range batch {
+		if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
+			unknown = append(unknown, c)
+		} else {
+			c.end(classify(c.Err(), copied))
+		}
+	}
+	if len(unknown) > 0 {
+		copied = q.exec(ctx, scriptsOf(unknown), unknown)
+		for _, c := range unknown {
+			c.end(classify(c.Err(), copied))
+		}
+	}
+}
+
+func scriptsOf(calls []*call) map[string]*lua.Script {
+	scripts := map[string]*lua.Script{}
+	for _, c := range calls {
+		scripts[c.script.Hash] = c.script
+	}
+	return scripts
+}
+
+// exec loads scripts and runs the commands of a batch, in one round trip. Each holds its own answer or error afterwards;
+// copied says why those that succeeded cannot be answered yet: too few replicas have what they rest on.
+func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*call) (copied error) {
+	pipeline := q.node.Pipeline()
+	for _, script := range load {
+		pipeline.ScriptLoad(ctx, script.Source)
+	}
+	for _, c := range batch {
+		c.SetErr(nil)
+		if c.asking {
+			pipeline.Do(ctx, "asking")
+		}
+		_ = pipeline.Process(ctx, c)
+	}
+	if q.copies == 0 {
+		_, _ = pipeline.Exec(ctx)
+		return nil
+	}
+	return q.execCopied(ctx, pipeline, batch)
+}
+
+// execCopied runs a pipeline and waits until enough replicas have all that was changed up to its end, by whomever: an
+// answer may rest on what another call has changed shortly before. WAIT counts from the last change of its own connection,
+// so the pipeline ends with one, which changes nothing but is copied.
+func (q *queue) execCopied(ctx context.Context, pipeline redis.Pipeliner, batch []*call) error {
+	deadline, _ := ctx.Deadline()
+	mark := pipeline.IncrBy(ctx, batch[len(batch)-1].pool.fence(), 0)
+	wait := pipeline.Do(ctx, "wait", q.copies, (time.Until(deadline) * 3 / 4).Milliseconds())
+	_, _ = pipeline.Exec(ctx)
+	if err := mark.Err(); err != nil {
+		return err
+	}
+	have, err := wait.Int()
+	if err == nil && have < q.copies {
+		return fmt.Errorf("%d of %d replicas have it", have, q.copies)
+	}
+	return err
+}
