@@ -230,8 +230,8 @@ func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*
 }
 
 // execCopied runs a pipeline and waits until enough replicas have all that was changed up to its end, by whomever: an
-// answer may rest on what another call has changed shortly before. WAIT counts from the last change of its own connection,
-// so the pipeline ends with one, which changes nothing but is copied.
+// answer may rest on what another call has changed shortly before. WAIT promises to count from the last change of its own
+// connection, so the pipeline ends with one, which changes nothing but is copied.
 func (q *queue) execCopied(ctx context.Context, pipeline redis.Pipeliner, batch []*call) error {
 	deadline, _ := ctx.Deadline()
 	mark := pipeline.IncrBy(ctx, batch[len(batch)-1].pool.fence(), 0)

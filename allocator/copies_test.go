@@ -1,0 +1,69 @@
+package allocator
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator/storetest"
+)
+
+// Mutants of queue.go that this test was seen to catch: no WAIT; too few replicas are enough; an error of a script is
+// answered without it; reads wait too. No change in front of WAIT is not caught: Redis 7.0 lets it count reads as well.
+
+// TestCopies lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
+func TestCopies(t *testing.T) {
+	master, _, _ := storetest.Private(t, "--repl-diskless-sync-delay", "0")
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica, _, _ := storetest.Private(t, "--replicaof", host, port)
+	// Each allocator has connections of its own, on which nothing was changed before.
+	fresh := func() *Allocator {
+		client := redis.NewClient(master.Client.Options())
+		t.Cleanup(func() { client.Close() })
+		return New(client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 400 * time.Millisecond, Copies: 1})
+	}
+	a := fresh()
+	copied := func() {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); replica.Client.Ping(t.Context()).Err() != nil ||
+			master.Client.Do(t.Context(), "wait", 1, 100).Val() != int64(1); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the replica does not come back")
+			}
+		}
+	}
+	copied()
+	mustDefine(t, a, "web", 2000, 2009)
+	held := mustOffer(t, a, "web", "ann")
+	mustAccept(t, a, held)
+	on := New(replica.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: time.Second})
+	if allocation, err := on.Allocation(t.Context(), DefaultPool, "web", "ann"); err != nil || allocation.Port != held.Port {
+		t.Errorf("the replica has %+v, %v", allocation, err)
+	}
+
+	// It hangs, and is still counted as one that has what it acknowledged before.
+	hung := make(chan error)
+	go func() { hung <- redis.NewClient(replica.Client.Options()).Do(t.Context(), "DEBUG", "SLEEP", "3").Err() }()
+	time.Sleep(100 * time.Millisecond)
+	secret := uuid.NewString()
+	for what, ask := range map[string]*Allocator{"an offer": a, "its repeat": fresh()} {
+		_, _, err := ask.Offer(t.Context(), DefaultPool, "web", "bob", secret)
+		wantError(t, what, err, ErrOutcomeUnknown)
+	}
+	_, _, err := fresh().Accept(t.Context(), DefaultPool, "web", held.Secret)
+	wantError(t, "what was accepted before, accepted again", err, ErrOutcomeUnknown)
+	wantError(t, "a release of what may be gone", fresh().Release(t.Context(), DefaultPool, "web", "carl"), ErrOutcomeUnknown)
+	if _, err := fresh().Allocation(t.Context(), DefaultPool, "web", "ann"); err != nil {
+		t.Errorf("a read: %v", err)
+	}
+
+	<-hung
+	copied()
+	if offer, created, err := fresh().Offer(t.Context(), DefaultPool, "web", "bob", secret); err != nil || created {
+		t.Errorf("repeated when the replica is back: %+v, created %v, %v", offer, created, err)
+	}
+	wantError(t, "a release of nothing", fresh().Release(t.Context(), DefaultPool, "web", "carl"), ErrPortNotFound)
+}
