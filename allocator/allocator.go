@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Options are the settings of an Allocator. All but Queue and Copies are required.
+// Options are the settings of an Allocator. All but the last three are required.
 type Options struct {
 	KeyPrefix string        // the first part of every key in Redis
 	OfferTTL  time.Duration // how long an offer stays open; whole milliseconds count
@@ -20,13 +20,17 @@ type Options struct {
 	Timeout   time.Duration // how long one call may wait for Redis
 	Queue     int           // how many calls may wait for a node of Redis; 0 is 4096
 	Copies    int           // how many replicas must have a change before it is answered; 0 waits for none
+
+	AllowVolatile bool // a Redis that keeps nothing on a disk is no finding of Check
 }
 
-// Allocator hands out the ports of any number of pools. It keeps no state of its own and is safe for concurrent use.
+// Allocator hands out the ports of any number of pools. All it knows of its own is which deployment it belongs to. It is
+// safe for concurrent use.
 type Allocator struct {
-	redis redis.UniversalClient
-	door  *door
-	opts  Options
+	redis      redis.UniversalClient
+	door       *door
+	deployment deployment
+	opts       Options
 }
 
 // New returns an Allocator that keeps its state in the Redis behind client, which needs version 6.2 or newer. The client

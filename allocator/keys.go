@@ -12,6 +12,9 @@ func (a *Allocator) keys(pool string) keys { return keys(a.opts.KeyPrefix + ":{"
 // pools is the SET of the pools that were ever given a service: a list for people, on which no decision rests.
 func (a *Allocator) poolsKey() string { return a.opts.KeyPrefix + ":pools" }
 
+// deploymentKey is a STRING: which state this is, as JSON, by which a server notices that the one it knew is gone.
+func (a *Allocator) deploymentKey() string { return a.opts.KeyPrefix + ":deployment" }
+
 // services is a ZSET: service name, scored by the start of its range.
 func (k keys) services() string { return string(k) + "services" }
 

@@ -37,6 +37,9 @@ func (a *Allocator) Offer(ctx context.Context, pool, service, name, secret strin
 	if err := f.err(); err != nil {
 		return Offer{}, false, err
 	}
+	if err := a.deployment.refusal(); err != nil {
+		return Offer{}, false, err
+	}
 	k := a.keys(pool)
 	answer, err := a.door.change(ctx, k, lua.Offer,
 		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
@@ -54,6 +57,9 @@ func (a *Allocator) Offer(ctx context.Context, pool, service, name, secret strin
 // ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or ErrOfferRejected.
 func (a *Allocator) Accept(ctx context.Context, pool, service, secret string) (allocation Allocation, created bool, err error) {
 	if err := checkSecret(pool, service, secret); err != nil {
+		return Allocation{}, false, err
+	}
+	if err := a.deployment.refusal(); err != nil {
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)

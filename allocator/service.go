@@ -70,6 +70,13 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err := a.listPool(ctx, pool); err != nil {
 		return Service{}, false, err
 	}
+	// A store that lost its state has no service: so none gets ports before that is noticed.
+	if err := a.recall(ctx); err != nil {
+		return Service{}, false, err
+	}
+	if err := a.deployment.refusal(); err != nil {
+		return Service{}, false, err
+	}
 	k := a.keys(pool)
 	answer, err := a.door.change(ctx, k, lua.Define, k.ofService(d.Name), d.Name, d.Description, d.Start, d.End, flag(mayExist))
 	if err != nil {

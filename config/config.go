@@ -35,6 +35,8 @@ type Config struct {
 	RedisURL         Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db] or rediss://...; empty: a store inside the process, which ends with it"`
 	RedisTimeout     time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
 	RedisQueue       int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
+	Durability       Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
+	AllowVolatile    bool          `split_words:"true" default:"false" desc:"true: no warning that Redis keeps nothing on a disk"`
 	KeyPrefix        string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
 	OfferTTL         time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
 	PortMin          int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
@@ -77,10 +79,11 @@ func Load() (Config, error) {
 
 // kinds says in words what the types of Config stand for.
 var kinds = map[string]string{
-	"time.Duration": "duration, such as 30m or 1500ms",
-	"int":           "whole number",
-	"bool":          "truth value: true or false",
-	"slog.Level":    "level: debug, info, warn or error",
+	"time.Duration":     "duration, such as 30m or 1500ms",
+	"int":               "whole number",
+	"bool":              "truth value: true or false",
+	"slog.Level":        "level: debug, info, warn or error",
+	"config.Durability": "durability: local or replicated:N",
 }
 
 var keyPrefix = regexp.MustCompile(`^[A-Za-z0-9._-]+(:[A-Za-z0-9._-]+)*$`)
@@ -118,6 +121,8 @@ func (c Config) validate() error {
 		return fail("HTTP_CONCURRENCY", "must be at least 1, not %d", c.HTTPConcurrency)
 	case c.RedisQueue < 1 || c.RedisQueue > 1<<20:
 		return fail("REDIS_QUEUE", "must lie within 1-1048576, not %d", c.RedisQueue)
+	case c.Durability > 0 && c.RedisURL == "":
+		return fail("DURABILITY", "needs %s_REDIS_URL: the store inside the process has no replica", Prefix)
 	case !keyPrefix.MatchString(c.KeyPrefix):
 		return fail("KEY_PREFIX", "must be of A-Z a-z 0-9 . _ -, in parts joined by colons, not %q", c.KeyPrefix)
 	case c.PortMin < 1 || c.PortMin > 65535:

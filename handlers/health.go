@@ -13,13 +13,19 @@ func (s *Server) live(c *fiber.Ctx) error {
 	return render(c, fiber.StatusOK, []byte(`{"status":"live"}`))
 }
 
-// ready: GET /readyz, which fails while Redis is away and while the server drains.
+// ready: GET /readyz, which fails while Redis is away or unfit to keep allocations, and while the server drains.
 func (s *Server) ready(c *fiber.Ctx) error {
 	if s.draining.Load() {
 		return &allocator.Error{Code: allocator.CodeUnavailable, Detail: "the server is shutting down", RetryAfter: time.Second}
 	}
-	if err := s.allocator.Ping(c.UserContext()); err != nil {
+	findings, err := s.allocator.Check(c.UserContext())
+	if err != nil {
 		return err
+	}
+	for _, found := range findings {
+		if found.Problem != allocator.Volatile {
+			return &allocator.Error{Code: allocator.CodeUnavailable, Detail: found.Detail, RetryAfter: time.Second}
+		}
 	}
 	return render(c, fiber.StatusOK, []byte(`{"status":"ready"}`))
 }

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -86,6 +87,8 @@ var (
 		"Ports of a service by state: free, offered, allocated.", []string{"pool", "service", "state"}, nil)
 	redisUpDesc = prometheus.NewDesc("portmaster_redis_up",
 		"1 where Redis answered this scrape, 0 where it did not: then the ports are missing.", nil, nil)
+	storeProblemDesc = prometheus.NewDesc("portmaster_store_problem",
+		"1 where Redis has this problem: evicts, not_master, write_failed, state_lost (then /readyz fails), volatile.", []string{"problem"}, nil)
 	redisConnectionsDesc = prometheus.NewDesc("portmaster_redis_connections",
 		"Connections to Redis by state: idle, used.", []string{"state"}, nil)
 	redisTimeoutsDesc = prometheus.NewDesc("portmaster_redis_connection_timeouts_total",
@@ -102,7 +105,7 @@ type redisCollector struct{ allocator *allocator.Allocator }
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{portsDesc, redisUpDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+	for _, d := range []*prometheus.Desc{portsDesc, redisUpDesc, storeProblemDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
 		ch <- d
 	}
 }
@@ -122,10 +125,25 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(portsDesc, prometheus.GaugeValue, float64(n), service.Pool, service.Name, state)
 		}
 	}
+	if findings, err := r.allocator.Check(ctx); err == nil {
+		collectProblems(ch, findings)
+	} else {
+		up = 0
+	}
 	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)
 	stats := r.allocator.PoolStats()
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.IdleConns), "idle")
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.TotalConns-stats.IdleConns), "used")
 	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(stats.Timeouts))
 	ch <- prometheus.MustNewConstMetric(redisStaleDesc, prometheus.CounterValue, float64(stats.StaleConns))
+}
+
+func collectProblems(ch chan<- prometheus.Metric, findings []allocator.Finding) {
+	for _, problem := range allocator.Problems {
+		found := 0.0
+		if slices.ContainsFunc(findings, func(f allocator.Finding) bool { return f.Problem == problem }) {
+			found = 1
+		}
+		ch <- prometheus.MustNewConstMetric(storeProblemDesc, prometheus.GaugeValue, found, string(problem))
+	}
 }

@@ -43,6 +43,10 @@ var (
 	reject string
 	//go:embed release.lua
 	release string
+	//go:embed recall.lua
+	recall string
+	//go:embed recover.lua
+	recovery string
 	//go:embed read_service.lua
 	readService string
 	//go:embed read_offer.lua
@@ -59,6 +63,8 @@ var (
 	Accept         = script(clock + secret + accept)
 	Reject         = script(clock + secret + reject)
 	Release        = script(clock + find + release)
+	Recall         = script(clock + recall)
+	Recover        = script(clock + recovery)
 	ReadService    = script(clock + describe + readService)
 	ReadOffer      = script(clock + secret + readOffer)
 	ReadAllocation = script(find + readAllocation)

@@ -16,7 +16,7 @@ var files embed.FS
 var fragments = map[string][]string{
 	"define": {"clock", "describe"}, "remove": {"clock"}, "offer": {"clock", "secret"}, "accept": {"clock", "secret"},
 	"reject": {"clock", "secret"}, "release": {"clock", "find"}, "read_service": {"clock", "describe"},
-	"read_offer": {"clock", "secret"}, "read_allocation": {"find"},
+	"read_offer": {"clock", "secret"}, "read_allocation": {"find"}, "recall": {"clock"}, "recover": {"clock"},
 }
 
 // The keys of other types than these would be a new part of the state.

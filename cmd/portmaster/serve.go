@@ -54,14 +54,7 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	}
 	defer store.Close()
 
-	ports := allocator.New(store.client, allocator.Options{
-		KeyPrefix: settings.KeyPrefix,
-		OfferTTL:  settings.OfferTTL,
-		PortMin:   settings.PortMin,
-		PortMax:   settings.PortMax,
-		Timeout:   settings.RedisTimeout,
-		Queue:     settings.RedisQueue,
-	})
+	ports := allocator.New(store.client, options(settings))
 	server := handlers.New(ports, handlers.Options{
 		ReadTimeout:  settings.HTTPReadTimeout,
 		WriteTimeout: settings.HTTPWriteTimeout,
@@ -73,6 +66,9 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		Log:          log,
 	})
 	uuid.EnableRandPool() // one system call for many secrets and request ids, in place of one for each
+	watched, stopWatching := context.WithCancel(context.Background())
+	defer stopWatching()
+	go watch(watched, ports, log)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()))
@@ -90,6 +86,20 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// options are the settings of the allocator.
+func options(settings config.Config) allocator.Options {
+	return allocator.Options{
+		KeyPrefix:     settings.KeyPrefix,
+		OfferTTL:      settings.OfferTTL,
+		PortMin:       settings.PortMin,
+		PortMax:       settings.PortMax,
+		Timeout:       settings.RedisTimeout,
+		Queue:         settings.RedisQueue,
+		Copies:        int(settings.Durability),
+		AllowVolatile: settings.AllowVolatile,
+	}
 }
 
 func newLogger(out io.Writer, settings config.Config) *slog.Logger {

@@ -1,0 +1,123 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Problem is something that makes a Redis unfit to keep allocations, although it answers.
+type Problem string
+
+// The problems.
+const (
+	Evicts      Problem = "evicts"       // it may drop keys when its memory runs out
+	NotMaster   Problem = "not_master"   // it is a replica
+	WriteFailed Problem = "write_failed" // it could not write its append-only file
+	StateLost   Problem = "state_lost"   // the state that was there is gone, and nobody has recovered it yet
+	Volatile    Problem = "volatile"     // it keeps nothing on a disk: a warning, no reason to refuse it
+)
+
+// Problems are all of them.
+var Problems = []Problem{Evicts, NotMaster, WriteFailed, StateLost, Volatile}
+
+// Finding is a problem that a check found.
+type Finding struct {
+	Problem Problem
+	Detail  string // one sentence for operators
+}
+
+// Check asks Redis whether it is fit to keep allocations: each master of a Cluster, or the one there is. It needs no right
+// to CONFIG. It returns ErrUnavailable where Redis does not answer.
+func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
+	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
+	defer cancel()
+	var mu sync.Mutex
+	err = a.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error {
+		says, err := info(ctx, node, "memory", "replication", "persistence", "server")
+		mu.Lock()
+		defer mu.Unlock()
+		findings = append(findings, a.judge(says)...)
+		return err
+	})
+	if err != nil {
+		return nil, nothingDone(classify(err, nil))
+	}
+	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Problem == NotMaster }) {
+		return findings, nil // it cannot be marked
+	}
+	if err := a.recall(ctx); err != nil {
+		return nil, err
+	}
+	if a.deployment.lost.Load() {
+		findings = append(findings, Finding{StateLost, stateLost})
+	}
+	return findings, nil
+}
+
+func (a *Allocator) eachMaster(ctx context.Context, do func(context.Context, redis.UniversalClient) error) error {
+	cluster, ok := a.redis.(*redis.ClusterClient)
+	if !ok {
+		return do(ctx, a.redis)
+	}
+	return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return do(ctx, master) })
+}
+
+// judge finds the problems of a node by what its INFO says.
+func (a *Allocator) judge(says map[string]string) (findings []Finding) {
+	if policy, known := says["maxmemory_policy"]; known && policy != "noeviction" {
+		findings = append(findings, Finding{Evicts, "Redis may evict allocations: its maxmemory-policy is " + policy + ", and must be noeviction"})
+	}
+	if role, known := says["role"]; known && role != "master" {
+		findings = append(findings, Finding{NotMaster, "this Redis is no master, and takes no changes"})
+	}
+	if status, known := says["aof_last_write_status"]; known && status != "ok" {
+		findings = append(findings, Finding{WriteFailed, "Redis could not write its append-only file"})
+	}
+	if !a.opts.AllowVolatile && keepsNothing(says) {
+		findings = append(findings, Finding{Volatile, "Redis has no append-only file, and has saved no snapshot since it started: what it holds ends with it"})
+	}
+	return findings
+}
+
+// keepsNothing reports whether neither file that Redis may keep is there. That it is set to save a snapshot some time only
+// CONFIG would tell.
+func keepsNothing(says map[string]string) bool {
+	now, err1 := strconv.ParseInt(says["server_time_usec"], 10, 64)
+	uptime, err2 := strconv.ParseInt(says["uptime_in_seconds"], 10, 64)
+	saved, err3 := strconv.ParseInt(says["rdb_last_save_time"], 10, 64) // the start counts as one
+	started := now/1_000_000 - uptime
+	return errors.Join(err1, err2, err3) == nil && says["aof_enabled"] == "0" && saved <= started+1
+}
+
+// info reads sections of INFO. A section that the store does not have is missing from it.
+func info(ctx context.Context, node redis.UniversalClient, sections ...string) (map[string]string, error) {
+	pipeline := node.Pipeline()
+	for _, section := range sections {
+		pipeline.Info(ctx, section)
+	}
+	replies, _ := pipeline.Exec(ctx)
+	says := map[string]string{}
+	for _, reply := range replies {
+		text, err := reply.(*redis.StringCmd).Result()
+		if err != nil && (!isReply(err) || turnedAway(err.Error())) {
+			return nil, err
+		}
+		for line := range strings.Lines(text) {
+			if field, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+				says[field] = value
+			}
+		}
+	}
+	return says, nil
+}
+
+func isReply(err error) bool {
+	_, ok := errors.AsType[redis.Error](err)
+	return ok
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"portmaster/allocator"
+)
+
+// watchInterval is how soon it is noticed that the state in Redis is gone.
+const watchInterval = time.Second
+
+// watch checks again and again, until ctx is done, whether Redis is fit to keep allocations, and logs what changes.
+func watch(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	known := map[allocator.Finding]bool{}
+	for {
+		if findings, err := ports.Check(ctx); err == nil {
+			known = tell(log, known, findings)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// tell logs the findings that are new, and those that are gone, and returns what is known now.
+func tell(log *slog.Logger, known map[allocator.Finding]bool, findings []allocator.Finding) map[allocator.Finding]bool {
+	now := map[allocator.Finding]bool{}
+	for _, f := range findings {
+		now[f] = true
+		if known[f] {
+			continue
+		}
+		if f.Problem == allocator.Volatile {
+			log.Warn(f.Detail, slog.String("problem", string(f.Problem)))
+		} else {
+			log.Error("not ready: "+f.Detail, slog.String("problem", string(f.Problem)))
+		}
+	}
+	for f := range known {
+		if !now[f] {
+			log.Info("solved: "+f.Detail, slog.String("problem", string(f.Problem)))
+		}
+	}
+	return now
+}
