@@ -41,6 +41,11 @@ func (f findings) count(kind fault) (n int) {
 	return n
 }
 
+// only returns the findings of some kinds.
+func (f findings) only(kinds ...fault) findings {
+	return slices.DeleteFunc(slices.Clone(f), func(found finding) bool { return !slices.Contains(kinds, found.fault) })
+}
+
 // requireNone fails the test for each fault that was found. Of each kind it shows the first few.
 func (f findings) requireNone(t testing.TB) {
 	t.Helper()

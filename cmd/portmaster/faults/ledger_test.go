@@ -130,13 +130,18 @@ func (l *ledger) figures() figures {
 	f.acknowledged = len(accepted)
 	if len(calls) > 0 {
 		last := slices.MaxFunc(calls, func(a, b call) int { return a.end.Compare(b.end) })
-		moments = append(moments, calls[0].start, last.end)
-		slices.SortFunc(moments, time.Time.Compare)
-		for i := 1; i < len(moments); i++ {
-			f.longestGap = max(f.longestGap, moments[i].Sub(moments[i-1]))
-		}
+		f.longestGap = longestGap(append(moments, calls[0].start, last.end))
 	}
 	return f
+}
+
+// longestGap returns the longest time between a moment and the next one.
+func longestGap(moments []time.Time) (longest time.Duration) {
+	slices.SortFunc(moments, time.Time.Compare)
+	for i := 1; i < len(moments); i++ {
+		longest = max(longest, moments[i].Sub(moments[i-1]))
+	}
+	return longest
 }
 
 // answer names how a call was answered: its kind, the status, and an error's code.
