@@ -161,10 +161,15 @@ func (c call) answer() string {
 
 // line is the one line that a scenario reports.
 func (f figures) line(found findings) string {
+	return fmt.Sprintf("%d calls, %d allocations acknowledged, %d unavailable, %d unknown, %d lost, longest time without a successful write %s (%s)",
+		f.calls, f.acknowledged, f.unavailable, f.unknown, found.count(lost), f.longestGap.Round(time.Millisecond), f.list())
+}
+
+// list says how many calls were answered how.
+func (f figures) list() string {
 	var answers []string
 	for _, answer := range slices.Sorted(maps.Keys(f.answers)) {
 		answers = append(answers, fmt.Sprintf("%s: %d", answer, f.answers[answer]))
 	}
-	return fmt.Sprintf("%d calls, %d allocations acknowledged, %d unavailable, %d unknown, %d lost, longest time without a successful write %s (%s)",
-		f.calls, f.acknowledged, f.unavailable, f.unknown, found.count(lost), f.longestGap.Round(time.Millisecond), strings.Join(answers, ", "))
+	return strings.Join(answers, ", ")
 }
