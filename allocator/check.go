@@ -33,31 +33,39 @@ type Finding struct {
 }
 
 // Check asks Redis whether it is fit to keep allocations: each master of a Cluster, or the one there is. It needs no right
-// to CONFIG. It returns ErrUnavailable where Redis does not answer.
+// to CONFIG. It returns ErrUnavailable where Redis does not answer. A Cluster does while one of its masters does: the pools
+// of the others are served.
 func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
 	defer cancel()
 	var mu sync.Mutex
+	answered := false
 	err = a.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error {
 		says, err := info(ctx, node, "memory", "replication", "persistence", "server")
 		mu.Lock()
 		defer mu.Unlock()
 		findings = append(findings, a.judge(says)...)
+		answered = answered || err == nil
 		return err
 	})
-	if err != nil {
+	if !answered {
 		return nil, nothingDone(classify(err, nil))
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Problem == NotMaster }) {
 		return findings, nil // it cannot be marked
 	}
-	if err := a.recall(ctx); err != nil {
+	if err := a.recall(ctx); err != nil && !a.clustered() {
 		return nil, err
 	}
 	if a.deployment.lost.Load() {
 		findings = append(findings, Finding{StateLost, stateLost})
 	}
 	return findings, nil
+}
+
+func (a *Allocator) clustered() bool {
+	_, ok := a.redis.(*redis.ClusterClient)
+	return ok
 }
 
 func (a *Allocator) eachMaster(ctx context.Context, do func(context.Context, redis.UniversalClient) error) error {

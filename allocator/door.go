@@ -52,17 +52,17 @@ func (d *door) run(ctx context.Context, copies int, pool keys, script *lua.Scrip
 	if err != nil {
 		return nil, unavailable("the Cluster is away", err)
 	}
-	c := newCall(ctx, pool, script, keys, args, deadline)
-	for {
+	asking := false
+	for redirections := 0; ; redirections++ {
+		c := newCall(ctx, pool, script, keys, args, deadline)
+		c.asking = asking
 		answer, err := d.queue(place{node, copies}).do(ctx, c)
 		if err == nil {
 			return answer, nil
 		}
-		again := newCall(ctx, pool, script, keys, args, deadline)
-		if node = redirect(found, cluster, node, err, again); node == nil {
+		if node, asking = d.redirect(found, cluster, node, err, redirections); node == nil {
 			return nil, err
 		}
-		c = again
 	}
 }
 
@@ -74,32 +74,41 @@ func (d *door) queue(at place) *queue {
 	return q.(*queue)
 }
 
-// tryAgain is how long a call waits whose pool stands half here and half there, or whose new node is not known yet.
+// tryAgain is how long a call waits whose pool stands half here and half there, or that is sent back and forth.
 const tryAgain = 10 * time.Millisecond
 
-// redirect says which node of a Cluster a call should turn to that another one has refused; nil where it is to fail. What
-// is refused so did not run.
-func redirect(ctx context.Context, cluster *redis.ClusterClient, node *redis.Client, refusal error, again *call) *redis.Client {
+// redirect says to which node of a Cluster a call should turn that another one has refused, and whether it must ask there
+// for a pool that is on its way; nil where it is to fail. What is refused so did not run.
+func (d *door) redirect(ctx context.Context, cluster *redis.ClusterClient, node *redis.Client, refusal error, redirections int) (next *redis.Client, asking bool) {
 	code, addr := redirection(refusal)
+	next, pause := node, redirections > 2
 	switch code {
 	case "MOVED", "ASK":
-		again.asking = code == "ASK"
-		if next := masterAt(ctx, cluster, addr); next != nil {
-			return next
+		if next = masterAt(ctx, cluster, addr); next == nil {
+			next, pause = node, true
+		} else {
+			asking = code == "ASK"
 		}
 	case "TRYAGAIN":
+		pause = true
 	case "":
-		return nil
+		return nil, false
 	default:
 		cluster.ReloadState(ctx) // its master may have a successor
-		return nil
+		return nil, false
 	}
-	select {
-	case <-time.After(tryAgain):
-		return node
-	case <-ctx.Done():
-		return nil
+	// In the last quarter of its time no call is sent any more; see queue.take.
+	if deadline, _ := ctx.Deadline(); pause && time.Until(deadline) < d.timeout/4+2*tryAgain {
+		return nil, false
 	}
+	if pause {
+		select {
+		case <-time.After(tryAgain):
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+	return next, asking
 }
 
 // redirection reads why nothing was done: "MOVED slot addr", "ASK slot addr", "TRYAGAIN text", or an error of the network.

@@ -2,7 +2,9 @@ package allocator
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +32,8 @@ type queue struct {
 	mu      sync.Mutex
 	waiting []*call // in the order in which they came
 	led     bool    // a pipeline is under way, or its leader was appointed
+
+	marked keys // of a pool that had its mark in the last pipeline; only who leads looks
 }
 
 // maxBatch bounds a pipeline, so that its first call does not wait long for its last.
@@ -231,16 +235,35 @@ func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*
 
 // execCopied runs a pipeline and waits until enough replicas have all that was changed up to its end, by whomever: an
 // answer may rest on what another call has changed shortly before. WAIT promises to count from the last change of its own
-// connection, so the pipeline ends with one, which changes nothing but is copied.
+// connection, so the pipeline ends with one, which changes nothing but is copied. Where a Cluster refuses it, since that
+// pool is on its way to another node, a pool that is not will do.
 func (q *queue) execCopied(ctx context.Context, pipeline redis.Pipeliner, batch []*call) error {
-	deadline, _ := ctx.Deadline()
-	mark := pipeline.IncrBy(ctx, batch[len(batch)-1].pool.fence(), 0)
-	wait := pipeline.Do(ctx, "wait", q.copies, (time.Until(deadline) * 3 / 4).Milliseconds())
-	_, _ = pipeline.Exec(ctx)
-	if err := mark.Err(); err != nil {
-		return err
+	pools := []keys{batch[len(batch)-1].pool}
+	if q.marked != "" {
+		pools = append(pools, q.marked)
 	}
-	have, err := wait.Int()
+	for _, c := range batch {
+		pools = append(pools, c.pool)
+	}
+	for _, pool := range slices.Compact(pools) {
+		deadline, _ := ctx.Deadline()
+		mark := pipeline.IncrBy(ctx, pool.fence(), 0)
+		wait := pipeline.Do(ctx, "wait", q.copies, (time.Until(deadline) * 3 / 4).Milliseconds())
+		_, _ = pipeline.Exec(ctx)
+		if mark.Err() == nil {
+			q.marked = pool
+			return q.enough(wait.Int())
+		}
+		if !isReply(mark.Err()) {
+			return mark.Err()
+		}
+		pipeline = q.node.Pipeline()
+	}
+	return errors.New("no pool of the node stays there")
+}
+
+// enough says whether as many replicas have a change as must.
+func (q *queue) enough(have int, err error) error {
 	if err == nil && have < q.copies {
 		return fmt.Errorf("%d of %d replicas have it", have, q.copies)
 	}
