@@ -82,11 +82,7 @@ func TestRedisHangs(t *testing.T) {
 	offer := mustOffer(t, a, "web", "ann")
 	hang := func() {
 		t.Helper()
-		other := redis.NewClient(&redis.Options{Addr: store.Addr, MaxRetries: -1})
-		go func() {
-			defer other.Close()
-			other.Do(context.Background(), "DEBUG", "SLEEP", "1")
-		}()
+		go store.Admin.Do(context.Background(), "DEBUG", "SLEEP", "1")
 		time.Sleep(100 * time.Millisecond) // until it sleeps
 	}
 	awake := func() {
@@ -113,7 +109,7 @@ func TestRedisHangs(t *testing.T) {
 func TestScriptsThatRedisForgot(t *testing.T) {
 	store, _, _ := storetest.Private(t)
 	a := newAllocator(store, long)
-	forget := func() { must(t, store.Client.ScriptFlush(t.Context()).Err()) }
+	forget := func() { must(t, store.Admin.ScriptFlush(t.Context()).Err()) }
 	forget()
 	mustDefine(t, a, "web", 2000, 2009)
 	forget()
@@ -134,8 +130,11 @@ func TestCallIsSentOnce(t *testing.T) {
 		mustReject(t, direct, mustOffer(t, direct, "web", "ann")) // so that Redis knows the script
 		mustOffer(t, direct, "web", "ann")
 
-		proxy := losesAnswers(t, store.Addr)
-		client := redis.NewClient(&redis.Options{Addr: proxy.addr, ContextTimeoutEnabled: true}) // one that repeats what it may
+		proxy := losesAnswers(t, store)
+		options := store.Options()
+		options.Addr, options.TLSConfig, options.Dialer = proxy.addr, nil, nil
+		options.MaxRetries = 3 // a client that repeats what it may
+		client := redis.NewClient(options)
 		t.Cleanup(func() { client.Close() })
 		throughProxy := store
 		throughProxy.Client = client
@@ -157,14 +156,14 @@ func TestCallIsSentOnce(t *testing.T) {
 	})
 }
 
-// proxy forwards to a store; on demand it drops the answers to scripts, and closes.
+// proxy forwards to a store, by itself without TLS; on demand it drops the answers to scripts, and closes.
 type proxy struct {
 	addr    string
 	lose    atomic.Bool
 	scripts atomic.Int64 // sent while answers were dropped
 }
 
-func losesAnswers(t *testing.T, to string) *proxy {
+func losesAnswers(t *testing.T, to storetest.Store) *proxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
@@ -175,7 +174,7 @@ func losesAnswers(t *testing.T, to string) *proxy {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", to)
+			server, err := to.Dial()
 			if err != nil {
 				client.Close()
 				return

@@ -62,6 +62,9 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		Timeout:   settings.RedisTimeout,
 		Queue:     settings.RedisQueue,
 	})
+	if err := greet(ctx, ports, log); err != nil {
+		return err
+	}
 	server := handlers.New(ports, handlers.Options{
 		ReadTimeout:  settings.HTTPReadTimeout,
 		WriteTimeout: settings.HTTPWriteTimeout,
