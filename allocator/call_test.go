@@ -70,7 +70,7 @@ func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
 	_, _, errs["services"] = a.Services(ctx, DefaultPool, "", 1)
 	_, _, errs["offers"] = a.Offers(ctx, DefaultPool, "web", "", 1)
 	_, _, errs["pools"] = a.Pools(ctx, "", 1)
-	errs["ping"] = a.Ping(ctx)
+	_, errs["check"] = a.Check(ctx)
 	return errs
 }
 
@@ -82,16 +82,12 @@ func TestRedisHangs(t *testing.T) {
 	offer := mustOffer(t, a, "web", "ann")
 	hang := func() {
 		t.Helper()
-		other := redis.NewClient(&redis.Options{Addr: store.Addr, MaxRetries: -1})
-		go func() {
-			defer other.Close()
-			other.Do(context.Background(), "DEBUG", "SLEEP", "1")
-		}()
+		go store.Admin.Do(context.Background(), "DEBUG", "SLEEP", "1")
 		time.Sleep(100 * time.Millisecond) // until it sleeps
 	}
 	awake := func() {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); a.Ping(t.Context()) != nil; {
+		for deadline := time.Now().Add(10 * time.Second); store.Client.Ping(t.Context()).Err() != nil; {
 			if time.Now().After(deadline) {
 				t.Fatal("Redis does not wake up")
 			}
@@ -113,7 +109,7 @@ func TestRedisHangs(t *testing.T) {
 func TestScriptsThatRedisForgot(t *testing.T) {
 	store, _, _ := storetest.Private(t)
 	a := newAllocator(store, long)
-	forget := func() { must(t, store.Client.ScriptFlush(t.Context()).Err()) }
+	forget := func() { must(t, store.Admin.ScriptFlush(t.Context()).Err()) }
 	forget()
 	mustDefine(t, a, "web", 2000, 2009)
 	forget()
@@ -134,13 +130,16 @@ func TestCallIsSentOnce(t *testing.T) {
 		mustReject(t, direct, mustOffer(t, direct, "web", "ann")) // so that Redis knows the script
 		mustOffer(t, direct, "web", "ann")
 
-		proxy := losesAnswers(t, store.Addr)
-		client := redis.NewClient(&redis.Options{Addr: proxy.addr, ContextTimeoutEnabled: true}) // one that repeats what it may
+		proxy := losesAnswers(t, store)
+		options := store.Options()
+		options.Addr, options.TLSConfig, options.Dialer = proxy.addr, nil, nil
+		options.MaxRetries = 3 // a client that repeats what it may
+		client := redis.NewClient(options)
 		t.Cleanup(func() { client.Close() })
 		throughProxy := store
 		throughProxy.Client = client
 		a := newAllocator(throughProxy, long)
-		must(t, a.Ping(t.Context()))
+		must(t, client.Ping(t.Context()).Err())
 		proxy.lose.Store(true)
 		secret := uuid.NewString()
 		_, _, err := a.Offer(t.Context(), DefaultPool, "web", "bob", secret)
@@ -157,14 +156,14 @@ func TestCallIsSentOnce(t *testing.T) {
 	})
 }
 
-// proxy forwards to a store; on demand it drops the answers to scripts, and closes.
+// proxy forwards to a store, by itself without TLS; on demand it drops the answers to scripts, and closes.
 type proxy struct {
 	addr    string
 	lose    atomic.Bool
 	scripts atomic.Int64 // sent while answers were dropped
 }
 
-func losesAnswers(t *testing.T, to string) *proxy {
+func losesAnswers(t *testing.T, to storetest.Store) *proxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
@@ -175,7 +174,7 @@ func losesAnswers(t *testing.T, to string) *proxy {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", to)
+			server, err := to.Dial()
 			if err != nil {
 				client.Close()
 				return

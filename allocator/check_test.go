@@ -79,7 +79,7 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		wantProblems(t, other)
 
 		for _, key := range allKeys(t, store) {
-			must(t, store.Client.Del(t.Context(), key).Err())
+			must(t, store.Admin.Del(t.Context(), key).Err())
 		}
 		wantProblems(t, newer) // a server that has just started believes that it is the first, and marks the store
 		_, _, err := old.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2009})
@@ -116,12 +116,12 @@ func TestStateOfAnotherDeploymentIsNoticed(t *testing.T) {
 	a := newAllocator(store, long)
 	wantProblems(t, a)
 	backup := store.Client.Get(t.Context(), a.deploymentKey()).Val()
-	must(t, store.Client.Del(t.Context(), a.deploymentKey()).Err())
+	must(t, store.Admin.Del(t.Context(), a.deploymentKey()).Err())
 	wantProblems(t, a, StateLost)
 	if _, err := a.Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wantProblems(t, a)
-	must(t, store.Client.Set(t.Context(), a.deploymentKey(), backup, redis.KeepTTL).Err())
+	must(t, store.Admin.Set(t.Context(), a.deploymentKey(), backup, redis.KeepTTL).Err())
 	wantProblems(t, a, StateLost)
 }

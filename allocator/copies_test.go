@@ -16,12 +16,12 @@ import (
 
 // TestCopies lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
 func TestCopies(t *testing.T) {
-	master, _, _ := storetest.Private(t, "--repl-diskless-sync-delay", "0")
+	master := storetest.Open(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr)
-	replica, _, _ := storetest.Private(t, "--replicaof", host, port)
+	replica := storetest.Open(t, "--replicaof", host, port)
 	// Each allocator has connections of its own, on which nothing was changed before.
 	fresh := func() *Allocator {
-		client := redis.NewClient(master.Client.Options())
+		client := redis.NewClient(master.Options())
 		t.Cleanup(func() { client.Close() })
 		return New(client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 400 * time.Millisecond, Copies: 1})
 	}
@@ -46,7 +46,7 @@ func TestCopies(t *testing.T) {
 
 	// It hangs, and is still counted as one that has what it acknowledged before.
 	hung := make(chan error)
-	go func() { hung <- redis.NewClient(replica.Client.Options()).Do(t.Context(), "DEBUG", "SLEEP", "3").Err() }()
+	go func() { hung <- redis.NewClient(replica.Options()).Do(t.Context(), "DEBUG", "SLEEP", "3").Err() }()
 	time.Sleep(100 * time.Millisecond)
 	secret := uuid.NewString()
 	for what, ask := range map[string]*Allocator{"an offer": a, "its repeat": fresh()} {

@@ -92,7 +92,7 @@ func passes(t *testing.T, store storetest.Store, d time.Duration) {
 
 func storeTime(t *testing.T, store storetest.Store) time.Time {
 	t.Helper()
-	now, err := store.Client.Time(t.Context()).Result()
+	now, err := store.Admin.Time(t.Context()).Result()
 	must(t, err)
 	return now
 }
@@ -100,7 +100,7 @@ func storeTime(t *testing.T, store storetest.Store) time.Time {
 // fields returns the hash or the members of a key of the default pool, such as names:web.
 func fields(t *testing.T, store storetest.Store, key string) string {
 	t.Helper()
-	names, err := store.Client.HKeys(t.Context(), store.Prefix+":{default}:"+key).Result()
+	names, err := store.Admin.HKeys(t.Context(), store.Prefix+":{default}:"+key).Result()
 	must(t, err)
 	return strings.Join(names, " ")
 }

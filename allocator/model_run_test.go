@@ -436,7 +436,7 @@ func (r *run) now(t *rapid.T) ms {
 		}
 		return r.model.now
 	}
-	now, err := r.store.Client.Time(t.Context()).Result()
+	now, err := r.store.Admin.Time(t.Context()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -515,7 +515,7 @@ func (r *run) describe(t *rapid.T, pools []string) (lines []string, freeFrom map
 		clock    *redis.TimeCmd
 		add      = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	)
-	_, err := r.store.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := r.store.Admin.Pipelined(ctx, func(p redis.Pipeliner) error {
 		listed = p.SMIsMember(ctx, a.poolsKey(), r.pools[0], r.pools[1])
 		for _, pool := range pools {
 			k := a.keys(pool)

@@ -52,11 +52,11 @@ func TestKeyThatOutlivesItsTimeOpensNothing(t *testing.T) {
 		mustDefine(t, quick, "web", 2000, 2000)
 		old := mustOffer(t, quick, "web", "ann")
 		key := quick.keys(DefaultPool).offer(old.Secret)
-		record := store.Client.Get(t.Context(), key).Val()
+		record := store.Admin.Get(t.Context(), key).Val()
 		passes(t, store, short)
 		next := mustOffer(t, slow, "web", "bob")
 
-		must(t, store.Client.Set(t.Context(), key, record, 0).Err())
+		must(t, store.Admin.Set(t.Context(), key, record, 0).Err())
 		opensNothing(t, slow, "web", old.Secret)
 		if store.Mini != nil {
 			store.Mini.SetTime(old.Created) // the clock was set back: by it the old offer is open still
@@ -122,7 +122,7 @@ func TestKeysOfOffersEnd(t *testing.T) {
 			{"rejected in its last half minute", mustOffer(t, quick, "web", "e"), mustReject, 1, 30 * time.Second},
 		} {
 			test.act(t, slow, test.offer)
-			ttl := store.Client.PTTL(t.Context(), slow.keys(DefaultPool).offer(test.offer.Secret)).Val()
+			ttl := store.Admin.PTTL(t.Context(), slow.keys(DefaultPool).offer(test.offer.Secret)).Val()
 			if ttl < test.min || ttl > test.max {
 				t.Errorf("%s: the key lives for %s, want %s to %s", test.what, ttl, test.min, test.max)
 			}

@@ -60,16 +60,6 @@ func (a *Allocator) listPool(ctx context.Context, pool string) error {
 	return nil
 }
 
-// Ping asks Redis for a sign of life. It returns ErrUnavailable.
-func (a *Allocator) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	defer cancel()
-	if err := a.redis.Ping(ctx).Err(); err != nil {
-		return nothingDone(classify(err, nil))
-	}
-	return nil
-}
-
 // PooledService is a service and the pool that it belongs to.
 type PooledService struct {
 	Pool string

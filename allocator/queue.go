@@ -226,11 +226,11 @@ func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*
 		}
 		_ = pipeline.Process(ctx, c)
 	}
-	if q.copies == 0 {
-		_, _ = pipeline.Exec(ctx)
-		return nil
+	if q.copies > 0 {
+		return q.execCopied(ctx, pipeline, batch)
 	}
-	return q.execCopied(ctx, pipeline, batch)
+	_, _ = pipeline.Exec(ctx)
+	return nil
 }
 
 // execCopied runs a pipeline and waits until enough replicas have all that was changed up to its end, by whomever: an

@@ -18,8 +18,9 @@ import (
 // call that stays in the queue; a leader that is given up and appoints nobody; nobody hands over; each call loads its
 // script; no script is loaded. That NoRetry is false is caught by TestCallIsSentOnce.
 
-// newQueueTest returns an allocator on a Redis of the test's own, and a function that makes that Redis hang for a while.
-func newQueueTest(t *testing.T, timeout time.Duration, queue int) (a *Allocator, hang func(time.Duration)) {
+// newQueueTest returns an allocator on a Redis of the test's own, who may do everything there, and a function that makes
+// that Redis hang for a while.
+func newQueueTest(t *testing.T, timeout time.Duration, queue int) (a *Allocator, admin *redis.Client, hang func(time.Duration)) {
 	store, _, _ := storetest.Private(t)
 	a = New(store.Client, Options{KeyPrefix: "portmaster", OfferTTL: time.Hour, PortMin: 1024, PortMax: 49151, Timeout: timeout, Queue: queue})
 	if _, err := a.Create(t.Context(), DefaultPool, Definition{Name: "django", Start: 5000, End: 10000}); err != nil {
@@ -28,13 +29,11 @@ func newQueueTest(t *testing.T, timeout time.Duration, queue int) (a *Allocator,
 	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", "first", ""); err != nil { // Redis knows the script from here on
 		t.Fatal(err)
 	}
-	other := redis.NewClient(&redis.Options{Addr: store.Addr, MaxRetries: -1, ReadTimeout: time.Minute})
-	t.Cleanup(func() { other.Close() })
-	return a, func(d time.Duration) {
+	return a, store.Admin, func(d time.Duration) {
 		hung := make(chan struct{})
 		go func() {
 			close(hung)
-			other.Do(context.Background(), "DEBUG", "SLEEP", d.Seconds())
+			store.Admin.Do(context.Background(), "DEBUG", "SLEEP", d.Seconds())
 		}()
 		<-hung
 		time.Sleep(50 * time.Millisecond) // the command is on its way
@@ -53,7 +52,7 @@ func (a *Allocator) offerLater(ctx context.Context, name string) chan error {
 }
 
 func TestQueueNeverSendsACallThatWasGivenUp(t *testing.T) {
-	a, hang := newQueueTest(t, 5*time.Second, 100)
+	a, _, hang := newQueueTest(t, 5*time.Second, 100)
 	hang(500 * time.Millisecond)
 	sent := a.offerLater(t.Context(), "sent")
 	ctx, giveUp := context.WithCancel(t.Context())
@@ -75,7 +74,7 @@ func TestQueueNeverSendsACallThatWasGivenUp(t *testing.T) {
 }
 
 func TestQueueRefusesWhatTooManyWaitBefore(t *testing.T) {
-	a, hang := newQueueTest(t, 5*time.Second, 2)
+	a, _, hang := newQueueTest(t, 5*time.Second, 2)
 	hang(500 * time.Millisecond)
 	ended := []chan error{a.offerLater(t.Context(), "a"), a.offerLater(t.Context(), "b"), a.offerLater(t.Context(), "c")}
 	start := time.Now()
@@ -94,7 +93,7 @@ func TestQueueRefusesWhatTooManyWaitBefore(t *testing.T) {
 
 func TestQueueEndsEveryCallWithinItsTimeout(t *testing.T) {
 	const timeout = 400 * time.Millisecond
-	a, hang := newQueueTest(t, timeout, 100)
+	a, _, hang := newQueueTest(t, timeout, 100)
 	hang(3 * time.Second)
 	var running sync.WaitGroup
 	for i := range 10 {
@@ -114,10 +113,10 @@ func TestQueueEndsEveryCallWithinItsTimeout(t *testing.T) {
 }
 
 func TestQueueLoadsAnUnknownScriptOnceForAll(t *testing.T) {
-	a, hang := newQueueTest(t, 5*time.Second, 1000)
+	a, admin, hang := newQueueTest(t, 5*time.Second, 1000)
 	ctx := t.Context()
-	a.redis.ScriptFlush(ctx)
-	a.redis.ConfigResetStat(ctx)
+	admin.ScriptFlush(ctx)
+	admin.ConfigResetStat(ctx)
 	hang(300 * time.Millisecond)
 	var running sync.WaitGroup
 	running.Go(func() { a.Service(ctx, DefaultPool, "django") }) // it leads alone, and the others wait behind it
@@ -130,14 +129,14 @@ func TestQueueLoadsAnUnknownScriptOnceForAll(t *testing.T) {
 		})
 	}
 	running.Wait()
-	stats := a.redis.Info(ctx, "commandstats").Val()
+	stats := admin.Info(ctx, "commandstats").Val()
 	if !strings.Contains(stats, "cmdstat_script|load:calls=2,") {
 		t.Errorf("the two scripts were not loaded once each:\n%s", stats)
 	}
 }
 
 func TestQueueStaysOpenWhenCallsAreGivenUp(t *testing.T) {
-	a, _ := newQueueTest(t, 5*time.Second, 1000)
+	a, _, _ := newQueueTest(t, 5*time.Second, 1000)
 	var running sync.WaitGroup
 	for client := range 20 {
 		running.Go(func() {

@@ -26,7 +26,7 @@ func TestFreshSpans(t *testing.T) {
 			{"widened both ways", 1999, 2003, "1999-1999 2003-2003"},
 		} {
 			mustDefine(t, a, "web", test.start, test.end)
-			fresh := store.Client.HGet(t.Context(), a.keys(DefaultPool).service("web"), "fresh").Val()
+			fresh := store.Admin.HGet(t.Context(), a.keys(DefaultPool).service("web"), "fresh").Val()
 			if fresh != test.fresh {
 				t.Errorf("%s: %q, want %q", test.what, fresh, test.fresh)
 			}
@@ -99,8 +99,8 @@ func TestManyPortsAreCutOff(t *testing.T) {
 			t.Errorf("%+v", s.Ports)
 		}
 		k := a.keys(DefaultPool)
-		free := store.Client.ZCard(t.Context(), k.free("web")).Val()
-		names, held := store.Client.HLen(t.Context(), k.names("web")).Val(), store.Client.HLen(t.Context(), k.offers("web")).Val()
+		free := store.Admin.ZCard(t.Context(), k.free("web")).Val()
+		names, held := store.Admin.HLen(t.Context(), k.names("web")).Val(), store.Admin.HLen(t.Context(), k.offers("web")).Val()
 		if free != 1 || names > 1 || held > 1 {
 			t.Errorf("left: %d free ports, %d names, %d offers", free, names, held)
 		}
@@ -129,7 +129,7 @@ func TestRemovedServiceLeavesNothing(t *testing.T) {
 			if key == store.Prefix+":pools" || key == store.Prefix+":{default}:fence" || key == store.Prefix+":deployment" {
 				continue
 			}
-			if ttl := store.Client.PTTL(t.Context(), key).Val(); ttl == -1 { // as Redis says it
+			if ttl := store.Admin.PTTL(t.Context(), key).Val(); ttl == -1 { // as Redis says it
 				t.Errorf("%s is left, and has no TTL", key)
 			}
 		}
@@ -146,7 +146,7 @@ func TestRemovedServiceLeavesNothing(t *testing.T) {
 // allKeys lists the keys of a test.
 func allKeys(t *testing.T, store storetest.Store) []string {
 	t.Helper()
-	keys, err := store.Client.Keys(t.Context(), store.Prefix+":*").Result()
+	keys, err := store.Admin.Keys(t.Context(), store.Prefix+":*").Result()
 	must(t, err)
 	return keys
 }
@@ -156,8 +156,8 @@ func dump(t *testing.T, store storetest.Store) string {
 	t.Helper()
 	var text strings.Builder
 	for _, key := range []string{"service", "names", "offers", "ports"} {
-		fmt.Fprintln(&text, store.Client.HGetAll(t.Context(), store.Prefix+":{default}:"+key+":web").Val())
+		fmt.Fprintln(&text, store.Admin.HGetAll(t.Context(), store.Prefix+":{default}:"+key+":web").Val())
 	}
-	fmt.Fprintln(&text, store.Client.ZRangeWithScores(t.Context(), store.Prefix+":{default}:free:web", 0, -1).Val())
+	fmt.Fprintln(&text, store.Admin.ZRangeWithScores(t.Context(), store.Prefix+":{default}:free:web", 0, -1).Val())
 	return text.String()
 }

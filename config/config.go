@@ -25,27 +25,31 @@ const Prefix = "PORTMASTER"
 
 // Config is every setting of the server.
 type Config struct {
-	HTTPAddr         string        `split_words:"true" default:":8080" desc:"where to listen: host:port, or :port for every address"`
-	HTTPReadTimeout  time.Duration `split_words:"true" default:"10s" desc:"how long a request may take to arrive"`
-	HTTPWriteTimeout time.Duration `split_words:"true" default:"10s" desc:"how long an answer may take to be sent"`
-	HTTPIdleTimeout  time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
-	HTTPBodyLimit    int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
-	HTTPConcurrency  int           `split_words:"true" default:"65536" desc:"the most connections at a time"`
-	HTTPBaseline     bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which asks nobody: what HTTP alone costs, for make bench"`
-	RedisURL         Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db] or rediss://...; empty: a store inside the process, which ends with it"`
-	RedisTimeout     time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
-	RedisQueue       int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
-	Durability       Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
-	AllowVolatile    bool          `split_words:"true" default:"false" desc:"true: no warning that Redis keeps nothing on a disk"`
-	KeyPrefix        string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
-	OfferTTL         time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
-	PortMin          int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
-	PortMax          int           `split_words:"true" default:"49151" desc:"the highest port that a range may hold"`
-	LogFormat        string        `split_words:"true" default:"text" desc:"text or json"`
-	LogLevel         slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
-	LogSlowCall      time.Duration `split_words:"true" default:"500ms" desc:"a call that takes longer is logged, one a second at most"`
-	ShutdownDelay    time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM: how long /readyz fails before the listener closes, so that load balancers can turn away"`
-	ShutdownTimeout  time.Duration `split_words:"true" default:"10s" desc:"after that: how long requests under way may take to finish"`
+	HTTPAddr          string        `split_words:"true" default:":8080" desc:"where to listen: host:port, or :port for every address"`
+	HTTPReadTimeout   time.Duration `split_words:"true" default:"10s" desc:"how long a request may take to arrive"`
+	HTTPWriteTimeout  time.Duration `split_words:"true" default:"10s" desc:"how long an answer may take to be sent"`
+	HTTPIdleTimeout   time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
+	HTTPBodyLimit     int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
+	HTTPConcurrency   int           `split_words:"true" default:"65536" desc:"the most connections at a time"`
+	HTTPBaseline      bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which asks nobody: what HTTP alone costs, for make bench"`
+	RedisURL          Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db], or rediss://, unix://, a Sentinel or a Cluster (see Redis URLs in the README); empty: a store inside the process, which ends with it"`
+	RedisPasswordFile string        `split_words:"true" desc:"a file with the password for Redis, read for each new connection; in place of one in the URL"`
+	RedisCAFile       string        `split_words:"true" desc:"the certificates (PEM) that vouch for Redis's; empty: those that the system trusts"`
+	RedisCertFile     string        `split_words:"true" desc:"the certificate (PEM) that this server shows to Redis, read for each new connection"`
+	RedisKeyFile      string        `split_words:"true" desc:"the private key (PEM) of that certificate"`
+	RedisTimeout      time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
+	RedisQueue        int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
+	Durability        Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
+	AllowVolatile     bool          `split_words:"true" default:"false" desc:"true: no warning that Redis keeps nothing on a disk"`
+	KeyPrefix         string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
+	OfferTTL          time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
+	PortMin           int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
+	PortMax           int           `split_words:"true" default:"49151" desc:"the highest port that a range may hold"`
+	LogFormat         string        `split_words:"true" default:"text" desc:"text or json"`
+	LogLevel          slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
+	LogSlowCall       time.Duration `split_words:"true" default:"500ms" desc:"a call that takes longer is logged, one a second at most"`
+	ShutdownDelay     time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM: how long /readyz fails before the listener closes, so that load balancers can turn away"`
+	ShutdownTimeout   time.Duration `split_words:"true" default:"10s" desc:"after that: how long requests under way may take to finish"`
 }
 
 // Secret is a text that is not printed, since it may hold a password.
@@ -90,9 +94,6 @@ var keyPrefix = regexp.MustCompile(`^[A-Za-z0-9._-]+(:[A-Za-z0-9._-]+)*$`)
 
 // validate finds the first value that parses and is wrong all the same.
 func (c Config) validate() error {
-	fail := func(variable, format string, args ...any) error {
-		return fmt.Errorf("%s_%s %s", Prefix, variable, fmt.Sprintf(format, args...))
-	}
 	if !validAddr(c.HTTPAddr) {
 		return fail("HTTP_ADDR", "must be host:port or :port, not %q", c.HTTPAddr)
 	}
@@ -132,7 +133,32 @@ func (c Config) validate() error {
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fail("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}
+	return c.validateRedisFiles()
+}
+
+// validateRedisFiles finds a file that lacks what it is for.
+func (c Config) validateRedisFiles() error {
+	overTLS := strings.HasPrefix(string(c.RedisURL), "rediss://") || strings.HasPrefix(string(c.RedisURL), "rediss+cluster://")
+	switch {
+	case c.RedisPasswordFile != "" && c.RedisURL == "":
+		return fail("REDIS_PASSWORD_FILE", "needs %s_REDIS_URL", Prefix)
+	case c.RedisCAFile != "" && !overTLS:
+		return fail("REDIS_CA_FILE", "needs a %s_REDIS_URL of rediss://", Prefix)
+	case c.RedisCertFile != "" && !overTLS:
+		return fail("REDIS_CERT_FILE", "needs a %s_REDIS_URL of rediss://", Prefix)
+	case c.RedisKeyFile != "" && !overTLS:
+		return fail("REDIS_KEY_FILE", "needs a %s_REDIS_URL of rediss://", Prefix)
+	case c.RedisCertFile != "" && c.RedisKeyFile == "":
+		return fail("REDIS_CERT_FILE", "needs %s_REDIS_KEY_FILE", Prefix)
+	case c.RedisKeyFile != "" && c.RedisCertFile == "":
+		return fail("REDIS_KEY_FILE", "needs %s_REDIS_CERT_FILE", Prefix)
+	}
 	return nil
+}
+
+// fail returns the one line that names a variable and says what is wrong with it.
+func fail(variable, format string, args ...any) error {
+	return fmt.Errorf("%s_%s %s", Prefix, variable, fmt.Sprintf(format, args...))
 }
 
 // validAddr reports whether addr is host:port or :port, the port a number.

@@ -39,6 +39,7 @@ func TestDefaults(t *testing.T) {
 	}{
 		{"HTTPAddr", c.HTTPAddr, ":8080"},
 		{"RedisURL", c.RedisURL, config.Secret("")},
+		{"RedisPasswordFile", c.RedisPasswordFile, ""},
 		{"KeyPrefix", c.KeyPrefix, "portmaster"},
 		{"OfferTTL", c.OfferTTL, 30 * time.Minute},
 		{"PortMin", c.PortMin, 1024},
@@ -119,6 +120,37 @@ func TestWrongValues(t *testing.T) {
 	}
 }
 
+// What is wrong with the files for Redis shows only beside other settings.
+func TestRedisFiles(t *testing.T) {
+	const url, overTLS = "PORTMASTER_REDIS_URL=redis://rediss", "PORTMASTER_REDIS_URL=rediss://redis"
+	const password, ca = "PORTMASTER_REDIS_PASSWORD_FILE=p", "PORTMASTER_REDIS_CA_FILE=a"
+	const cert, key = "PORTMASTER_REDIS_CERT_FILE=c", "PORTMASTER_REDIS_KEY_FILE=k"
+	for _, test := range []struct {
+		settings []string
+		says     string // "" where nothing is wrong
+	}{
+		{[]string{url, password}, ""},
+		{[]string{overTLS, password, ca, cert, key}, ""},
+		{[]string{"PORTMASTER_REDIS_URL=rediss+cluster://redis", ca}, ""},
+		{[]string{password}, "PORTMASTER_REDIS_PASSWORD_FILE needs PORTMASTER_REDIS_URL"},
+		{[]string{ca}, "PORTMASTER_REDIS_CA_FILE needs a PORTMASTER_REDIS_URL of rediss://"},
+		{[]string{url, ca}, "PORTMASTER_REDIS_CA_FILE needs a PORTMASTER_REDIS_URL of rediss://"},
+		{[]string{url, cert, key}, "PORTMASTER_REDIS_CERT_FILE needs a PORTMASTER_REDIS_URL of rediss://"},
+		{[]string{url, key}, "PORTMASTER_REDIS_KEY_FILE needs a PORTMASTER_REDIS_URL of rediss://"},
+		{[]string{"PORTMASTER_REDIS_URL=unix:///rediss://", ca}, "PORTMASTER_REDIS_CA_FILE needs a PORTMASTER_REDIS_URL of rediss://"},
+		{[]string{overTLS, cert}, "PORTMASTER_REDIS_CERT_FILE needs PORTMASTER_REDIS_KEY_FILE"},
+		{[]string{overTLS, key}, "PORTMASTER_REDIS_KEY_FILE needs PORTMASTER_REDIS_CERT_FILE"},
+	} {
+		t.Run(strings.Join(test.settings, " "), func(t *testing.T) {
+			environment(t, test.settings...)
+			_, err := config.Load()
+			if (err == nil) != (test.says == "") || err != nil && err.Error() != test.says {
+				t.Errorf("the error is %v, want %q", err, test.says)
+			}
+		})
+	}
+}
+
 // Every setting has a description, and a default where it is not the one that may be empty.
 func TestTableAndHelp(t *testing.T) {
 	rows := strings.Split(strings.TrimSpace(config.Table()), "\n")[2:]
@@ -128,7 +160,7 @@ func TestTableAndHelp(t *testing.T) {
 		if len(cells) != 3 || !strings.HasPrefix(name, "PORTMASTER_") || len(cells[2]) < 10 {
 			t.Errorf("row %q", row)
 		}
-		if (cells[1] == "") != (name == "PORTMASTER_REDIS_URL") {
+		if (cells[1] == "") != (name == "PORTMASTER_REDIS_URL" || strings.HasSuffix(name, "_FILE")) {
 			t.Errorf("%s has the default %q", name, cells[1])
 		}
 		if !strings.Contains(config.Help(), name+" ") {

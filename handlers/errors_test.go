@@ -148,14 +148,14 @@ func TestForeignRecords(t *testing.T) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5009")
 		key := store.Prefix + ":{default}:service:django"
-		if err := store.Client.HSet(t.Context(), key, "start", "soon").Err(); err != nil {
+		if err := store.Admin.HSet(t.Context(), key, "start", "soon").Err(); err != nil {
 			t.Fatal(err)
 		}
 		for _, path := range []string{"/v1/services/django", "/v1/services", "/v1/services/django/ports"} {
 			p := a.get(path).problem(500, "INTERNAL")
 			contains(t, a.log.String(), p.RequestID, "the record of service django in Redis is malformed")
 		}
-		if err := store.Client.Set(t.Context(), key, "none", 0).Err(); err != nil {
+		if err := store.Admin.Set(t.Context(), key, "none", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 		p := a.post("/v1/services/django/offers", `{"name":"web-01"}`).problem(500, "INTERNAL")
@@ -203,10 +203,10 @@ func TestSecretsStaySecret(t *testing.T) {
 
 	// A record of another kind under the secret's key.
 	key := store.Prefix + ":{default}:offer:" + open.Secret
-	if err := store.Client.Del(t.Context(), key).Err(); err != nil {
+	if err := store.Admin.Del(t.Context(), key).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Client.HSet(t.Context(), key, "secret", open.Secret).Err(); err != nil {
+	if err := store.Admin.HSet(t.Context(), key, "secret", open.Secret).Err(); err != nil {
 		t.Fatal(err)
 	}
 	a.get(open.path()).problem(500, "INTERNAL")

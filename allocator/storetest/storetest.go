@@ -1,18 +1,17 @@
 // Package storetest gives tests the stores that the allocator works on: miniredis inside the process, and a real Redis
-// where redis-server is installed.
+// where redis-server is installed. The real one lets the server in as the user of deployments/redis/users.acl and no
+// other; with PORTMASTER_TEST_TLS=1 also over TLS only, and with a client certificate.
 package storetest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,16 +20,32 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 )
 
-// RequireRedis is the variable that makes a missing redis-server an error, for places where every part has to be there.
-const RequireRedis = "PORTMASTER_TEST_REQUIRE_REDIS"
+const (
+	// RequireRedis is the variable that makes a missing redis-server an error, for places where every part has to be there.
+	RequireRedis = "PORTMASTER_TEST_REQUIRE_REDIS"
+	// OverTLS is the variable that has every real Redis speak TLS only.
+	OverTLS = "PORTMASTER_TEST_TLS"
+)
+
+const (
+	// User is who the server is to a real Redis.
+	User = "portmaster"
+	// Password opens every user of a real Redis. It has what a URL must escape.
+	Password = "p@ss/w:rd%-of-tests"
+	admin    = "admin" // who may do everything
+)
 
 // Store is one store for one test.
 type Store struct {
 	Name   string
 	Addr   string
-	Client *redis.Client
+	Client *redis.Client        // as the server has it
+	Admin  *redis.Client        // for what only tests do: it may do everything
 	Mini   *miniredis.Miniredis // nil where the store is a real Redis
 	Prefix string               // of the test's keys: no other test has it
+	TLS    *TLSFiles            // nil where the store does not speak TLS
+
+	options *redis.Options // of Client
 }
 
 // server is the real Redis of this test process; nil where there is none.
@@ -41,7 +56,7 @@ func Main(m *testing.M) {
 	logging.Disable() // a Redis that a test stops is no news
 	code := func() int {
 		var err error
-		server, err = startRedis()
+		server, err = startRedis(usual())
 		if errors.Is(err, exec.ErrNotFound) {
 			if os.Getenv(RequireRedis) != "" {
 				fmt.Fprintf(os.Stderr, "%s is set, and redis-server is not on the PATH\n", RequireRedis)
@@ -59,10 +74,21 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
+// usual is how a real Redis is to be reached where a test does not care.
+func usual() access {
+	if os.Getenv(OverTLS) != "" {
+		return overTLS
+	}
+	return users
+}
+
 // Stores names the stores that tests run on, in one line.
 func Stores() string {
-	if server == nil {
+	switch {
+	case server == nil:
 		return "miniredis only (redis-server is not on the PATH)"
+	case server.tls != nil:
+		return "miniredis and " + server.version + " over TLS"
 	}
 	return "miniredis and " + server.version
 }
@@ -82,22 +108,22 @@ func Mini(t testing.TB) Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(mini.Close)
-	return Store{Name: "miniredis", Addr: mini.Addr(), Client: connect(t, mini.Addr()), Mini: mini, Prefix: "portmaster"}
+	options := optionsOf(mini.Addr())
+	client := connect(t, options)
+	return Store{Name: "miniredis", Addr: mini.Addr(), Client: client, Admin: client, Mini: mini, Prefix: "portmaster", options: options}
 }
 
 // Redis returns the real Redis of the process, with a prefix for the test's keys. It skips the test, and says so, where
 // there is none.
 func Redis(t testing.TB) Store {
 	t.Helper()
-	if server == nil {
-		t.Skip("redis-server is not on the PATH: not run on a real Redis")
-	}
-	store := Store{Name: "redis", Addr: server.addr, Client: connect(t, server.addr)}
-	id, err := store.Client.Incr(context.Background(), "storetest").Result()
+	needsRedis(t)
+	store := server.store(t)
+	id, err := store.Admin.Incr(context.Background(), "storetest").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	store.Prefix = fmt.Sprintf("test%d", id)
+	store.Prefix = fmt.Sprintf("portmaster:test%d", id)
 	return store
 }
 
@@ -105,127 +131,83 @@ func Redis(t testing.TB) Store {
 // there is none. The server is on store.Addr; stop ends it, and start brings it back there with what it held.
 func Private(t testing.TB, args ...string) (store Store, stop, start func()) {
 	t.Helper()
-	if server == nil {
-		t.Skip("redis-server is not on the PATH: not run on a real Redis")
-	}
-	own, err := startRedis(args...)
+	return private(t, usual(), args...)
+}
+
+// PrivateTLS is Private, over TLS in any case.
+func PrivateTLS(t testing.TB, args ...string) (store Store, stop, start func()) {
+	t.Helper()
+	return private(t, overTLS, args...)
+}
+
+// Open returns a Redis of the test's own as it is where nobody changed its settings: all may do everything.
+func Open(t testing.TB, args ...string) Store {
+	t.Helper()
+	store, _, _ := private(t, open, args...)
+	return store
+}
+
+func private(t testing.TB, by access, args ...string) (store Store, stop, start func()) {
+	t.Helper()
+	needsRedis(t)
+	own, err := startRedis(by, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { own.remove() })
-	stop = own.end
+	t.Cleanup(own.remove)
 	start = func() {
 		t.Helper()
 		if err := own.run(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return Store{Name: "redis", Addr: own.addr, Client: connect(t, own.addr), Prefix: "portmaster"}, stop, start
+	return own.store(t), own.end, start
 }
 
-// connect returns a client as the server makes them: it fails fast and repeats nothing.
-func connect(t testing.TB, addr string) *redis.Client {
-	client := redis.NewClient(&redis.Options{
-		Addr: addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DialTimeout: time.Second,
-	})
+func needsRedis(t testing.TB) {
+	t.Helper()
+	if server == nil {
+		t.Skip("redis-server is not on the PATH: not run on a real Redis")
+	}
+}
+
+// Settings returns the variables, NAME=value, of a server that is to work on the store.
+func (s Store) Settings() []string {
+	location := url.URL{Scheme: "redis", Host: s.Addr}
+	if s.options.Username != "" {
+		location.User = url.UserPassword(s.options.Username, s.options.Password)
+	}
+	settings := []string{"PORTMASTER_KEY_PREFIX=" + s.Prefix}
+	if s.TLS != nil {
+		location.Scheme = "rediss"
+		settings = append(settings, s.TLS.Settings()...)
+	}
+	return append(settings, "PORTMASTER_REDIS_URL="+location.String())
+}
+
+// Options returns the options of Client, for another client.
+func (s Store) Options() *redis.Options {
+	options := *s.options
+	return &options
+}
+
+// Dial opens a connection to the store, on which nobody has logged in.
+func (s Store) Dial() (net.Conn, error) {
+	if s.TLS != nil {
+		return tls.Dial("tcp", s.Addr, s.options.TLSConfig)
+	}
+	return net.Dial("tcp", s.Addr)
+}
+
+// optionsOf returns options as those of the server: it fails fast and repeats nothing.
+func optionsOf(addr string) *redis.Options {
+	return &redis.Options{
+		Addr: addr, Protocol: 2, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DialTimeout: time.Second, DisableIdentity: true,
+	}
+}
+
+func connect(t testing.TB, options *redis.Options) *redis.Client {
+	client := redis.NewClient(options)
 	t.Cleanup(func() { client.Close() })
 	return client
-}
-
-// redisServer is a redis-server process with an append-only file in a temporary folder.
-type redisServer struct {
-	addr, dir, version string
-	args               []string
-	process            *os.Process
-	exited             chan struct{}
-}
-
-func startRedis(args ...string) (*redisServer, error) {
-	out, err := exec.Command("redis-server", "--version").Output()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "portmaster-redis-")
-	if err != nil {
-		return nil, err
-	}
-	s := &redisServer{dir: dir, args: args, version: "redis " + field(string(out), "v=")}
-	// The port found free may be taken before the server has it: then another is tried.
-	for range 5 {
-		if s.addr, err = freeAddr(); err == nil {
-			if err = s.run(); err == nil {
-				return s, nil
-			}
-		}
-	}
-	os.RemoveAll(dir)
-	return nil, err
-}
-
-// run starts the process and waits until it answers. The kernel ends it with the test process, however that ends.
-func (s *redisServer) run() error {
-	host, port, _ := net.SplitHostPort(s.addr)
-	// Without fsync no write to the file is ever put off: it has all that was answered, whenever the process is killed.
-	args := append([]string{"--bind", host, "--port", port, "--dir", s.dir, "--logfile", filepath.Join(s.dir, "redis.log"),
-		"--save", "", "--appendonly", "yes", "--appendfsync", "no", "--enable-debug-command", "local"}, s.args...)
-	cmd := exec.Command("redis-server", args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	s.exited = make(chan struct{})
-	go func(exited chan struct{}) {
-		runtime.LockOSThread() // the signal comes when the thread that started the process ends
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-		close(exited)
-	}(s.exited)
-	if err := <-started; err != nil {
-		return err
-	}
-	s.process = cmd.Process
-	client := redis.NewClient(&redis.Options{Addr: s.addr, MaxRetries: -1, DialerRetries: 1})
-	defer client.Close()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		select {
-		case <-s.exited:
-			log, _ := os.ReadFile(filepath.Join(s.dir, "redis.log"))
-			return fmt.Errorf("redis-server ended at once: %s", log)
-		default:
-		}
-		if client.Ping(context.Background()).Err() == nil {
-			return nil
-		}
-	}
-	s.end()
-	return errors.New("redis-server did not answer within 10 s")
-}
-
-func (s *redisServer) end() {
-	s.process.Kill()
-	<-s.exited
-}
-
-func (s *redisServer) remove() {
-	s.end()
-	os.RemoveAll(s.dir)
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-func field(line, prefix string) string {
-	for word := range strings.FieldsSeq(line) {
-		if value, ok := strings.CutPrefix(word, prefix); ok {
-			return value
-		}
-	}
-	return "of unknown version"
 }

@@ -37,7 +37,7 @@ func TestManyClients(t *testing.T) {
 	f := &fight{t: t, start: time.Now(), names: names, first: first, ports: ports}
 	f.client.Transport = &http.Transport{MaxIdleConnsPerHost: clients}
 	for range 3 {
-		f.servers = append(f.servers, startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr, "PORTMASTER_KEY_PREFIX="+store.Prefix).addr)
+		f.servers = append(f.servers, startProgram(t, store.Settings()...).addr)
 	}
 	f.mustDefine(first, first+ports-1)
 
@@ -437,11 +437,11 @@ func (f *fight) checkNothingLeft(store storetest.Store) {
 	}
 	ctx := context.Background()
 	for _, hash := range []string{"names", "offers", "ports"} {
-		if left := store.Client.HGetAll(ctx, store.Prefix+":{default}:"+hash+":web").Val(); len(left) > 0 {
+		if left := store.Admin.HGetAll(ctx, store.Prefix+":{default}:"+hash+":web").Val(); len(left) > 0 {
 			t.Errorf("%s are left: %v", hash, left)
 		}
 	}
-	if n := store.Client.ZCard(ctx, store.Prefix+":{default}:free:web").Val(); n != int64(f.ports) {
+	if n := store.Admin.ZCard(ctx, store.Prefix+":{default}:free:web").Val(); n != int64(f.ports) {
 		t.Errorf("%d ports are free that were handed out, want %d", n, f.ports)
 	}
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"portmaster/allocator/storetest"
 	"portmaster/config"
 )
@@ -86,13 +88,14 @@ const (
 	sectionWalk  = "A walk with curl"            // TestReadmeWalk
 	sectionBack  = "Give the ports back"         // TestReadmeWalk
 	sectionRedis = "Keep the state in Redis"     // TestReadmeRedis
+	sectionUsers = "A user of its own in Redis"  // TestReadmeUsers
 	sectionLook  = "Look into it with redis-cli" // TestReadmeWalk, on Redis
 	sectionBench = "What a call costs"           // TestReadmeBench
 )
 
 func TestReadmeCommandsAreRun(t *testing.T) {
 	_, blocks := readme(t)
-	run := []string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionLook, sectionBench}
+	run := []string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionUsers, sectionLook, sectionBench}
 	for _, b := range blocks {
 		if b.lang == "sh" && !slices.Contains(run, b.section) {
 			t.Errorf("README.md:%d: nothing runs the commands in section %q", b.line, b.section)
@@ -128,21 +131,21 @@ func TestReadmeWalk(t *testing.T) {
 	t.Run("redis", func(t *testing.T) {
 		store, _, _ := storetest.Private(t)
 		needs(t, "redis-cli")
-		p := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr)
+		p := startProgram(t, store.Settings()...)
 		walk(t, p, store.Addr, steps(t, sectionWalk, sectionLook, sectionBack))
 	})
 }
 
 // walk runs the commands in one shell, word for word, and compares what they print with what the README shows. Where
-// they call localhost:8080 and Redis's own port, the shell calls the given servers instead.
+// they call localhost:8080 and Redis's own port, the shell calls the given servers instead, Redis as the operator.
 func walk(t *testing.T, p *program, redisAddr string, steps []step) {
 	t.Helper()
 	const mark = "--- next step ---"
 	host, port, _ := net.SplitHostPort(redisAddr)
 	script := fmt.Sprintf(`set -e
 		curl() { command curl --noproxy '*' "${@//localhost:8080/%s}"; }
-		redis-cli() { command redis-cli -h '%s' -p '%s' "$@"; }
-		`, p.addr, host, port)
+		redis-cli() { REDISCLI_AUTH='%s' command redis-cli --user operator -h '%s' -p '%s' "$@"; }
+		`, p.addr, storetest.Password, host, port)
 	for _, s := range steps {
 		script += "\n" + s.commands.text + "printf '\\n" + mark + "'\n"
 	}
@@ -191,14 +194,52 @@ func TestReadmeRun(t *testing.T) {
 }
 
 func TestReadmeRedis(t *testing.T) {
-	store, _, _ := storetest.Private(t)
+	store := storetest.Open(t)
 	script := steps(t, sectionRedis)[0].commands.text
 	p := startShell(t, strings.Replace(script, "localhost:6379", store.Addr, 1))
 	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
-	if start := store.Client.HGet(t.Context(), "portmaster:{default}:service:django", "start").Val(); start != "5000" {
+	if start := store.Admin.HGet(t.Context(), "portmaster:{default}:service:django", "start").Val(); start != "5000" {
 		t.Errorf("the service is not in the Redis that the URL names")
 	}
 	p.interrupt(t)
+}
+
+// The users of the README's file get in with the password that it made, and nobody else does.
+func TestReadmeUsers(t *testing.T) {
+	needs(t, "bash", "sed", "sha256sum")
+	s := steps(t, sectionUsers)
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	making := exec.Command("bash", "-c", "set -e\n"+strings.Replace(s[0].commands.text, "deployments/", root+"/deployments/", 1))
+	making.Dir = dir
+	if out, err := making.CombinedOutput(); err != nil {
+		t.Fatalf("README.md:%d: %v: %s", s[0].commands.line, err, out)
+	}
+	store := storetest.Open(t, "--aclfile", filepath.Join(dir, "users.acl"))
+	if err := store.Admin.Get(t.Context(), "portmaster:pools").Err(); !redis.HasErrorPrefix(err, "NOAUTH") {
+		t.Errorf("somebody who does not log in may read: %v", err)
+	}
+	serving := strings.NewReplacer("localhost:6379", store.Addr, "FILE=password", "FILE="+dir+"/password").Replace(s[1].commands.text)
+	p := startShell(t, "make build\n"+serving)
+	works(t, p, "default")
+	p.interrupt(t)
+}
+
+// Each URL of the README is one that the server takes, for the kind of Redis that stands beside it.
+func TestReadmeURLs(t *testing.T) {
+	text, _ := readme(t)
+	rows := regexp.MustCompile("(?m)^\\| (one node|sentinel|cluster)[^|]* \\| `([^`]+)` \\|$").FindAllStringSubmatch(text, -1)
+	if len(rows) != 4 {
+		t.Fatalf("the README shows %d URLs", len(rows))
+	}
+	for _, row := range rows {
+		if options, err := parseRedisURL(row[2]); err != nil || kind(options) != row[1] || options.Username != "user" || options.Password != "password" {
+			t.Errorf("%s is %+v, error %v", row[2], options, err)
+		}
+	}
 }
 
 func TestReadmeBench(t *testing.T) {
@@ -298,7 +339,7 @@ func TestReadmeNamesTargetsThatExist(t *testing.T) {
 // The README's table of keys is what Redis holds after the walk.
 func TestReadmeKeys(t *testing.T) {
 	store, _, _ := storetest.Private(t)
-	p := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr)
+	p := startProgram(t, store.Settings()...)
 	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
 	offer := p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
 	secret := volatile[0].pattern.FindString(offer)
@@ -306,9 +347,9 @@ func TestReadmeKeys(t *testing.T) {
 	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02"}`)
 
 	held := map[string]string{}
-	for _, key := range store.Client.Keys(t.Context(), "*").Val() {
+	for _, key := range store.Admin.Keys(t.Context(), "*").Val() {
 		name := volatile[0].pattern.ReplaceAllLiteralString(key, "SECRET")
-		held[name] = strings.ToUpper(store.Client.Type(t.Context(), key).Val())
+		held[name] = strings.ToUpper(store.Admin.Type(t.Context(), key).Val())
 	}
 	text, _ := readme(t)
 	shown := map[string]string{}

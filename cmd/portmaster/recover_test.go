@@ -10,13 +10,13 @@ import (
 // TestRecover empties a Redis under two servers, of which one hears of it from the other's mark at the latest.
 func TestRecover(t *testing.T) {
 	store, _, _ := storetest.Private(t)
-	url := "PORTMASTER_REDIS_URL=redis://" + store.Addr
-	p, other := startProgram(t, url), startProgram(t, url)
+	settings := store.Settings()
+	p, other := startProgram(t, settings...), startProgram(t, settings...)
 	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
-	if code, stdout, stderr := run(t, []string{"recover"}, url); code != 0 || stdout != "nothing was lost\n" {
+	if code, stdout, stderr := run(t, []string{"recover"}, settings...); code != 0 || stdout != "nothing was lost\n" {
 		t.Errorf("where all is well it exits with %d and says %q %q", code, stdout, stderr)
 	}
-	if err := store.Client.FlushAll(t.Context()).Err(); err != nil {
+	if err := store.Admin.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for _, server := range []*program{p, other} {
@@ -33,7 +33,7 @@ func TestRecover(t *testing.T) {
 		eventually(t, "the log tells", func() bool { return strings.Contains(server.log.String(), "problem=state_lost") })
 	}
 
-	if code, stdout, stderr := run(t, []string{"recover"}, url); code != 0 || !strings.Contains(stdout, "recovered") {
+	if code, stdout, stderr := run(t, []string{"recover"}, settings...); code != 0 || !strings.Contains(stdout, "recovered") {
 		t.Fatalf("it exits with %d and says %q %q", code, stdout, stderr)
 	}
 	for _, server := range []*program{p, other} {
@@ -54,10 +54,10 @@ func TestRecoverNeedsARedis(t *testing.T) {
 func TestVolatileRedisIsWarnedOf(t *testing.T) {
 	store, _, _ := storetest.Private(t, "--appendonly", "no")
 	const warning = "level=WARN msg=\"Redis has no append-only file"
-	p := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr)
+	p := startProgram(t, store.Settings()...)
 	eventually(t, "the log warns", func() bool { return strings.Contains(p.log.String(), warning) })
 	p.must(t, 200, "GET", "/readyz", "")
-	allowed := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr, "PORTMASTER_ALLOW_VOLATILE=true")
+	allowed := startProgram(t, append(store.Settings(), "PORTMASTER_ALLOW_VOLATILE=true")...)
 	allowed.must(t, 200, "GET", "/readyz", "")
 	metrics := allowed.must(t, 200, "GET", "/metrics", "")
 	if strings.Contains(allowed.log.String(), warning) || !strings.Contains(metrics, `portmaster_store_problem{problem="volatile"} 0`) {

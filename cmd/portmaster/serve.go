@@ -55,6 +55,9 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	defer store.Close()
 
 	ports := allocator.New(store.client, options(settings))
+	if err := greet(ctx, ports, log); err != nil {
+		return err
+	}
 	server := handlers.New(ports, handlers.Options{
 		ReadTimeout:  settings.HTTPReadTimeout,
 		WriteTimeout: settings.HTTPWriteTimeout,

@@ -102,7 +102,7 @@ func TestPasswordIsNeverShown(t *testing.T) {
 func TestServerStartsBeforeRedis(t *testing.T) {
 	store, stop, start := storetest.Private(t)
 	stop()
-	p := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr)
+	p := startProgram(t, store.Settings()...)
 	for range 10 {
 		p.must(t, 503, "GET", "/readyz", "")
 	}
@@ -161,11 +161,11 @@ func TestOffersExpireOnTheEmbeddedStore(t *testing.T) {
 func slowOffer(t *testing.T, p *program, store storetest.Store, hang time.Duration) <-chan int {
 	t.Helper()
 	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
-	go store.Client.Do(context.Background(), "DEBUG", "SLEEP", fmt.Sprint(hang.Seconds()))
+	go store.Admin.Do(context.Background(), "DEBUG", "SLEEP", fmt.Sprint(hang.Seconds()))
 	eventually(t, "Redis hangs", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		return store.Client.Ping(ctx).Err() != nil
+		return store.Admin.Ping(ctx).Err() != nil
 	})
 	answered := make(chan int, 1)
 	go func() {
@@ -178,7 +178,7 @@ func slowOffer(t *testing.T, p *program, store storetest.Store, hang time.Durati
 
 func TestShutdownLetsRequestsFinish(t *testing.T) {
 	store, _, _ := storetest.Private(t)
-	p := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr, "PORTMASTER_REDIS_TIMEOUT=1m", "PORTMASTER_SHUTDOWN_DELAY=500ms")
+	p := startProgram(t, append(store.Settings(), "PORTMASTER_REDIS_TIMEOUT=1m", "PORTMASTER_SHUTDOWN_DELAY=500ms")...)
 	answered := slowOffer(t, p, store, 3*time.Second)
 
 	p.signal(t, syscall.SIGTERM)
@@ -208,8 +208,8 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	store, _, _ := storetest.Private(t)
-	p := startProgram(t, "PORTMASTER_REDIS_URL=redis://"+store.Addr, "PORTMASTER_REDIS_TIMEOUT=1m",
-		"PORTMASTER_SHUTDOWN_DELAY=0s", "PORTMASTER_SHUTDOWN_TIMEOUT=200ms")
+	p := startProgram(t, append(store.Settings(), "PORTMASTER_REDIS_TIMEOUT=1m",
+		"PORTMASTER_SHUTDOWN_DELAY=0s", "PORTMASTER_SHUTDOWN_TIMEOUT=200ms")...)
 	slowOffer(t, p, store, 3*time.Second)
 	p.signal(t, syscall.SIGTERM)
 	if code := p.wait(t).ExitCode(); code != 1 {

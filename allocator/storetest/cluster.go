@@ -1,0 +1,86 @@
+package storetest
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Cluster returns the nodes of a Redis Cluster of the test's own, none with a replica. The first has the first slots.
+func Cluster(t testing.TB, size int) (nodes []Store) {
+	t.Helper()
+	return cluster(t, usual(), size)
+}
+
+// ClusterTLS is Cluster, over TLS in any case.
+func ClusterTLS(t testing.TB, size int) (nodes []Store) {
+	t.Helper()
+	return cluster(t, overTLS, size)
+}
+
+func cluster(t testing.TB, by access, size int) (nodes []Store) {
+	t.Helper()
+	for i := range size {
+		nodes = addNode(t, by, nodes)
+		if err := nodes[i].Admin.ClusterAddSlotsRange(t.Context(), 16384*i/size, 16384*(i+1)/size-1).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "the nodes of the Cluster know each other", func() bool {
+		return !slices.ContainsFunc(nodes, func(node Store) bool {
+			info := node.Admin.ClusterInfo(t.Context()).Val()
+			return !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", size))
+		})
+	})
+	return nodes
+}
+
+// ClusterReplica returns a further node of a Cluster, which is a replica of the first and has all that this one has.
+func ClusterReplica(t testing.TB, nodes []Store) Store {
+	t.Helper()
+	nodes = addNode(t, usual(), nodes, "--masteruser", "replica", "--masterauth", Password)
+	replica := nodes[len(nodes)-1]
+	id := nodes[0].Admin.Do(t.Context(), "CLUSTER", "MYID").Val()
+	await(t, "the replica may follow", func() bool {
+		return replica.Admin.Do(t.Context(), "CLUSTER", "REPLICATE", id).Err() == nil // else it does not know that node yet
+	})
+	await(t, "the replica follows, and is known", func() bool {
+		known := nodes[0].Admin.Do(t.Context(), "CLUSTER", "SLOTS").String() // what a client asks for
+		return strings.Contains(replica.Admin.Info(t.Context(), "replication").Val(), "master_link_status:up") &&
+			strings.Contains(known, replica.Addr[strings.LastIndex(replica.Addr, ":")+1:])
+	})
+	return replica
+}
+
+// addNode starts a node that has no slots, and has the first meet it.
+func addNode(t testing.TB, by access, nodes []Store, args ...string) []Store {
+	t.Helper()
+	bus, err := freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, busPort, _ := net.SplitHostPort(bus)
+	args = append(args, "--cluster-enabled", "yes", "--cluster-port", busPort, "--repl-ping-replica-period", "1")
+	if by == overTLS {
+		args = append(args, "--tls-cluster", "yes") // else a node names a port to its clients that it does not have
+	}
+	node, _, _ := private(t, by, args...)
+	nodes = append(nodes, node)
+	host, port, _ := net.SplitHostPort(node.Addr)
+	if err := nodes[0].Admin.Do(t.Context(), "CLUSTER", "MEET", host, port, busPort).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return nodes
+}
+
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}

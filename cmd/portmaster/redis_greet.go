@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator"
+	"portmaster/config"
+)
+
+// greet makes a first call to Redis, one that changes nothing. Its error says in one line with which setting Redis turns
+// this server away; a Redis that is merely away is none, since it may come later.
+func greet(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) error {
+	_, err := ports.Service(ctx, allocator.DefaultPool, "none")
+	if err == nil || errors.Is(err, allocator.ErrServiceNotFound) {
+		return nil
+	}
+	if variable, says := refusal(err); variable != "" {
+		return fmt.Errorf("%s_%s: %s", config.Prefix, variable, says)
+	}
+	log.Warn("Redis does not answer yet", slog.Any("error", err))
+	return nil
+}
+
+// refusal says which setting is wrong, and how, where an error shows that Redis will never take this server's calls. It
+// says nothing where a later call may succeed.
+func refusal(err error) (variable, says string) {
+	if errors.Is(err, errNoMaster) {
+		return "REDIS_URL", errNoMaster.Error()
+	}
+	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		if _, ok := errors.AsType[x509.HostnameError](certificate); ok {
+			return "REDIS_URL", certificate.Err.Error()
+		}
+		return "REDIS_CA_FILE", "the certificate of Redis is not trusted: " + certificate.Err.Error()
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return "REDIS_URL", "Redis does not speak TLS on that port"
+	}
+	if text, ok := alert(err); ok {
+		return "REDIS_CERT_FILE", "Redis refuses the TLS handshake: " + text
+	}
+	if reply, ok := errors.AsType[redis.Error](err); ok {
+		return refusedBy(reply.Error())
+	}
+	return "", ""
+}
+
+// refusedBy is refusal for what Redis, or a Sentinel, answered. The text is shown only where it cannot hold a password.
+func refusedBy(reply string) (variable, says string) {
+	code, _, _ := strings.Cut(reply, " ")
+	switch code {
+	case "WRONGPASS", "NOAUTH", "DENIED":
+		return "REDIS_URL or " + config.Prefix + "_REDIS_PASSWORD_FILE", "Redis refuses the login: " + code
+	case "NOPERM":
+		return "REDIS_URL", "the user lacks a permission: " + reply
+	case "MOVED":
+		return "REDIS_URL", "Redis is a node of a Cluster: the URL must begin with redis+cluster:// or rediss+cluster://"
+	}
+	for _, known := range []struct{ part, says string }{
+		{"The user executing the script", "the user lacks a permission that the scripts need"},
+		{"cluster support disabled", "Redis is not a node of a Cluster"},
+		{"DB index", "Redis has no such database"},
+		{"SELECT is not allowed in cluster mode", "a Cluster has no such database"},
+		{"unknown command", "what answers there is not what the URL says: a Redis, a Sentinel or a Cluster"},
+	} {
+		if strings.Contains(reply, known.part) {
+			return "REDIS_URL", known.says
+		}
+	}
+	return "", ""
+}

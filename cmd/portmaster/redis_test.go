@@ -1,0 +1,409 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator/storetest"
+)
+
+// loginAs is a user and the password of all users, as they stand in a URL.
+func loginAs(user string) string { return url.UserPassword(user, storetest.Password).String() }
+
+// dataLogin is the login of the server at the data nodes behind a Sentinel, as it stands in a URL's query.
+var dataLogin = "&username=" + storetest.User + "&password=" + url.QueryEscape(storetest.Password)
+
+// atRedis starts the server on a Redis, and sees at the end that its log never had a password.
+func atRedis(t *testing.T, url string, settings ...string) *program {
+	t.Helper()
+	p := startProgram(t, append(settings, "PORTMASTER_REDIS_URL="+url, "PORTMASTER_REDIS_TIMEOUT=5s", "PORTMASTER_LOG_LEVEL=debug")...)
+	t.Cleanup(func() { noPasswordIn(t, p.log.String()) })
+	return p
+}
+
+func noPasswordIn(t *testing.T, text string) {
+	t.Helper()
+	for _, password := range []string{storetest.Password, url.QueryEscape(storetest.Password), url.PathEscape(storetest.Password)} {
+		if strings.Contains(text, password) {
+			t.Errorf("the password is shown:\n%s", text)
+		}
+	}
+}
+
+// works takes a port through its whole life, in a pool of the test's choice.
+func works(t *testing.T, p *program, pool string) {
+	t.Helper()
+	routes := "/v1/pools/" + pool + "/services"
+	p.must(t, 200, "GET", "/readyz", "")
+	p.must(t, 201, "POST", routes, `{"name":"django","start":5000,"end":5009}`)
+	accepted := volatile[0].pattern.FindString(p.must(t, 201, "POST", routes+"/django/offers", `{"name":"web-01"}`))
+	p.must(t, 201, "POST", routes+"/django/offers/"+accepted+"/accept", "")
+	rejected := volatile[0].pattern.FindString(p.must(t, 201, "POST", routes+"/django/offers", `{"name":"web-02"}`))
+	p.must(t, 204, "DELETE", routes+"/django/offers/"+rejected, "")
+	p.must(t, 200, "GET", routes+"/django/ports", "")
+	p.must(t, 200, "GET", "/v1/pools", "")
+	p.must(t, 204, "DELETE", routes+"/django/ports/web-01", "")
+	p.must(t, 204, "DELETE", routes+"/django", "")
+}
+
+func TestUnixSocket(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "redis.sock")
+	storetest.Private(t, "--unixsocket", socket)
+	works(t, atRedis(t, "unix://"+loginAs(storetest.User)+"@"+socket+"?db=3"), "default")
+}
+
+func TestSentinel(t *testing.T) {
+	master, stopMaster, _ := storetest.Private(t)
+	replica := replicaOf(t, master)
+	addr := storetest.Sentinel(t, master, "requirepass of-the-sentinel", "sentinel down-after-milliseconds mymaster 1000")
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: addr, Password: "of-the-sentinel"})
+	t.Cleanup(func() { sentinel.Close() })
+	eventually(t, "the Sentinel knows the replica", func() bool {
+		known, err := sentinel.Replicas(t.Context(), "mymaster").Result()
+		return err == nil && len(known) == 1 && known[0]["master-link-status"] == "ok"
+	})
+	p := atRedis(t, "redis://:of-the-sentinel@"+addr+"/1?master_name=mymaster"+dataLogin)
+	works(t, p, "default")
+	p.must(t, 201, "POST", "/v1/services", `{"name":"kept","start":6000,"end":6009}`)
+	if err := master.Admin.Wait(t.Context(), 1, patience).Err(); err != nil {
+		t.Fatal(err)
+	}
+
+	stopMaster()
+	eventually(t, "the replica is the master, and has all that was done", func() bool { return p.status(t, "/v1/services/kept") == 200 })
+	eventually(t, "changes are taken again", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		status, _ := p.call(ctx, "PUT", "/v1/services/other", `{"start":7000,"end":7009}`)
+		return status == 200 || status == 201
+	})
+	works(t, p, "after")
+	nothingRefused(t, replica)
+
+	// What Sentinels do not know is not there: nothing may succeed, and nothing be taken for done.
+	if err := sentinel.Remove(t.Context(), "mymaster").Err(); err != nil {
+		t.Fatal(err)
+	}
+	replica.Admin.ClientKillByFilter(t.Context(), "USER", storetest.User)
+	for range 20 {
+		for _, path := range []string{"/v1/services/kept", "/v1/services/kept/ports/6000"} {
+			if status, answer := p.call(t.Context(), "DELETE", path, ""); status != 503 && status != 504 {
+				t.Fatalf("DELETE %s: status %d while no master is known: %s", path, status, answer)
+			}
+		}
+	}
+	p.must(t, 503, "GET", "/readyz", "")
+	p.must(t, 503, "DELETE", "/v1/services/kept", "")
+}
+
+// nothingRefused sees that Redis refused no user anything.
+func nothingRefused(t *testing.T, store storetest.Store) {
+	t.Helper()
+	refusals, err := store.Admin.ACLLog(t.Context(), 100).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range refusals {
+		t.Errorf("Redis refused to %s: %s %s (%s)", r.Username, r.Reason, r.Object, r.Context)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	nodes := storetest.Cluster(t, 2)
+	p := atRedis(t, "redis+cluster://"+loginAs(storetest.User)+"@"+nodes[1].Addr)
+	for _, pool := range []string{"default", "a", "b", "c"} { // in slots of both nodes
+		works(t, p, pool)
+	}
+	for i, node := range nodes {
+		if !strings.Contains(node.Admin.Info(t.Context(), "commandstats").Val(), "cmdstat_evalsha") {
+			t.Errorf("node %d was not used", i)
+		}
+	}
+
+	// A pool's slot moves to the other node. Meanwhile Redis runs no script that has a key to make.
+	p.must(t, 201, "POST", "/v1/pools/moves/services", `{"name":"web","start":5000,"end":5009}`)
+	ctx := t.Context()
+	slot := nodes[0].Admin.ClusterKeySlot(ctx, "portmaster:{moves}:services").Val()
+	from, to := nodes[0], nodes[1]
+	if slot >= 8192 {
+		from, to = to, from
+	}
+	setSlot := func(at storetest.Store, state string, other storetest.Store) {
+		t.Helper()
+		id := other.Admin.Do(ctx, "CLUSTER", "MYID").Val()
+		if err := at.Admin.Do(ctx, "CLUSTER", "SETSLOT", slot, state, id).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setSlot(to, "IMPORTING", from)
+	setSlot(from, "MIGRATING", to)
+	host, port, _ := net.SplitHostPort(to.Addr)
+	for _, key := range from.Admin.ClusterGetKeysInSlot(ctx, int(slot), 100).Val() {
+		if err := from.Admin.Do(ctx, "MIGRATE", host, port, key, 0, 5000, "AUTH2", "admin", storetest.Password).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pools := p.must(t, 200, "GET", "/v1/pools", ""); !strings.Contains(pools, `{"name":"moves","services":1}`) {
+		t.Errorf("the pool whose slot moves is not listed: %s", pools)
+	}
+	p.must(t, 503, "POST", "/v1/pools/moves/services/web/offers", `{"name":"web-01"}`)
+	setSlot(to, "NODE", to)
+	setSlot(from, "NODE", to)
+	p.must(t, 201, "POST", "/v1/pools/moves/services/web/offers", `{"name":"web-01"}`)
+	if stats := to.Admin.Info(ctx, "commandstats").Val(); !strings.Contains(stats, "cmdstat_asking") {
+		t.Errorf("nobody asked the node that the slot moved to:\n%s", stats)
+	}
+	for _, node := range nodes {
+		nothingRefused(t, node)
+	}
+}
+
+// The server finds out by itself who follows a master that died.
+func TestClusterFailover(t *testing.T) {
+	nodes := storetest.Cluster(t, 1)
+	replica := storetest.ClusterReplica(t, nodes)
+	p := atRedis(t, "redis+cluster://"+loginAs(storetest.User)+"@"+nodes[0].Addr)
+	works(t, p, "before")
+	nodes[0].Admin.ShutdownNoSave(t.Context())
+	if err := replica.Admin.Do(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER").Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "changes are taken again", func() bool {
+		status, _ := p.call(t.Context(), "PUT", "/v1/services/web", `{"start":7000,"end":7009}`)
+		return status == 200 || status == 201
+	})
+	works(t, p, "after")
+	nothingRefused(t, replica)
+}
+
+// A new password in the file is used from the next connection on.
+func TestPasswordFile(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	file := filepath.Join(t.TempDir(), "password")
+	write := func(password string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(storetest.Password + "\r\n")
+	p := atRedis(t, "redis://"+storetest.User+"@"+store.Addr, "PORTMASTER_REDIS_PASSWORD_FILE="+file)
+	works(t, p, "default")
+
+	ctx := t.Context()
+	reconnect := func() {
+		t.Helper()
+		if err := store.Admin.ClientKillByFilter(ctx, "USER", storetest.User).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Admin.Do(ctx, "ACL", "SETUSER", storetest.User, "<"+storetest.Password, ">a-new-one").Err(); err != nil {
+		t.Fatal(err)
+	}
+	works(t, p, "still-connected")
+	p.must(t, 201, "PUT", "/v1/services/django", `{"start":5000,"end":5009}`)
+	reconnect()
+	p.must(t, 503, "DELETE", "/v1/services/django", "") // a script, and below a plain command
+	p.must(t, 503, "GET", "/readyz", "")
+	write("a-new-one\n")
+	works(t, p, "with-the-new-one")
+
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	reconnect()
+	p.must(t, 503, "DELETE", "/v1/services/django", "") // nothing was sent, so its outcome is known
+	write("a-new-one")
+	works(t, p, "with-the-file-back")
+	if strings.Contains(p.log.String(), "a-new-one") {
+		t.Errorf("the password is shown:\n%s", p.log)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	store, stop, start := storetest.PrivateTLS(t)
+	dir := t.TempDir()
+	mine := storetest.TLSFiles{CA: store.TLS.CA, Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
+	use := func(files storetest.TLSFiles) {
+		t.Helper()
+		for from, to := range map[string]string{files.Cert: mine.Cert, files.Key: mine.Key} {
+			text, err := os.ReadFile(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(to, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	use(*store.TLS)
+	p := atRedis(t, "rediss://"+loginAs(storetest.User)+"@"+store.Addr, mine.Settings()...)
+	works(t, p, "default")
+
+	// A connection that Redis closed is not taken for one on which a call may have been made.
+	stop()
+	start()
+	p.must(t, 201, "PUT", "/v1/services/restarted", `{"start":7000,"end":7009}`)
+
+	// A new certificate in the files is used from the next connection on.
+	use(issue(t))
+	store.Admin.ClientKillByFilter(t.Context(), "USER", storetest.User)
+	p.must(t, 503, "GET", "/readyz", "")
+	use(*store.TLS)
+	works(t, p, "certificate-is-back")
+}
+
+func TestSentinelTLS(t *testing.T) {
+	store, _, _ := storetest.PrivateTLS(t)
+	url := "rediss://" + storetest.Sentinel(t, store) + "?master_name=mymaster" + dataLogin
+	works(t, atRedis(t, url, store.TLS.Settings()...), "default")
+}
+
+func TestClusterTLS(t *testing.T) {
+	nodes := storetest.ClusterTLS(t, 1)
+	works(t, atRedis(t, "rediss+cluster://"+loginAs(storetest.User)+"@"+nodes[0].Addr, nodes[0].TLS.Settings()...), "default")
+}
+
+// issue returns the files of an authority that no Redis here trusts.
+func issue(t *testing.T) storetest.TLSFiles {
+	t.Helper()
+	authority, err := storetest.NewAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := authority.Issue("stranger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// Where Redis will never take the server's calls, the start ends with one line that names the setting to look at.
+func TestRefusedStart(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	secure, _, _ := storetest.PrivateTLS(t)
+	old, _, _ := storetest.PrivateTLS(t, "--tls-protocols", "TLSv1.2")
+	cluster := storetest.Cluster(t, 2)
+	sentinel := storetest.Sentinel(t, store)
+	secureSentinel := storetest.Sentinel(t, secure)
+	guarded := storetest.Sentinel(t, store, "requirepass of-the-sentinel")
+	stranger := issue(t)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+
+	const urlIs, fileIs = "PORTMASTER_REDIS_URL=", "PORTMASTER_REDIS_PASSWORD_FILE="
+	const caIs, certIs, keyIs = "PORTMASTER_REDIS_CA_FILE=", "PORTMASTER_REDIS_CERT_FILE=", "PORTMASTER_REDIS_KEY_FILE="
+	const loginSays = "PORTMASTER_REDIS_URL or PORTMASTER_REDIS_PASSWORD_FILE: Redis refuses the login: "
+	login := loginAs(storetest.User) + "@"
+	right := urlIs + "redis://" + login + store.Addr
+	rightTLS := urlIs + "rediss://" + login + secure.Addr
+	noUser := urlIs + "redis://" + storetest.User + "@" + store.Addr
+	ca, cert, key := caIs+secure.TLS.CA, certIs+secure.TLS.Cert, keyIs+secure.TLS.Key
+	for _, test := range []struct {
+		name     string
+		settings []string
+		says     []string
+	}{
+		{"no login", []string{urlIs + "redis://" + store.Addr}, []string{loginSays + "NOAUTH"}},
+		{"no login, another database", []string{urlIs + "redis://" + store.Addr + "/1"}, []string{loginSays + "NOAUTH"}},
+		{"wrong password", []string{urlIs + "redis://portmaster:hunter2@" + store.Addr}, []string{loginSays + "WRONGPASS"}},
+		{"wrong user", []string{urlIs + "redis://" + loginAs("nobody") + "@" + store.Addr}, []string{loginSays + "WRONGPASS"}},
+		{"user without a password", []string{urlIs + "redis://default@" + store.Addr}, []string{loginSays + "NOAUTH"}},
+		{"wrong password in the file", []string{noUser, fileIs + file("wrong", "hunter2\n")}, []string{loginSays + "WRONGPASS"}},
+		{"empty password file", []string{noUser, fileIs + file("empty", "\n")}, []string{"PORTMASTER_REDIS_PASSWORD_FILE: ", "is empty"}},
+		{"no password file", []string{noUser, fileIs + "/nonexistent"}, []string{"PORTMASTER_REDIS_PASSWORD_FILE: open /nonexistent: no such file"}},
+		{"two passwords", []string{right, fileIs + file("right", storetest.Password)}, []string{"PORTMASTER_REDIS_PASSWORD_FILE: PORTMASTER_REDIS_URL has a password, too"}},
+		{"user without the commands", []string{urlIs + "redis://" + loginAs("operator") + "@" + store.Addr}, []string{"PORTMASTER_REDIS_URL: the user lacks a permission: NOPERM", "evalsha"}},
+		{"keys of others", []string{right, "PORTMASTER_KEY_PREFIX=eu:ports"}, []string{"PORTMASTER_REDIS_URL: the user lacks a permission: NOPERM", "keys"}},
+		{"no such database", []string{right + "/99"}, []string{"PORTMASTER_REDIS_URL: Redis has no such database"}},
+
+		{"no such master", []string{urlIs + "redis://" + sentinel + "?master_name=nobody" + dataLogin}, []string{"PORTMASTER_REDIS_URL: the Sentinels know no master of that name"}},
+		{"Sentinel wants a password", []string{urlIs + "redis://" + guarded + "?master_name=mymaster" + dataLogin}, []string{loginSays + "NOAUTH"}},
+		{"wrong password for the Sentinel", []string{urlIs + "redis://:hunter2@" + guarded + "?master_name=mymaster" + dataLogin}, []string{loginSays + "WRONGPASS"}},
+		{"wrong password behind a Sentinel", []string{urlIs + "redis://" + sentinel + "?master_name=mymaster&username=portmaster&password=hunter2"}, []string{loginSays + "WRONGPASS"}},
+		{"wrong password file behind a Sentinel", []string{urlIs + "redis://" + sentinel + "?master_name=mymaster&username=portmaster", fileIs + file("wrong", "hunter2\n")}, []string{loginSays + "WRONGPASS"}},
+		{"Sentinel taken for a Redis", []string{urlIs + "redis://" + sentinel}, []string{"PORTMASTER_REDIS_URL: what answers there is not what the URL says"}},
+		{"Redis taken for a Sentinel", []string{urlIs + "redis://" + login + store.Addr + "?master_name=mymaster" + dataLogin}, []string{"PORTMASTER_REDIS_URL: what answers there is not what the URL says"}},
+
+		{"no Cluster", []string{urlIs + "redis+cluster://" + login + store.Addr}, []string{"PORTMASTER_REDIS_URL: Redis is not a node of a Cluster"}},
+		{"wrong password for a Cluster", []string{urlIs + "redis+cluster://portmaster:hunter2@" + cluster[0].Addr}, []string{loginSays + "WRONGPASS"}},
+		{"Cluster taken for one node", []string{urlIs + "redis://" + login + cluster[1].Addr}, []string{"PORTMASTER_REDIS_URL: Redis is a node of a Cluster", "redis+cluster://"}},
+		{"database of a Cluster", []string{urlIs + "redis://" + login + cluster[0].Addr + "/1"}, []string{"PORTMASTER_REDIS_URL: a Cluster has no such database"}},
+
+		{"TLS, nobody vouches", []string{rightTLS, cert, key}, []string{"PORTMASTER_REDIS_CA_FILE: the certificate of Redis is not trusted: x509: ", "unknown authority"}},
+		{"TLS, wrong CA", []string{rightTLS, caIs + stranger.CA, cert, key}, []string{"PORTMASTER_REDIS_CA_FILE: the certificate of Redis is not trusted: x509: ", "unknown authority"}},
+		{"TLS, no check can be left out", []string{rightTLS + "?skip_verify=true", cert, key}, []string{"PORTMASTER_REDIS_CA_FILE: the certificate of Redis is not trusted: x509: "}},
+		{"TLS, wrong name", []string{strings.Replace(rightTLS, "127.0.0.1", "localhost", 1), ca, cert, key}, []string{"PORTMASTER_REDIS_URL: x509: certificate is ", "localhost"}},
+		{"TLS, no client certificate", []string{rightTLS, ca}, []string{"PORTMASTER_REDIS_CERT_FILE: Redis refuses the TLS handshake: ", "certificate required"}},
+		{"TLS, wrong client certificate", []string{rightTLS, ca, certIs + stranger.Cert, keyIs + stranger.Key}, []string{"PORTMASTER_REDIS_CERT_FILE: Redis refuses the TLS handshake: "}},
+		{"TLS 1.2, no client certificate", []string{urlIs + "rediss://" + login + old.Addr, caIs + old.TLS.CA}, []string{"PORTMASTER_REDIS_CERT_FILE: Redis refuses the TLS handshake: "}},
+		{"TLS 1.2, wrong client certificate", []string{urlIs + "rediss://" + login + old.Addr, caIs + old.TLS.CA, certIs + stranger.Cert, keyIs + stranger.Key}, []string{"PORTMASTER_REDIS_CERT_FILE: Redis refuses the TLS handshake: "}},
+		{"TLS, certificate of another key", []string{rightTLS, ca, cert, keyIs + stranger.Key}, []string{"PORTMASTER_REDIS_CERT_FILE: ", "private key does not match"}},
+		{"TLS, no certificate in the file", []string{rightTLS, caIs + secure.TLS.Key, cert, key}, []string{"PORTMASTER_REDIS_CA_FILE: ", "holds no certificate in PEM"}},
+		{"TLS, no CA file", []string{rightTLS, caIs + "/nonexistent", cert, key}, []string{"PORTMASTER_REDIS_CA_FILE: open /nonexistent: no such file"}},
+		{"TLS, no certificate file", []string{rightTLS, ca, certIs + "/nonexistent", key}, []string{"PORTMASTER_REDIS_CERT_FILE: open /nonexistent: no such file"}},
+		{"files without TLS", []string{right, ca}, []string{"PORTMASTER_REDIS_CA_FILE needs a PORTMASTER_REDIS_URL of rediss://"}},
+		{"wrong CA for a Cluster", []string{strings.Replace(rightTLS, "rediss:", "rediss+cluster:", 1), caIs + stranger.CA}, []string{"PORTMASTER_REDIS_CA_FILE: the certificate of Redis is not trusted"}},
+		{"no client certificate for a Sentinel", []string{urlIs + "rediss://" + secureSentinel + "?master_name=mymaster" + dataLogin, ca}, []string{"PORTMASTER_REDIS_CERT_FILE: Redis refuses the TLS handshake: "}},
+		{"wrong CA for a Sentinel", []string{urlIs + "rediss://" + secureSentinel + "?master_name=mymaster" + dataLogin, caIs + stranger.CA}, []string{"PORTMASTER_REDIS_CA_FILE: the certificate of Redis is not trusted"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := run(t, []string{"serve"}, append(test.settings, "PORTMASTER_REDIS_TIMEOUT=10s", "PORTMASTER_LOG_LEVEL=error")...)
+			if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "portmaster: "+test.says[0]) ||
+				slices.ContainsFunc(test.says, func(part string) bool { return !strings.Contains(stderr, part) }) {
+				t.Errorf("exit code %d, and it says\n%s, want %q", code, stderr, test.says)
+			}
+			if strings.Contains(stdout+stderr, "hunter2") {
+				t.Errorf("the password is shown: %s", stderr)
+			}
+			noPasswordIn(t, stdout+stderr)
+		})
+	}
+	if text, _ := readme(t); !strings.Contains(text, "\nportmaster: "+loginSays+"WRONGPASS\n") {
+		t.Error("the README shows another line")
+	}
+}
+
+// A Redis that is merely away does not keep the server from starting, whatever its kind.
+func TestStartWhileRedisIsAway(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections, and never says a word
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	files := issue(t)
+	for _, url := range []string{
+		"redis://127.0.0.1:1", "redis://" + silent.Addr().String(), "redis://nobody.invalid", "unix:///nonexistent", "rediss://127.0.0.1:1",
+		"rediss://" + silent.Addr().String(), "redis://127.0.0.1:1?master_name=m&addr=127.0.0.1:2", "redis://" + silent.Addr().String() + "?master_name=m",
+		"redis+cluster://127.0.0.1:1?addr=127.0.0.1:2", "redis+cluster://" + silent.Addr().String(),
+	} {
+		t.Run(url, func(t *testing.T) {
+			settings := []string{"PORTMASTER_REDIS_URL=" + url, "PORTMASTER_REDIS_TIMEOUT=200ms"}
+			if strings.HasPrefix(url, "rediss") {
+				settings = append(settings, files.Settings()...)
+			}
+			p := startProgram(t, settings...)
+			if !strings.Contains(p.log.String(), "Redis does not answer yet") {
+				t.Errorf("it does not say that Redis is away:\n%s", p.log)
+			}
+			p.must(t, 503, "GET", "/readyz", "")
+			p.must(t, 200, "GET", "/livez", "")
+			p.must(t, 503, "PUT", "/v1/services/django", `{"start":5000,"end":5009}`)
+		})
+	}
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator/storetest"
+)
+
+// unused are the commands of deployments/redis/users.acl that the runs of TestUsersFile do not show to be used, and why
+// they are there.
+var unused = map[string]string{
+	"portmaster info":      "asked for memory, replication and persistence; the test itself asks, too",
+	"portmaster wait":      "PORTMASTER_DURABILITY=replicated:N",
+	"portmaster asking":    "a Cluster while a slot moves: TestCluster",
+	"operator ping":        "the first thing that anybody tries",
+	"sentinel script|kill": "a script that runs for too long",
+}
+
+// users reads deployments/redis/users.acl: the commands of each user.
+func users(t *testing.T) map[string][]string {
+	t.Helper()
+	path, err := storetest.UsersFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string][]string{}
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) < 4 || words[0] != "user" {
+			t.Fatalf("%s has a line that Redis does not read: %s", path, line)
+		}
+		for _, word := range words[2:] {
+			if command, ok := strings.CutPrefix(word, "+"); ok {
+				commands[words[1]] = append(commands[words[1]], command)
+			} else if strings.HasPrefix(word, ">") || strings.HasPrefix(word, "#") || word == "nopass" {
+				t.Errorf("%s lets in everybody who has read it: %s", path, line)
+			}
+		}
+	}
+	return commands
+}
+
+// Each user of the file can do what is needed, and nothing else. Redis counts what runs, in scripts, too.
+func TestUsersFile(t *testing.T) {
+	users := users(t)
+	if got := users["default"]; !slices.Equal(got, []string{"@all"}) {
+		t.Errorf("default may do %v: Redis 7.0 reads its append-only file as that user, and leaves out what it may not do", got)
+	}
+	used := map[string]map[string]bool{"portmaster": {}, "replica": {}, "sentinel": {}, "operator": {}}
+
+	node, _, _ := storetest.Private(t)
+	reset(t, node)
+	everyRoute(t, atRedis(t, "redis://"+loginAs(storetest.User)+"@"+node.Addr+"/2?client_name=portmaster"))
+	count(t, node, used["portmaster"])
+	cluster := storetest.Cluster(t, 1)[0]
+	reset(t, cluster)
+	everyRoute(t, atRedis(t, "redis+cluster://"+loginAs(storetest.User)+"@"+cluster.Addr))
+	count(t, cluster, used["portmaster"])
+	failOver(t, used["replica"], used["sentinel"])
+	for _, s := range steps(t, sectionLook) {
+		for _, command := range regexp.MustCompile(`redis-cli --raw (\w+)`).FindAllStringSubmatch(s.commands.text, -1) {
+			used["operator"][strings.ToLower(command[1])] = true
+		}
+	}
+
+	for user, commands := range used {
+		for _, command := range users[user] {
+			if unused[user+" "+command] == "" && !commands[command] {
+				t.Errorf("%s may %s, and nothing shows what for", user, command)
+			}
+		}
+		for command := range commands {
+			if !slices.Contains(users[user], command) {
+				t.Errorf("%s uses %s, and the file does not say so", user, command)
+			}
+		}
+	}
+	for entry := range unused {
+		if user, command, _ := strings.Cut(entry, " "); !slices.Contains(users[user], command) {
+			t.Errorf("%s is explained, and not in the file", entry)
+		}
+	}
+}
+
+// everyRoute asks for everything that the server can do, so that each branch of each script that sends a command is run.
+func everyRoute(t *testing.T, p *program) {
+	t.Helper()
+	offer := func(service, name string) (path string) {
+		t.Helper()
+		answer := p.must(t, 201, "POST", "/v1/services/"+service+"/offers", `{"name":"`+name+`"}`)
+		return "/v1/services/" + service + "/offers/" + volatile[0].pattern.FindString(answer)
+	}
+	const own = "6f8ffc86-d98a-49ba-848a-a7cbaaea9360"
+	p.must(t, 200, "GET", "/readyz", "")
+	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
+	p.must(t, 409, "POST", "/v1/services", `{"name":"flask","start":5005,"end":5010}`)
+	p.must(t, 201, "POST", "/v1/services", `{"name":"single","start":6000,"end":6000}`)
+	rejected := offer("django", "web-01")
+	p.must(t, 204, "DELETE", rejected, "")
+	p.must(t, 200, "PUT", "/v1/services/django", `{"start":5001,"end":5009}`) // cuts off a port that was handed out
+	accepted := offer("django", "web-01")
+	p.must(t, 409, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
+	p.must(t, 200, "GET", accepted, "")
+	p.must(t, 201, "PUT", accepted, "")
+	p.must(t, 200, "PUT", accepted, "")
+	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02","secret":"`+own+`"}`)
+	p.must(t, 200, "POST", "/v1/services/django/offers", `{"name":"web-02","secret":"`+own+`"}`)
+	single := offer("single", "web-01")
+	p.must(t, 409, "POST", "/v1/services/single/offers", `{"name":"web-02"}`)
+	p.must(t, 409, "DELETE", "/v1/services/single", "")
+	p.must(t, 204, "DELETE", single, "")
+	p.must(t, 204, "DELETE", "/v1/services/single", "")
+	for _, path := range []string{"/v1/pools", "/v1/services", "/v1/services/django", "/v1/services/django/offers", "/v1/services/django/ports",
+		"/v1/services/django/ports/web-01", "/v1/services/django/ports/5001", "/metrics"} {
+		p.must(t, 200, "GET", path, "")
+	}
+	p.must(t, 204, "DELETE", "/v1/services/django/ports/5001", "")
+	p.must(t, 404, "DELETE", "/v1/services/nobody", "")
+}
+
+func reset(t *testing.T, store storetest.Store) {
+	t.Helper()
+	if err := store.Admin.ConfigResetStat(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// count adds the commands that ran on a Redis since its figures were reset, and sees that none was refused.
+func count(t *testing.T, store storetest.Store, used map[string]bool) {
+	t.Helper()
+	nothingRefused(t, store)
+	stats := store.Admin.Info(t.Context(), "commandstats").Val()
+	for _, line := range regexp.MustCompile(`cmdstat_(\S+):calls=(\d+)`).FindAllStringSubmatch(stats, -1) {
+		ours := []string{"config|resetstat", "acl|log", "info"} // of these tests
+		always := []string{"hello", "auth"}                     // nobody can be kept from those
+		if line[2] != "0" && !slices.Contains(append(ours, always...), line[1]) {
+			used[line[1]] = true
+		}
+	}
+	if len(used) < 2 {
+		t.Fatalf("Redis counted next to nothing:\n%s", stats)
+	}
+}
+
+// failOver has a Sentinel promote a replica, with nobody else there, and adds what the replica and the Sentinel used.
+func failOver(t *testing.T, replicas, sentinels map[string]bool) {
+	t.Helper()
+	master, _, _ := storetest.Private(t, replicaLogin...)
+	reset(t, master)
+	replica := replicaOf(t, master)
+	count(t, master, replicas)
+
+	reset(t, master)
+	reset(t, replica)
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: storetest.Sentinel(t, master)})
+	t.Cleanup(func() { sentinel.Close() })
+	eventually(t, "the Sentinel fails over", func() bool { return sentinel.Failover(t.Context(), "mymaster").Err() == nil })
+	eventually(t, "the old master follows the new one", func() bool {
+		return strings.Contains(master.Admin.Info(t.Context(), "replication").Val(), "master_link_status:up")
+	})
+	count(t, master, sentinels)
+	count(t, replica, sentinels)
+	for command := range replicas {
+		if !slices.Contains(users(t)["sentinel"], command) {
+			delete(sentinels, command) // the old master is a replica now
+		}
+	}
+	sentinels["info"] = true // which the tests use, too; without it a Sentinel finds no replica
+}
+
+// replicaLogin is how a replica logs in at its master, and a master at the one that follows it.
+var replicaLogin = []string{"--masteruser", "replica", "--masterauth", storetest.Password}
+
+// replicaOf starts a replica, and waits until it follows.
+func replicaOf(t *testing.T, master storetest.Store) storetest.Store {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica, _, _ := storetest.Private(t, append(replicaLogin, "--replicaof", host+" "+port)...)
+	eventually(t, "the replica follows", func() bool {
+		return strings.Contains(replica.Admin.Info(t.Context(), "replication").Val(), "master_link_status:up")
+	})
+	return replica
+}
