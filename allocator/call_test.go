@@ -87,7 +87,7 @@ func TestRedisHangs(t *testing.T) {
 	}
 	awake := func() {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); store.Client.Ping(t.Context()).Err() != nil; {
+		for deadline := time.Now().Add(10 * time.Second); store.Admin.Ping(t.Context()).Err() != nil; {
 			if time.Now().After(deadline) {
 				t.Fatal("Redis does not wake up")
 			}
@@ -139,7 +139,7 @@ func TestCallIsSentOnce(t *testing.T) {
 		throughProxy := store
 		throughProxy.Client = client
 		a := newAllocator(throughProxy, long)
-		must(t, client.Ping(t.Context()).Err())
+		must(t, client.Time(t.Context()).Err())
 		proxy.lose.Store(true)
 		secret := uuid.NewString()
 		_, _, err := a.Offer(t.Context(), DefaultPool, "web", "bob", secret)

@@ -12,7 +12,7 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 func TestStores(t *testing.T) {
 	t.Log("stores: " + storetest.Stores())
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		if err := store.Client.Ping(t.Context()).Err(); err != nil {
+		if err := store.Admin.Ping(t.Context()).Err(); err != nil {
 			t.Error(err)
 		}
 	})

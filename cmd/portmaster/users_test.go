@@ -17,7 +17,8 @@ import (
 // they are there.
 var unused = map[string]string{
 	"portmaster info":      "asked for memory, replication and persistence; the test itself asks, too",
-	"portmaster wait":      "PORTMASTER_DURABILITY=replicated:N",
+	"portmaster incrby":    "PORTMASTER_DURABILITY=replicated:N",
+	"portmaster wait":      "the same",
 	"portmaster asking":    "a Cluster while a slot moves: TestCluster",
 	"operator ping":        "the first thing that anybody tries",
 	"sentinel script|kill": "a script that runs for too long",
