@@ -31,7 +31,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), benchCommand())
+	root.AddCommand(serveCommand(), healthcheckCommand(), benchCommand())
 	return root
 }
 
