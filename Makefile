@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/portmaster
@@ -17,6 +17,14 @@ build: ## build bin/portmaster
 .PHONY: run
 run: build ## build it and serve on :8080, with a store inside the process
 	@exec $(BIN)/portmaster serve
+
+.PHONY: up
+up: build ## run Redis, three replicas and HAProxy on this machine, on http://127.0.0.1:8080 (or PORT=)
+	@PROGRAM=$(BIN)/portmaster deployments/local.sh up
+
+.PHONY: down
+down: ## end what make up started; its data stays in .local
+	@deployments/local.sh down
 
 # The race detector needs a C compiler and the headers of libc. Whether they are there is tried, not guessed.
 .PHONY: test
@@ -30,6 +38,7 @@ test: ## run all tests, with the race detector where there is a C compiler, and 
 
 .PHONY: test-faults
 test-faults: build ## let real processes and networks fail under load, FAULTS=1 times, and check that nothing is lost
+	PORTMASTER_TEST_TLS=1 $(GO) test -count=1 ./allocator ./handlers
 	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/faults -program $(abspath $(BIN))/portmaster
 
 .PHONY: lint
@@ -40,6 +49,10 @@ lint: ## check the format and the sense of the Go and Lua code (gofmt, go vet, s
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags faults ./cmd/portmaster/faults
 	luacheck -q lua
+
+.PHONY: check-deployments
+check-deployments: ## check every file of deployments/ with the parser of what reads it
+	cd deployments/check && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test -count=1 ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME=30s

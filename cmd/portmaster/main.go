@@ -31,7 +31,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), benchCommand(), recoverCommand())
+	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), benchCommand())
 	return root
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -84,18 +85,19 @@ func steps(t *testing.T, sections ...string) []step {
 
 // The sections whose commands are run, each by the test that is named.
 const (
-	sectionRun   = "Run it"                      // TestReadmeRun
-	sectionWalk  = "A walk with curl"            // TestReadmeWalk
-	sectionBack  = "Give the ports back"         // TestReadmeWalk
-	sectionRedis = "Keep the state in Redis"     // TestReadmeRedis
-	sectionUsers = "A user of its own in Redis"  // TestReadmeUsers
-	sectionLook  = "Look into it with redis-cli" // TestReadmeWalk, on Redis
-	sectionBench = "What a call costs"           // TestReadmeBench
+	sectionRun      = "Run it"                      // TestReadmeRun
+	sectionWalk     = "A walk with curl"            // TestReadmeWalk
+	sectionBack     = "Give the ports back"         // TestReadmeWalk
+	sectionRedis    = "Keep the state in Redis"     // TestReadmeRedis
+	sectionUsers    = "A user of its own in Redis"  // TestReadmeUsers
+	sectionReplicas = "Run it as several replicas"  // TestReadmeReplicas
+	sectionLook     = "Look into it with redis-cli" // TestReadmeWalk, on Redis
+	sectionBench    = "What a call costs"           // TestReadmeBench
 )
 
 func TestReadmeCommandsAreRun(t *testing.T) {
 	_, blocks := readme(t)
-	run := []string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionUsers, sectionLook, sectionBench}
+	run := []string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionUsers, sectionReplicas, sectionLook, sectionBench}
 	for _, b := range blocks {
 		if b.lang == "sh" && !slices.Contains(run, b.section) {
 			t.Errorf("README.md:%d: nothing runs the commands in section %q", b.line, b.section)
@@ -140,18 +142,25 @@ func TestReadmeWalk(t *testing.T) {
 // they call localhost:8080 and Redis's own port, the shell calls the given servers instead, Redis as the operator.
 func walk(t *testing.T, p *program, redisAddr string, steps []step) {
 	t.Helper()
-	const mark = "--- next step ---"
 	host, port, _ := net.SplitHostPort(redisAddr)
-	script := fmt.Sprintf(`set -e
+	follow(t, exec.CommandContext(t.Context(), "bash"), fmt.Sprintf(`
 		curl() { command curl --noproxy '*' "${@//localhost:8080/%s}"; }
 		redis-cli() { REDISCLI_AUTH='%s' command redis-cli --user operator -h '%s' -p '%s' "$@"; }
-		`, p.addr, storetest.Password, host, port)
+		`, p.addr, storetest.Password, host, port), steps)
+}
+
+// follow runs the commands in one shell, word for word, after what comes before them, and compares what they print with
+// what the README shows.
+func follow(t *testing.T, shell *exec.Cmd, before string, steps []step) {
+	t.Helper()
+	const mark = "--- next step ---"
+	script := "set -e\n" + before
 	for _, s := range steps {
 		script += "\n" + s.commands.text + "printf '\\n" + mark + "'\n"
 	}
-	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
-	cmd.Dir = t.TempDir()
-	out, err := cmd.CombinedOutput()
+	shell.Dir = t.TempDir()
+	shell.Args = append(shell.Args, "-c", script)
+	out, err := shell.CombinedOutput()
 	outputs := strings.Split(string(out), mark)
 	for i, s := range steps {
 		if i >= len(outputs)-1 {
@@ -242,6 +251,36 @@ func TestReadmeURLs(t *testing.T) {
 	}
 }
 
+// The commands run in a network of their own, where their ports are free, and among processes of their own: none that they
+// start outlives the shell, nor the shell this test.
+func TestReadmeReplicas(t *testing.T) {
+	needs(t, "bash", "make", "curl", "redis-cli", "redis-server", "/usr/sbin/haproxy", "ip", "mount")
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := exec.Command("bash")
+	shell.Env = withoutMake(withoutSettings(os.Environ()))
+	shell.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	if uid := os.Getuid(); uid != 0 { // only root may make these, so be root among users of its own, too
+		shell.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		shell.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
+		shell.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	runtime.LockOSThread() // the signal comes when the thread that started the shell ends
+	defer runtime.UnlockOSThread()
+	follow(t, shell, fmt.Sprintf(`
+		mount --make-rprivate /
+		mount -t proc proc /proc
+		ip link set lo up
+		curl() { command curl --noproxy '*' "$@"; }
+		make() { command make --no-print-directory -C '%s' BIN="$PWD/bin" STATE="$PWD/.local" "$@" | sed "/go build/d; s#$PWD/##"; }
+		`, root), steps(t, sectionReplicas))
+}
+
 func TestReadmeBench(t *testing.T) {
 	s := steps(t, sectionBench)[0]
 	p := startProgram(t)
@@ -316,7 +355,7 @@ func TestReadmeNamesTargetsThatExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, _ := readme(t)
-	named := regexp.MustCompile("(?m)(?:`|^)make ([a-z]+)").FindAllStringSubmatch(text, -1)
+	named := regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+)").FindAllStringSubmatch(text, -1)
 	if len(named) < 6 {
 		t.Fatalf("the README names %d targets", len(named))
 	}
@@ -329,7 +368,7 @@ func TestReadmeNamesTargetsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range []string{"make lint", "make test"} {
+	for _, command := range []string{"make lint", "make test", "make check-deployments"} {
 		if !strings.Contains(string(ci), "\n"+command+"\n") {
 			t.Errorf(".ci/run does not run %s", command)
 		}

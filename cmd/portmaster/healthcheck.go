@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"portmaster/config"
+)
+
+func healthcheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask the server on this machine whether it is ready",
+		Long: "Ask /readyz of the server at " + config.Prefix + "_HTTP_ADDR, on this machine where that names no host. Exits with 0 where it\n" +
+			"is ready, and with 1 and the reason where it is not: for images that have no curl.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			settings, err := config.Load()
+			if err != nil {
+				return err
+			}
+			addr := dialAddr(settings.HTTPAddr)
+			// The server waits for Redis that long itself before it says that it is not ready.
+			ctx, cancel := context.WithTimeout(cmd.Context(), settings.RedisTimeout+time.Second)
+			defer cancel()
+			if err := healthcheck(ctx, addr); err != nil {
+				return fmt.Errorf("%s is not ready: %w", addr, err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is ready\n", addr)
+			return nil
+		},
+	}
+}
+
+// dialAddr returns where a server can be reached from its own machine that listens on addr, which may be every address.
+func dialAddr(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	switch ip := net.ParseIP(host); {
+	case host == "", ip.Equal(net.IPv4zero):
+		host = "127.0.0.1"
+	case ip.Equal(net.IPv6zero):
+		host = "::1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// healthcheck returns nil where the server at addr is ready, and otherwise what it says, or why it does not say anything.
+func healthcheck(ctx context.Context, addr string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	direct := http.Transport{} // no proxy, whatever the environment says
+	response, err := direct.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	var problem struct{ Detail string }
+	if err := json.NewDecoder(response.Body).Decode(&problem); err != nil {
+		return fmt.Errorf("/readyz answers with %s", response.Status)
+	}
+	return fmt.Errorf("%s", problem.Detail)
+}

@@ -1,0 +1,172 @@
+package check
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+)
+
+// requireRedis is the variable that makes a missing part an error, as in the tests of the server.
+const requireRedis = "PORTMASTER_TEST_REQUIRE_REDIS"
+
+// built is the folder with the program, which the first test that needs it builds.
+var built struct {
+	once sync.Once
+	dir  string
+	out  []byte
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(built.dir)
+	os.Exit(code)
+}
+
+// program returns the path of the program, built by the last RUN of the Dockerfile's first stage.
+func program(t *testing.T) string {
+	t.Helper()
+	stages, err := dockerfileStages(t, deployments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var build string
+	for _, command := range stages[0].Commands {
+		if run, ok := command.(*instructions.RunCommand); ok {
+			build = strings.Join(run.CmdLine, " ")
+		}
+	}
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "portmaster-check-"); built.err != nil {
+			return
+		}
+		cmd := exec.Command("sh", "-c", strings.Replace(build, "-o /portmaster ", `-o "$OUT/portmaster" `, 1))
+		cmd.Dir = repository
+		cmd.Env = append(os.Environ(), "OUT="+built.dir, "TARGETOS=linux", "TARGETARCH="+runtime.GOARCH)
+		built.out, built.err = cmd.CombinedOutput()
+	})
+	if built.err != nil {
+		t.Fatalf("%s: %v: %s", build, built.err, built.out)
+	}
+	return filepath.Join(built.dir, "portmaster")
+}
+
+// process is one that a test started, which ends with the test.
+type process struct {
+	cmd    *exec.Cmd
+	log    *bytes.Buffer // to be read when it has ended
+	exited chan struct{}
+}
+
+// start starts a command. The kernel ends it with the test process, however that ends.
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, log: &bytes.Buffer{}, exited: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the signal comes when the thread that started the process ends
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait()
+		}
+		close(p.exited)
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.end(syscall.SIGKILL)
+		if t.Failed() {
+			t.Logf("%s said:\n%s", cmd, p.log)
+		}
+	})
+	return p
+}
+
+// end sends a signal to the process and waits until it has ended.
+func (p *process) end(signal os.Signal) {
+	p.cmd.Process.Signal(signal)
+	<-p.exited
+}
+
+// freeAddr returns an address of this machine on which nothing listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// startServer starts portmaster serve on an address, and waits until it is ready.
+func startServer(t *testing.T, addr string, settings ...string) *process {
+	t.Helper()
+	cmd := exec.Command(program(t), "serve")
+	cmd.Env = append([]string{"PORTMASTER_HTTP_ADDR=" + addr, "PORTMASTER_LOG_LEVEL=warn"}, settings...)
+	p := start(t, cmd)
+	awaitReady(t, addr)
+	return p
+}
+
+func awaitReady(t *testing.T, addr string) {
+	t.Helper()
+	eventually(t, addr+" is ready", func() bool {
+		response, err := http.Get("http://" + addr + "/readyz")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
+}
+
+// startRedis starts Redis by redis.conf, but for the address, the folder and the arguments, and waits until it listens.
+func startRedis(t *testing.T, dir string, args ...string) (addr string) {
+	t.Helper()
+	addr = freeAddr(t)
+	host, port, _ := net.SplitHostPort(addr)
+	args = append([]string{filepath.Join(dir, "redis/redis.conf"), "--bind", host, "--port", port, "--dir", t.TempDir()}, args...)
+	start(t, exec.Command(redisServer.path(t), args...))
+	awaitListener(t, addr)
+	return addr
+}
+
+func awaitListener(t *testing.T, addr string) {
+	t.Helper()
+	eventually(t, "something listens on "+addr, func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// eventually waits until ok is true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}

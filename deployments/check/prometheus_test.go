@@ -1,0 +1,263 @@
+//lint:file-ignore SA1019 the older form of a dashboard is the one that every Grafana imports
+
+package check
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// TestAlerts has promtool read the alerts and play the cases of alerts_test.yaml.
+func TestAlerts(t *testing.T) {
+	holds(t, func(t *testing.T, dir string) error {
+		_, checked := promtool.run(t, dir, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml")
+		_, tested := promtool.run(t, dir, "test", "rules", "alerts_test.yaml")
+		return errors.Join(checked, tested)
+	},
+		mutant{"alerts.yaml", "absent(portmaster_redis_up)", "absent(portmaster_redis_up", "unclosed left parenthesis"},
+		mutant{"alerts.yaml", "annotations:", "annotation:", "field annotation not found"},
+		mutant{"alerts.yaml", "== 0\n        for: 30s", "== 0\n        for: 10m", "PortmasterRedisDown"},
+		mutant{"alerts.yaml", "< 0.1", "< 0.09", "PortmasterServiceNearlyFull"},
+		mutant{"alerts.yaml", "sum by (pool, service) (max by (pool, service, state) (portmaster_ports))", "sum by (pool, service) (portmaster_ports)", "4.5%"},
+	)
+}
+
+// Every alert has its case.
+func TestAlertsAreTested(t *testing.T) {
+	cases := read(t, filepath.Join(deployments, "alerts_test.yaml"))
+	for _, rule := range alertRules(t, deployments) {
+		if strings.Count(cases, "alertname: "+rule.Alert+"\n")+strings.Count(cases, "alertname: "+rule.Alert+"}") < 2 {
+			t.Errorf("alerts_test.yaml has no case for %s, or none against it", rule.Alert)
+		}
+	}
+}
+
+func alertRules(t *testing.T, dir string) []rulefmt.Rule {
+	t.Helper()
+	groups, errs := rulefmt.ParseFile(filepath.Join(dir, "alerts.yaml"), false, model.UTF8Validation, promQL, promslog.NewNopLogger())
+	if len(errs) > 0 {
+		t.Fatal(errors.Join(errs...))
+	}
+	var rules []rulefmt.Rule
+	for _, group := range groups.Groups {
+		rules = append(rules, group.Rules...)
+	}
+	return rules
+}
+
+var promQL = parser.NewParser(parser.Options{})
+
+// TestDashboard decodes the dashboard by Grafana's own types, in which an unknown field is an error.
+func TestDashboard(t *testing.T) {
+	holds(t, func(t *testing.T, dir string) error {
+		d, err := parseDashboard(t, dir)
+		return errors.Join(err, checkLayout(d))
+	},
+		mutant{"dashboard.json", `"legendFormat"`, `"legendFromat"`, "legendFromat"},
+		mutant{"dashboard.json", `"placement": "bottom"`, `"position": "bottom"`, "position"},
+		mutant{"dashboard.json", `"refresh": 2`, `"refresh": "two"`, "refresh"},
+		mutant{"dashboard.json", `"x": 4,`, `"x": 3,`, "overlap"},
+		mutant{"dashboard.json", `"id": 2`, `"id": 1`, "id"},
+	)
+}
+
+func parseDashboard(t *testing.T, dir string) (d dashboard.Dashboard, err error) {
+	text := []byte(read(t, filepath.Join(dir, "dashboard.json")))
+	plugins.RegisterDefaultPlugins()
+	// The strict decoder always returns an error, which may be an empty list, and leaves out the queries.
+	var strict dashboard.Dashboard
+	var faults cog.BuildErrors
+	if err := strict.UnmarshalJSONStrict(text); !errors.As(err, &faults) || len(faults) > 0 {
+		return d, err
+	}
+	return d, json.Unmarshal(text, &d)
+}
+
+// checkLayout finds panels that share an id or a place.
+func checkLayout(d dashboard.Dashboard) error {
+	ids := map[uint32]bool{}
+	places := map[[2]uint32]string{}
+	for _, p := range d.Panels {
+		panel := p.Panel
+		if ids[*panel.Id] {
+			return fmt.Errorf("two panels have the id %d", *panel.Id)
+		}
+		ids[*panel.Id] = true
+		for x := panel.GridPos.X; x < panel.GridPos.X+panel.GridPos.W; x++ {
+			for y := panel.GridPos.Y; y < panel.GridPos.Y+panel.GridPos.H; y++ {
+				if other, taken := places[[2]uint32{x, y}]; taken {
+					return fmt.Errorf("%s and %s overlap", other, *panel.Title)
+				}
+				places[[2]uint32{x, y}] = *panel.Title
+			}
+		}
+	}
+	return nil
+}
+
+// query is an expression, and what bears it.
+type query struct{ owner, expr string }
+
+// queries returns all of the alerts and of the dashboard, whose variables stand for what they are when all is chosen.
+func queries(t *testing.T, dir string) (all []query, err error) {
+	for _, rule := range alertRules(t, dir) {
+		all = append(all, query{rule.Alert, rule.Expr})
+	}
+	d, err := parseDashboard(t, dir)
+	if err != nil {
+		return nil, err
+	}
+	variables := strings.NewReplacer("$__rate_interval", "5m", "$pool", ".*")
+	for _, p := range d.Panels {
+		for _, target := range p.Panel.Targets {
+			all = append(all, query{*p.Panel.Title, variables.Replace(target.(*prometheus.Dataquery).Expr)})
+		}
+	}
+	for _, v := range d.Templating.List {
+		if v.Type == dashboard.VariableTypeQuery {
+			// label_values(METRIC, LABEL) is Grafana's; in PromQL it reads so.
+			metric, label, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(*v.Query.String, "label_values("), ")"), ", ")
+			all = append(all, query{v.Name, "sum by (" + label + ") (" + metric + ")"})
+		}
+	}
+	return all, nil
+}
+
+// TestMetricsExist runs the server and looks for every metric and every label that the alerts and the dashboard name.
+func TestMetricsExist(t *testing.T) {
+	exposed := scrape(t)
+	holds(t, func(t *testing.T, dir string) error {
+		all, err := queries(t, dir)
+		if err != nil {
+			return err
+		}
+		if len(all) < 20 {
+			t.Fatalf("there are only %d queries", len(all))
+		}
+		var faults []error
+		for _, q := range all {
+			if err := exposed.check(q.expr); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", q.owner, err))
+			}
+		}
+		return errors.Join(faults...)
+	},
+		mutant{"alerts.yaml", "portmaster_redis_up == 0", "portmaster_redis_down == 1", "portmaster_redis_down"},
+		mutant{"alerts.yaml", `status=~"5.."`, `code=~"5.."`, "no label code"},
+		mutant{"alerts.yaml", "by (pool, service) (portmaster_ports{", "by (pool, services) (portmaster_ports{", "no label services"},
+		mutant{"dashboard.json", "process_open_fds", "process_fds", "process_fds"},
+		mutant{"dashboard.json", "label_values(portmaster_ports, pool)", "label_values(portmaster_ports, pools)", "no label pools"},
+		mutant{"dashboard.json", "(portmaster_redis_connections{", "portmaster_redis_connections{", "parse error"},
+	)
+}
+
+// metrics are the labels of each series that a server exposes.
+type metrics map[string][]string
+
+// scrape runs a server with its own store, has each kind of answer once, and reads its /metrics.
+func scrape(t *testing.T) metrics {
+	t.Helper()
+	addr := freeAddr(t)
+	startServer(t, addr)
+	post := func(path, body string) {
+		response, err := http.Post("http://"+addr+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+	}
+	post("/v1/services", `{"name":"django","start":5000,"end":5009}`)
+	post("/v1/services/django/offers", `{"name":"web-01"}`)
+	response, err := http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	textParser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := textParser.TextToMetricFamilies(strings.NewReader(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Prometheus adds up by itself, and these labels to all.
+	target := []string{"job", "instance"}
+	exposed := metrics{"up": target}
+	for name, family := range families {
+		labels := slices.Clone(target)
+		for _, pair := range family.Metric[0].Label {
+			labels = append(labels, pair.GetName())
+		}
+		if family.Metric[0].Histogram == nil {
+			exposed[name] = labels
+			continue
+		}
+		exposed[name+"_sum"], exposed[name+"_count"] = labels, labels
+		exposed[name+"_bucket"] = append(slices.Clone(labels), "le")
+	}
+	return exposed
+}
+
+// check parses an expression and looks for what it names.
+func (m metrics) check(expr string) error {
+	parsed, err := promQL.ParseExpr(expr)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	parser.Inspect(parsed, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.VectorSelector:
+			labels, ok := m[n.Name]
+			if !ok {
+				faults = append(faults, fmt.Errorf("no server exposes %s", n.Name))
+				return nil
+			}
+			for _, matcher := range n.LabelMatchers {
+				if matcher.Name != model.MetricNameLabel && !slices.Contains(labels, matcher.Name) {
+					faults = append(faults, fmt.Errorf("%s has no label %s", n.Name, matcher.Name))
+				}
+			}
+		case *parser.AggregateExpr:
+			faults = append(faults, m.checkGrouping(n))
+		}
+		return nil
+	})
+	return errors.Join(faults...)
+}
+
+// checkGrouping finds a label after "by" that none of the metrics below has.
+func (m metrics) checkGrouping(n *parser.AggregateExpr) error {
+	var labels []string
+	parser.Inspect(n.Expr, func(node parser.Node, _ []parser.Node) error {
+		if selector, ok := node.(*parser.VectorSelector); ok {
+			labels = append(labels, m[selector.Name]...)
+		}
+		return nil
+	})
+	for _, label := range n.Grouping {
+		if len(labels) > 0 && !slices.Contains(labels, label) {
+			return fmt.Errorf("%s has no label %s", n.Expr, label)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,31 @@
+{{- define "portmaster.name" -}}
+{{ if eq .Release.Name .Chart.Name }}{{ .Chart.Name }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "portmaster.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "portmaster.labels" -}}
+{{ include "portmaster.selector" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- /* "true" where the state is in a Redis, and empty where the only replica keeps it in itself. */ -}}
+{{- define "portmaster.redis" -}}
+{{- $redis := .Values.redis -}}
+{{- if and $redis.url $redis.urlFrom }}{{ fail "redis.url and redis.urlFrom are two ways to say the same: set one of them" }}{{ end -}}
+{{- if or $redis.url $redis.urlFrom }}true{{ end -}}
+{{- end }}
+
+{{- /* The files that Redis needs, of passwordFrom, caFrom, certFrom and keyFrom those that are set. */ -}}
+{{- define "portmaster.files" -}}
+{{- $files := list -}}
+{{- range $file := list "password" "ca" "cert" "key" -}}
+{{- if get $.Values.redis (printf "%sFrom" $file) }}{{ $files = append $files $file }}{{ end -}}
+{{- end -}}
+{{- join " " $files -}}
+{{- end }}

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# make up and make down: Redis, three replicas and HAProxy on this machine, from the files beside this one. All listen on
+# 127.0.0.1 only.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin # haproxy is there
+
+PROGRAM=${PROGRAM:-bin/portmaster}
+STATE=${STATE:-.local} # Redis's data, the logs, the ports, and a file NAME.pid for each process: its id and the time it started
+PORT=${PORT:-8080}     # of HAProxy; the replicas take the next three
+REDIS_PORT=${REDIS_PORT:-16379}
+REPLICAS=(portmaster-1 portmaster-2 portmaster-3)
+ALL=(redis "${REPLICAS[@]}" haproxy)
+
+fail() { echo "$*" >&2; exit 1; }
+
+# start_time PID: when a process started, in ticks since boot, unless it has ended (Z: nobody has asked yet how it ended). It
+# tells a process from a later one with the same id.
+start_time() { sed -n 's/.*) \([^Z] \)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+
+# pid NAME: the id of a process that was started here, while it is still that process.
+pid() {
+  local id since
+  read -r id since 2>/dev/null <"$STATE/$1.pid" && [ -n "$since" ] && [ "$(start_time "$id")" = "$since" ] && echo "$id"
+}
+
+# start NAME PORT COMMAND...: run a command that listens on the port and outlives this script, unless it runs already.
+start() {
+  local name=$1 port=$2
+  shift 2
+  if pid "$name" >/dev/null; then return; fi
+  if (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    down
+    fail "port $port, for $name, is taken: choose others with make up PORT=... REDIS_PORT=..."
+  fi
+  setsid "$@" >"$STATE/$name.log" 2>&1 </dev/null &
+  echo "$! $(start_time $!)" >"$STATE/$name.pid"
+  disown
+}
+
+# await ADDRESS: wait until the server there is ready. Where a process ends instead, end all and say where to look.
+await() {
+  local name
+  for _ in {1..150}; do
+    for name in "${ALL[@]}"; do
+      if ! pid "$name" >/dev/null; then
+        tail -n 5 "$STATE/$name.log" >&2
+        down
+        fail "$name does not run: see $STATE/$name.log"
+      fi
+    done
+    if PORTMASTER_HTTP_ADDR=$1 "$PROGRAM" healthcheck >"$STATE/healthcheck.log" 2>&1; then return; fi
+    sleep 0.2
+  done
+  cat "$STATE/healthcheck.log" >&2
+  down
+  fail "not ready within 30 s: see $STATE/*.log"
+}
+
+# stop NAME SIGNAL: ask a process to end.
+stop() {
+  local id
+  if id=$(pid "$1"); then kill -s "$2" "$id"; fi
+}
+
+# gone NAME...: wait until processes have ended.
+gone() {
+  local name
+  for name in "$@"; do
+    for _ in {1..300}; do
+      if ! pid "$name" >/dev/null; then break; fi
+      sleep 0.1
+    done
+    if pid "$name"; then fail "$name, the process above, does not end: see $STATE/$name.log"; fi
+    rm -f "$STATE/$name.pid"
+  done
+}
+
+up() {
+  for program in redis-server haproxy; do
+    command -v "$program" >/dev/null || fail "$program is missing: apt-get install $program"
+  done
+  mkdir -p "$STATE/redis"
+  local name running=0
+  for name in "${ALL[@]}"; do
+    if pid "$name" >/dev/null; then running=$((running + 1)); fi
+  done
+  if [ $running = 0 ]; then
+    echo "$PORT $REDIS_PORT" >"$STATE/ports"
+  else
+    read -r PORT REDIS_PORT <"$STATE/ports"
+  fi
+
+  start redis "$REDIS_PORT" redis-server deployments/redis/redis.conf \
+    --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$STATE/redis"
+  for i in 1 2 3; do
+    start "portmaster-$i" $((PORT + i)) env PORTMASTER_HTTP_ADDR=127.0.0.1:$((PORT + i)) \
+      PORTMASTER_REDIS_URL="redis://127.0.0.1:$REDIS_PORT" "$PROGRAM" serve
+  done
+  start haproxy "$PORT" env HAPROXY_BIND="127.0.0.1:$PORT" REPLICA_1="127.0.0.1:$((PORT + 1))" \
+    REPLICA_2="127.0.0.1:$((PORT + 2))" REPLICA_3="127.0.0.1:$((PORT + 3))" haproxy -db -f deployments/haproxy.cfg
+  await "127.0.0.1:$PORT"
+
+  if [ $running = ${#ALL[@]} ]; then echo "It runs already."; fi
+  echo "url    http://127.0.0.1:$PORT, which is HAProxy before three replicas on the next three ports"
+  echo "redis  redis-cli -p $REDIS_PORT"
+  echo "logs   $STATE/*.log"
+  echo "end    make down, which keeps Redis's data in $STATE"
+}
+
+# down ends first who is asked and last who is asked by the others, so that no request is cut off.
+down() {
+  local name
+  stop haproxy USR1
+  gone haproxy
+  for name in "${REPLICAS[@]}"; do stop "$name" TERM; done
+  gone "${REPLICAS[@]}"
+  stop redis TERM
+  gone redis
+}
+
+"$1"
