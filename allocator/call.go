@@ -24,8 +24,8 @@ func unavailable(what string, cause error) *Error {
 	return &Error{Code: CodeUnavailable, Detail: what + "; nothing was done", RetryAfter: retryAfter, cause: cause}
 }
 
-func unknown(cause error) *Error {
-	return &Error{Code: CodeOutcomeUnknown, Detail: "Redis did not answer; repeat the call with the same secret", RetryAfter: retryAfter, cause: cause}
+func unknown(what string, cause error) *Error {
+	return &Error{Code: CodeOutcomeUnknown, Detail: what + "; repeat the call with the same secret", RetryAfter: retryAfter, cause: cause}
 }
 
 // classify says what the error of a command means to who called: whether Redis refused, never heard of it, or may have
@@ -33,14 +33,14 @@ func unknown(cause error) *Error {
 func classify(err, copied error) error {
 	if err == nil || errors.Is(err, redis.Nil) {
 		if copied != nil {
-			return unknown(copied)
+			return unknown("too few replicas have it", copied)
 		}
 		return nil
 	}
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		if known := fromScript(reply.Error()); known != nil {
 			if copied != nil {
-				return unknown(copied)
+				return unknown("too few replicas have it", copied)
 			}
 			return known
 		}
@@ -52,7 +52,7 @@ func classify(err, copied error) error {
 	if neverSent(err) {
 		return unavailable("Redis is away", err)
 	}
-	return unknown(err)
+	return unknown("Redis did not answer", err)
 }
 
 // turnedAway tells the errors with which Redis refuses a command before it runs.

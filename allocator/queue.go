@@ -91,7 +91,7 @@ func (q *queue) do(ctx context.Context, c *call) (any, error) {
 			if q.leave(c) {
 				return nil, unavailable("the call was given up before it was sent", ctx.Err())
 			}
-			return nil, unknown(ctx.Err())
+			return nil, unknown("the call was given up before Redis answered", ctx.Err())
 		}
 	}
 }
