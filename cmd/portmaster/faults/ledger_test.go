@@ -81,6 +81,13 @@ func (l *ledger) add(c call) {
 	}
 }
 
+// size is how many calls were made so far.
+func (l *ledger) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.calls)
+}
+
 // all returns the calls so far, in the order in which they began.
 func (l *ledger) all() []call {
 	l.mu.Lock()

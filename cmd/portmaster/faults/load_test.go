@@ -4,16 +4,19 @@ package faults
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"mime"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,25 +36,28 @@ type loadOptions struct {
 // load is clients at work. Each lives the lives of holders, one after the other, and repeats a call whose outcome it does
 // not know, with the same secret, until it gets a definite answer.
 type load struct {
-	ledger *ledger
-	ended  chan struct{}
-	end    sync.Once
-	all    sync.WaitGroup
+	ledger      *ledger
+	connections atomic.Int64 // opened
+	ended       chan struct{}
+	end         sync.Once
+	all         sync.WaitGroup
 }
 
 // startLoad lets clients call until the load is stopped, or the test ends.
 func startLoad(t testing.TB, l *ledger, o loadOptions) *load {
 	t.Helper()
 	w := &load{ledger: l, ended: make(chan struct{})}
-	web := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: o.clients}}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		w.connections.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
 	for id := range o.clients {
+		web := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dial, MaxConnsPerHost: 1}}
+		t.Cleanup(web.CloseIdleConnections)
 		c := &client{load: w, options: o, web: web, id: id, service: o.services[id%len(o.services)], calls: id}
 		w.all.Go(c.run)
 	}
-	t.Cleanup(func() {
-		w.stop()
-		web.CloseIdleConnections()
-	})
+	t.Cleanup(w.stop) // before the connections are closed
 	return w
 }
 
@@ -70,7 +76,7 @@ func (w *load) over() bool {
 	}
 }
 
-// client is one caller.
+// client is one caller, with a connection of its own to each server.
 type client struct {
 	*load
 	options loadOptions

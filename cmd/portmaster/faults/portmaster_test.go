@@ -4,6 +4,7 @@ package faults
 
 import (
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"slices"
@@ -46,6 +47,18 @@ func startPortmasterIn(t testing.TB, namespace, name string, settings ...string)
 	return &replica{process: startProcess(t, c), url: "http://" + strings.TrimPrefix(settings[given], where)}
 }
 
+// startReplicas starts servers on one Redis, and waits until they are ready.
+func startReplicas(t testing.TB, n int, redisAddr string) (replicas []*replica) {
+	t.Helper()
+	for i := range n {
+		replicas = append(replicas, startPortmaster(t, fmt.Sprintf("portmaster-%d", i+1), "PORTMASTER_REDIS_URL=redis://"+redisAddr))
+	}
+	for _, r := range replicas {
+		r.awaitReady()
+	}
+	return replicas
+}
+
 // restart runs a server that ended again, at the same address, and waits until it is ready.
 func (r *replica) restart() {
 	r.t.Helper()
@@ -59,9 +72,11 @@ func (r *replica) awaitReady() {
 	r.await("/readyz is 200", r.ready)
 }
 
+func (r *replica) ready() bool { return ready(r.url) }
+
 // ready reports whether /readyz is 200.
-func (r *replica) ready() bool {
-	response, err := visitor().Get(r.url + "/readyz")
+func ready(server string) bool {
+	response, err := visitor().Get(server + "/readyz")
 	if err != nil {
 		return false
 	}

@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -13,13 +12,7 @@ import (
 func TestRedisKilled(t *testing.T) {
 	const kills = 20
 	node := startRedis(t, redisOptions{fsync: "always"})
-	var replicas []*replica
-	for i := range 3 {
-		replicas = append(replicas, startPortmaster(t, fmt.Sprintf("portmaster-%d", i), "PORTMASTER_REDIS_URL=redis://"+node.addr))
-	}
-	for _, r := range replicas {
-		r.awaitReady()
-	}
+	replicas := startReplicas(t, 3, node.addr)
 	django := service{"default", "django"}
 	define(t, replicas[0].url, django, 5000, 5999)
 	var l ledger
