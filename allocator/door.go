@@ -42,6 +42,9 @@ func (d *door) read(ctx context.Context, pool keys, script *lua.Script, keys []s
 
 func (d *door) run(ctx context.Context, copies int, pool keys, script *lua.Script, keys []string, args []any) (any, error) {
 	deadline := time.Now().Add(d.timeout)
+	if end, ok := ctx.Deadline(); ok && end.Before(deadline) {
+		deadline = end
+	}
 	cluster, ok := d.redis.(*redis.ClusterClient)
 	if !ok {
 		return d.queue(place{d.redis, copies}).do(ctx, newCall(ctx, pool, script, keys, args, deadline))

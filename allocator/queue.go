@@ -85,7 +85,7 @@ func (q *queue) do(ctx context.Context, c *call) (any, error) {
 			if word == done {
 				return c.Val(), c.err
 			}
-			q.send(q.take())
+			q.send(q.take(c))
 			q.handOver()
 		case <-ctx.Done():
 			if q.leave(c) {
@@ -136,24 +136,28 @@ func (q *queue) leave(c *call) bool {
 	return false
 }
 
-// take empties the queue of the calls that go out next.
-func (q *queue) take() []*call {
+// take empties the queue of the calls that go out next, led by one of them. It takes none where that one is too late: its
+// caller knows its answer, and must not wait for those of others.
+func (q *queue) take(leader *call) []*call {
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := min(len(q.waiting), maxBatch)
-	batch := make([]*call, 0, n)
-	for _, c := range q.waiting[:n] {
+	led := true
+	q.waiting = slices.DeleteFunc(q.waiting, func(c *call) bool {
 		// One that waited for most of its time behind a Redis that hangs would only cut short those it goes with.
-		if c.deadline.Sub(now) < q.timeout/4 {
+		late := c.deadline.Sub(now) < q.timeout/4
+		if late {
 			c.end(unavailable("Redis does not keep up", nil))
-		} else {
-			batch = append(batch, c)
+			led = led && c != leader
 		}
+		return late
+	})
+	if !led {
+		return nil
 	}
-	rest := copy(q.waiting, q.waiting[n:])
-	clear(q.waiting[rest:])
-	q.waiting = q.waiting[:rest]
+	n := min(len(q.waiting), maxBatch)
+	batch := slices.Clone(q.waiting[:n])
+	q.waiting = slices.Delete(q.waiting, 0, n)
 	return batch
 }
 

@@ -15,8 +15,8 @@ import (
 )
 
 // Mutants of queue.go that these tests were seen to catch: no limit on the queue; no deadline and late calls sent; a given-up
-// call that stays in the queue; a leader that is given up and appoints nobody; nobody hands over; each call loads its
-// script; no script is loaded. That NoRetry is false is caught by TestCallIsSentOnce.
+// call that stays in the queue; a leader that is given up and appoints nobody, or that is late and sends those of others;
+// nobody hands over; each call loads its script; no script is loaded. That NoRetry is false is caught by TestCallIsSentOnce.
 
 // newQueueTest returns an allocator on a Redis of the test's own, who may do everything there, and a function that makes
 // that Redis hang for a while.
@@ -110,6 +110,26 @@ func TestQueueEndsEveryCallWithinItsTimeout(t *testing.T) {
 		})
 	}
 	running.Wait()
+}
+
+// The second call is to lead when the first has ended, and is too late by then; the third is not.
+func TestQueueLetsALateLeaderGo(t *testing.T) {
+	const timeout = 800 * time.Millisecond
+	a, _, hang := newQueueTest(t, timeout, 100)
+	hang(4 * time.Second)
+	first := a.offerLater(t.Context(), "first-of-three")
+	start := time.Now()
+	late := a.offerLater(t.Context(), "late")
+	time.Sleep(timeout - 100*time.Millisecond)
+	third := a.offerLater(t.Context(), "third")
+	if err := <-late; !errors.Is(err, ErrUnavailable) || time.Since(start) > timeout+timeout/2 {
+		t.Errorf("the late one ended after %s with %v", time.Since(start), err)
+	}
+	for name, ended := range map[string]chan error{"first": first, "third": third} {
+		if err := <-ended; !errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 func TestQueueLoadsAnUnknownScriptOnceForAll(t *testing.T) {
