@@ -63,19 +63,6 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	return findings, nil
 }
 
-func (a *Allocator) clustered() bool {
-	_, ok := a.redis.(*redis.ClusterClient)
-	return ok
-}
-
-func (a *Allocator) eachMaster(ctx context.Context, do func(context.Context, redis.UniversalClient) error) error {
-	cluster, ok := a.redis.(*redis.ClusterClient)
-	if !ok {
-		return do(ctx, a.redis)
-	}
-	return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return do(ctx, master) })
-}
-
 // judge finds the problems of a node by what its INFO says.
 func (a *Allocator) judge(says map[string]string) (findings []Finding) {
 	if policy, known := says["maxmemory_policy"]; known && policy != "noeviction" {

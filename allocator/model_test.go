@@ -23,7 +23,7 @@ import (
 //	offer     stale offer of the name not cleared         TestModel
 //	accept    written before checked                      TestModel
 //	accept    ZREM forgotten                              TestModel
-//	accept    no mark                                     TestModel
+//	accept    the secret remembered for longer, or not    TestModel, TestKeysOfOffersEnd
 //	release   HDEL of names forgotten                     TestModel
 //	release   fence not compared                          TestModel
 //	define    spans lost when widened                     TestModel
@@ -32,7 +32,7 @@ import (
 //	remove    open offers ignored                         TestRemovedServiceLeavesNothing
 //	secret    > for >= at the expiry                      TestModel
 //	secret    the port's record not compared              TestKeyThatOutlivesItsTimeOpensNothing
-//	secret    mark kept too long                          TestKeysOfOffersEnd
+//	reject    the secret remembered for longer            TestModel, TestKeysOfOffersEnd
 //	reject    a key made up in Lua                        TestContracts
 //	reject    an error that the header does not list      TestContracts
 //	door      the client repeats a call                   TestCallIsSentOnce
