@@ -20,12 +20,13 @@ func TestCopies(t *testing.T) {
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := storetest.Open(t, "--replicaof", host, port)
 	// Each allocator has connections of its own, on which nothing was changed before.
-	fresh := func() *Allocator {
+	const patient, impatient = 5 * time.Second, 400 * time.Millisecond
+	fresh := func(timeout time.Duration) *Allocator {
 		client := redis.NewClient(master.Options())
 		t.Cleanup(func() { client.Close() })
-		return New(client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 400 * time.Millisecond, Copies: 1})
+		return New(client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: timeout, Copies: 1})
 	}
-	a := fresh()
+	a := fresh(patient)
 	copied := func() {
 		t.Helper()
 		for deadline := time.Now().Add(20 * time.Second); replica.Client.Ping(t.Context()).Err() != nil ||
@@ -49,21 +50,21 @@ func TestCopies(t *testing.T) {
 	go func() { hung <- redis.NewClient(replica.Options()).Do(t.Context(), "DEBUG", "SLEEP", "3").Err() }()
 	time.Sleep(100 * time.Millisecond)
 	secret := uuid.NewString()
-	for what, ask := range map[string]*Allocator{"an offer": a, "its repeat": fresh()} {
+	for what, ask := range map[string]*Allocator{"an offer": fresh(impatient), "its repeat": fresh(impatient)} {
 		_, _, err := ask.Offer(t.Context(), DefaultPool, "web", "bob", secret)
 		wantError(t, what, err, ErrOutcomeUnknown)
 	}
-	_, _, err := fresh().Accept(t.Context(), DefaultPool, "web", held.Secret)
+	_, _, err := fresh(impatient).Accept(t.Context(), DefaultPool, "web", held.Secret)
 	wantError(t, "what was accepted before, accepted again", err, ErrOutcomeUnknown)
-	wantError(t, "a release of what may be gone", fresh().Release(t.Context(), DefaultPool, "web", "carl"), ErrOutcomeUnknown)
-	if _, err := fresh().Allocation(t.Context(), DefaultPool, "web", "ann"); err != nil {
+	wantError(t, "a release of what may be gone", fresh(impatient).Release(t.Context(), DefaultPool, "web", "carl"), ErrOutcomeUnknown)
+	if _, err := fresh(impatient).Allocation(t.Context(), DefaultPool, "web", "ann"); err != nil {
 		t.Errorf("a read: %v", err)
 	}
 
 	<-hung
 	copied()
-	if offer, created, err := fresh().Offer(t.Context(), DefaultPool, "web", "bob", secret); err != nil || created {
+	if offer, created, err := fresh(patient).Offer(t.Context(), DefaultPool, "web", "bob", secret); err != nil || created {
 		t.Errorf("repeated when the replica is back: %+v, created %v, %v", offer, created, err)
 	}
-	wantError(t, "a release of nothing", fresh().Release(t.Context(), DefaultPool, "web", "carl"), ErrPortNotFound)
+	wantError(t, "a release of nothing", fresh(patient).Release(t.Context(), DefaultPool, "web", "carl"), ErrPortNotFound)
 }
