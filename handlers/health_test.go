@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,30 @@ func TestHealth(t *testing.T) {
 		equal(t, "live", a.get("/livez").want(200).body, `{"status":"live"}`)
 		equal(t, "ready", a.get("/readyz").want(200).body, `{"status":"ready"}`)
 	})
+}
+
+// A Redis that answers, and may lose what it is given.
+func TestReadyAsksWhetherRedisIsFit(t *testing.T) {
+	for name, test := range map[string]struct {
+		args  []string
+		ready bool
+		says  string
+	}{
+		"evicting":        {[]string{"--maxmemory-policy", "allkeys-lru"}, false, "allkeys-lru"},
+		"a replica":       {[]string{"--replicaof", "127.0.0.1", "1"}, false, "no master"},
+		"keeping nothing": {[]string{"--appendonly", "no"}, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, _, _ := storetest.Private(t, test.args...)
+			a := newAPI(t, store)
+			if test.ready {
+				a.get("/readyz").want(200)
+			} else if got := a.get("/readyz").problem(503, "UNAVAILABLE"); !strings.Contains(got.Detail, test.says) {
+				t.Errorf("it says %q", got.Detail)
+			}
+			a.get("/livez").want(200)
+		})
+	}
 }
 
 // While the server drains, load balancers turn away, and the requests that still come are answered.
