@@ -29,19 +29,13 @@ func unknown(what string, cause error) *Error {
 }
 
 // classify says what the error of a command means to who called: whether Redis refused, never heard of it, or may have
-// done it. An answer that too few replicas could give, copied says why, is none yet.
-func classify(err, copied error) error {
+// done it.
+func classify(err error) error {
 	if err == nil || errors.Is(err, redis.Nil) {
-		if copied != nil {
-			return unknown("too few replicas have it", copied)
-		}
 		return nil
 	}
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		if known := fromScript(reply.Error()); known != nil {
-			if copied != nil {
-				return unknown("too few replicas have it", copied)
-			}
 			return known
 		}
 		if turnedAway(reply.Error()) {

@@ -49,7 +49,7 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 		return err
 	})
 	if !answered {
-		return nil, nothingDone(classify(err, nil))
+		return nil, nothingDone(classify(err))
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Problem == NotMaster }) {
 		return findings, nil // it cannot be marked

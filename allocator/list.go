@@ -69,7 +69,7 @@ func (a *Allocator) records(ctx context.Context, key string, ports []int) ([]any
 	}
 	records, err := a.redis.HMGet(ctx, key, fields...).Result()
 	if err != nil {
-		return nil, nothingDone(classify(err, nil))
+		return nil, nothingDone(classify(err))
 	}
 	return records, nil
 }

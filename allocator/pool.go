@@ -26,7 +26,7 @@ func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools 
 	defer cancel()
 	names, err := a.redis.SMembers(ctx, a.poolsKey()).Result()
 	if err != nil {
-		return nil, "", nothingDone(classify(err, nil))
+		return nil, "", nothingDone(classify(err))
 	}
 	slices.Sort(names)
 	from, _ := slices.BinarySearch(names, cursor)
@@ -42,7 +42,7 @@ func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools 
 		return nil
 	})
 	if err != nil {
-		return nil, "", nothingDone(classify(err, nil))
+		return nil, "", nothingDone(classify(err))
 	}
 	for i, name := range names {
 		pools = append(pools, Pool{Name: name, Services: int(counts[i].Val())})
@@ -55,7 +55,7 @@ func (a *Allocator) listPool(ctx context.Context, pool string) error {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
 	defer cancel()
 	if err := a.redis.SAdd(ctx, a.poolsKey(), pool).Err(); err != nil {
-		return nothingDone(classify(err, nil))
+		return nothingDone(classify(err))
 	}
 	return nil
 }

@@ -191,21 +191,33 @@ func (q *queue) send(batch []*call) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), batch[0].deadline)
 	defer cancel()
-	copied := q.exec(ctx, nil, batch)
-	var unknown []*call // after a start or a failover Redis has to be told each script, once
+	uncopied := q.exec(ctx, nil, batch)
+	var again []*call // after a start or a failover Redis has to be told each script, once
 	for _, c := range batch {
 		if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
-			unknown = append(unknown, c)
+			again = append(again, c)
 		} else {
-			c.end(classify(c.Err(), copied))
+			c.end(conclude(c.Err(), uncopied))
 		}
 	}
-	if len(unknown) > 0 {
-		copied = q.exec(ctx, scriptsOf(unknown), unknown)
-		for _, c := range unknown {
-			c.end(classify(c.Err(), copied))
+	if len(again) > 0 {
+		uncopied = q.exec(ctx, scriptsOf(again), again)
+		for _, c := range again {
+			c.end(conclude(c.Err(), uncopied))
 		}
 	}
+}
+
+// conclude says how a call ended. What a script answered, be it an error, is no answer yet where too few replicas have what
+// it rests on; uncopied says why.
+func conclude(err, uncopied error) error {
+	err = classify(err)
+	failed, ok := errors.AsType[*Error](err)
+	answered := err == nil || ok && failed.Code != CodeUnavailable && failed.Code != CodeOutcomeUnknown
+	if uncopied != nil && answered {
+		return unknown("too few replicas have it", uncopied)
+	}
+	return err
 }
 
 func scriptsOf(calls []*call) map[string]*lua.Script {
@@ -217,8 +229,8 @@ func scriptsOf(calls []*call) map[string]*lua.Script {
 }
 
 // exec loads scripts and runs the commands of a batch, in one round trip. Each holds its own answer or error afterwards;
-// copied says why those that succeeded cannot be answered yet: too few replicas have what they rest on.
-func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*call) (copied error) {
+// uncopied says why those that succeeded cannot be answered yet: too few replicas have what they rest on.
+func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*call) (uncopied error) {
 	pipeline := q.node.Pipeline()
 	for _, script := range load {
 		pipeline.ScriptLoad(ctx, script.Source)
@@ -242,17 +254,18 @@ func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*
 // connection, so the pipeline ends with one, which changes nothing but is copied. Where a Cluster refuses it, since that
 // pool is on its way to another node, a pool that is not will do.
 func (q *queue) execCopied(ctx context.Context, pipeline redis.Pipeliner, batch []*call) error {
-	pools := []keys{batch[len(batch)-1].pool}
-	if q.marked != "" {
-		pools = append(pools, q.marked)
-	}
+	pools := []keys{batch[len(batch)-1].pool, q.marked}
 	for _, c := range batch {
 		pools = append(pools, c.pool)
 	}
-	for _, pool := range slices.Compact(pools) {
-		deadline, _ := ctx.Deadline()
+	refused := map[keys]bool{"": true} // "" while none had its mark
+	deadline, _ := ctx.Deadline()
+	for _, pool := range pools {
+		if refused[pool] {
+			continue
+		}
 		mark := pipeline.IncrBy(ctx, pool.fence(), 0)
-		wait := pipeline.Do(ctx, "wait", q.copies, (time.Until(deadline) * 3 / 4).Milliseconds())
+		wait := pipeline.Do(ctx, "wait", q.copies, max(1, (time.Until(deadline)*3/4).Milliseconds())) // 0 would wait for ever
 		_, _ = pipeline.Exec(ctx)
 		if mark.Err() == nil {
 			q.marked = pool
@@ -261,6 +274,7 @@ func (q *queue) execCopied(ctx context.Context, pipeline redis.Pipeliner, batch 
 		if !isReply(mark.Err()) {
 			return mark.Err()
 		}
+		refused[pool] = true
 		pipeline = q.node.Pipeline()
 	}
 	return errors.New("no pool of the node stays there")

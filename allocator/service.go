@@ -142,7 +142,7 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 		Min: strconv.Itoa(start), Max: "+inf", Count: int64(limit) + 1,
 	}).Result()
 	if err != nil {
-		return nil, "", nothingDone(classify(err, nil))
+		return nil, "", nothingDone(classify(err))
 	}
 	if len(page) > limit {
 		next = strconv.Itoa(int(page[limit].Score))
