@@ -48,7 +48,7 @@ lint: ## check the format and the sense of the Go and Lua code (gofmt, go vet, s
 	$(GO) vet -tags faults ./cmd/portmaster/faults
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags faults ./cmd/portmaster/faults
-	luacheck -q lua
+	luacheck --version >/dev/null && $(GO) test -count=1 -run '^TestLuacheck$$' ./lua
 
 .PHONY: check-deployments
 check-deployments: ## check every file of deployments/ with the parser of what reads it

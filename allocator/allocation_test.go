@@ -17,7 +17,7 @@ func TestFenceGrows(t *testing.T) {
 			if got.Fence != want {
 				t.Errorf("fence %d, want %d", got.Fence, want)
 			}
-			must(t, a.Release(t.Context(), DefaultPool, service, "ann", got.Fence))
+			must(t, a.Release(t.Context(), DefaultPool, service, "ann", Proof{Fences: []int64{got.Fence}}))
 			must(t, a.Remove(t.Context(), DefaultPool, service))
 		}
 	})
@@ -28,14 +28,14 @@ func TestFenceOfTheHolderBefore(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2000)
 		ann := mustAccept(t, a, mustOffer(t, a, "web", "ann"))
-		must(t, a.Release(t.Context(), DefaultPool, "web", "2000"))
+		must(t, a.Release(t.Context(), DefaultPool, "web", "2000", Proof{}))
 		bob := mustAccept(t, a, mustOffer(t, a, "web", "bob"))
-		wantError(t, "ann's fence", a.Release(t.Context(), DefaultPool, "web", "2000", ann.Fence), ErrPreconditionFailed)
+		wantError(t, "ann's fence", a.Release(t.Context(), DefaultPool, "web", "2000", Proof{Fences: []int64{ann.Fence}}), ErrPreconditionFailed)
 		if still, err := a.Allocation(t.Context(), DefaultPool, "web", "bob"); err != nil || still != bob {
 			t.Errorf("bob has %+v, error %v", still, err)
 		}
-		wantError(t, "a port written in another way", a.Release(t.Context(), DefaultPool, "web", "02000"), ErrPortNotFound)
-		must(t, a.Release(t.Context(), DefaultPool, "web", "2000", ann.Fence, bob.Fence))
-		wantError(t, "again", a.Release(t.Context(), DefaultPool, "web", "bob"), ErrPortNotFound)
+		wantError(t, "a port written in another way", a.Release(t.Context(), DefaultPool, "web", "02000", Proof{}), ErrPortNotFound)
+		must(t, a.Release(t.Context(), DefaultPool, "web", "2000", Proof{Fences: []int64{ann.Fence, bob.Fence}}))
+		wantError(t, "again", a.Release(t.Context(), DefaultPool, "web", "bob", Proof{}), ErrPortNotFound)
 	})
 }

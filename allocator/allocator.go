@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Options are the settings of an Allocator. All but the last three are required.
+// Options are the settings of an Allocator. Those up to Timeout are required.
 type Options struct {
 	KeyPrefix string        // the first part of every key in Redis
 	OfferTTL  time.Duration // how long an offer stays open; whole milliseconds count
@@ -20,6 +20,10 @@ type Options struct {
 	Timeout   time.Duration // how long one call may wait for Redis
 	Queue     int           // how many calls may wait for a node of Redis; 0 is 4096
 	Copies    int           // how many replicas must have a change before it is answered; 0 waits for none
+
+	MaxWait            time.Duration // how long a call may wait in line for a port; 0: none may
+	Quarantine         time.Duration // how long a port that was rejected as in use is kept out; whole milliseconds count
+	ReleaseNeedsSecret bool          // a release must prove that it is of the allocation that stands there
 
 	AllowVolatile bool // a Redis that keeps nothing on a disk is no finding of Check
 }
@@ -30,6 +34,7 @@ type Allocator struct {
 	redis      redis.UniversalClient
 	door       *door
 	deployment deployment
+	lines      lines
 	opts       Options
 }
 

@@ -61,10 +61,12 @@ func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
 	ctx := t.Context()
 	errs := map[string]error{}
 	_, _, errs["define"] = a.Define(ctx, DefaultPool, Definition{Name: "db", Start: 3000, End: 3001})
-	_, _, errs["offer"] = a.Offer(ctx, DefaultPool, "web", "bob", "")
-	_, _, errs["accept"] = a.Accept(ctx, DefaultPool, "web", offer.Secret)
-	errs["reject"] = a.Reject(ctx, DefaultPool, "web", offer.Secret)
-	errs["release"] = a.Release(ctx, DefaultPool, "web", "ann")
+	_, _, errs["offer"] = a.Offer(ctx, DefaultPool, "web", Want{Name: "bob"}, 0)
+	_, _, errs["accept"] = a.Accept(ctx, DefaultPool, "web", offer.Secret, 0)
+	_, _, errs["claim"] = a.Claim(ctx, DefaultPool, "web", Want{Name: "carl"}, 0)
+	_, errs["renew"] = a.Renew(ctx, DefaultPool, "web", "ann", offer.Secret, MinLease)
+	_, errs["reject"] = a.Reject(ctx, DefaultPool, "web", offer.Secret, false)
+	errs["release"] = a.Release(ctx, DefaultPool, "web", "ann", Proof{})
 	errs["remove"] = a.Remove(ctx, DefaultPool, "web")
 	_, errs["service"] = a.Service(ctx, DefaultPool, "web")
 	_, _, errs["services"] = a.Services(ctx, DefaultPool, "", 1)
@@ -94,7 +96,7 @@ func TestRedisHangs(t *testing.T) {
 		}
 	}
 	hang()
-	_, _, err := a.Accept(t.Context(), DefaultPool, "web", offer.Secret)
+	_, _, err := a.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
 	wantError(t, "accept", err, ErrOutcomeUnknown)
 	awake()
 	if again := mustAccept(t, a, offer); again.Fence != 1 {
@@ -119,7 +121,7 @@ func TestScriptsThatRedisForgot(t *testing.T) {
 		t.Errorf("fence %d: the script ran more than once", first.Fence)
 	}
 	forget()
-	must(t, a.Release(t.Context(), DefaultPool, "web", "ann"))
+	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
 }
 
 // A call whose answer is lost ran once, and whoever made it is told that nobody knows.
@@ -142,7 +144,7 @@ func TestCallIsSentOnce(t *testing.T) {
 		must(t, client.Time(t.Context()).Err())
 		proxy.lose.Store(true)
 		secret := uuid.NewString()
-		_, _, err := a.Offer(t.Context(), DefaultPool, "web", "bob", secret)
+		_, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0)
 		wantError(t, "the answer was lost", err, ErrOutcomeUnknown)
 		if err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("the error tells the secret: %v", err)
@@ -150,7 +152,7 @@ func TestCallIsSentOnce(t *testing.T) {
 		if n := proxy.scripts.Load(); n != 1 {
 			t.Errorf("the script was sent %d times", n)
 		}
-		if offer, created, err := direct.Offer(t.Context(), DefaultPool, "web", "bob", secret); err != nil || created || offer.Name != "bob" {
+		if offer, created, err := direct.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0); err != nil || created || offer.Name != "bob" {
 			t.Errorf("repeated with the same secret: %+v, created %v, error %v", offer, created, err)
 		}
 	})

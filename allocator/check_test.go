@@ -89,9 +89,9 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		wantProblems(t, newer, StateLost) // as the others found out
 		wantProblems(t, newAllocator(store, long), StateLost)
 		for _, a := range []*Allocator{old, other, newer} {
-			_, _, err := a.Offer(t.Context(), DefaultPool, "web", "bob", "")
+			_, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob"}, 0)
 			wantError(t, "an offer", err, ErrUnavailable)
-			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret)
+			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
 			wantError(t, "an acceptance", err, ErrUnavailable)
 			_, err = a.Service(t.Context(), DefaultPool, "web")
 			wantError(t, "a read", err, ErrServiceNotFound)

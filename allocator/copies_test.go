@@ -51,20 +51,20 @@ func TestCopies(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	secret := uuid.NewString()
 	for what, ask := range map[string]*Allocator{"an offer": fresh(impatient), "its repeat": fresh(impatient)} {
-		_, _, err := ask.Offer(t.Context(), DefaultPool, "web", "bob", secret)
+		_, _, err := ask.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0)
 		wantError(t, what, err, ErrOutcomeUnknown)
 	}
-	_, _, err := fresh(impatient).Accept(t.Context(), DefaultPool, "web", held.Secret)
+	_, _, err := fresh(impatient).Accept(t.Context(), DefaultPool, "web", held.Secret, 0)
 	wantError(t, "what was accepted before, accepted again", err, ErrOutcomeUnknown)
-	wantError(t, "a release of what may be gone", fresh(impatient).Release(t.Context(), DefaultPool, "web", "carl"), ErrOutcomeUnknown)
+	wantError(t, "a release of what may be gone", fresh(impatient).Release(t.Context(), DefaultPool, "web", "carl", Proof{}), ErrOutcomeUnknown)
 	if _, err := fresh(impatient).Allocation(t.Context(), DefaultPool, "web", "ann"); err != nil {
 		t.Errorf("a read: %v", err)
 	}
 
 	<-hung
 	copied()
-	if offer, created, err := fresh(patient).Offer(t.Context(), DefaultPool, "web", "bob", secret); err != nil || created {
+	if offer, created, err := fresh(patient).Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0); err != nil || created {
 		t.Errorf("repeated when the replica is back: %+v, created %v, %v", offer, created, err)
 	}
-	wantError(t, "a release of nothing", fresh(patient).Release(t.Context(), DefaultPool, "web", "carl"), ErrPortNotFound)
+	wantError(t, "a release of nothing", fresh(patient).Release(t.Context(), DefaultPool, "web", "carl", Proof{}), ErrPortNotFound)
 }

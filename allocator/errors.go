@@ -11,47 +11,53 @@ type Code string
 
 // The codes of every error that a call can answer with.
 const (
-	CodeInvalid            Code = "INVALID"
-	CodeServiceNotFound    Code = "SERVICE_NOT_FOUND"
-	CodeOfferNotFound      Code = "OFFER_NOT_FOUND"
-	CodePortNotFound       Code = "PORT_NOT_FOUND"
-	CodeServiceExists      Code = "SERVICE_EXISTS"
-	CodeRangeOverlap       Code = "RANGE_OVERLAP"
-	CodeRangeInUse         Code = "RANGE_IN_USE"
-	CodeServiceInUse       Code = "SERVICE_IN_USE"
-	CodeNameTaken          Code = "NAME_TAKEN"
-	CodeOfferAccepted      Code = "OFFER_ACCEPTED"
-	CodeOfferRejected      Code = "OFFER_REJECTED"
-	CodeExhausted          Code = "EXHAUSTED"
-	CodePreconditionFailed Code = "PRECONDITION_FAILED"
-	CodeUnavailable        Code = "UNAVAILABLE"
-	CodeOutcomeUnknown     Code = "OUTCOME_UNKNOWN"
+	CodeInvalid              Code = "INVALID"
+	CodeServiceNotFound      Code = "SERVICE_NOT_FOUND"
+	CodeOfferNotFound        Code = "OFFER_NOT_FOUND"
+	CodePortNotFound         Code = "PORT_NOT_FOUND"
+	CodeServiceExists        Code = "SERVICE_EXISTS"
+	CodeRangeOverlap         Code = "RANGE_OVERLAP"
+	CodeRangeInUse           Code = "RANGE_IN_USE"
+	CodeServiceInUse         Code = "SERVICE_IN_USE"
+	CodeNameTaken            Code = "NAME_TAKEN"
+	CodeOfferAccepted        Code = "OFFER_ACCEPTED"
+	CodeOfferRejected        Code = "OFFER_REJECTED"
+	CodeExhausted            Code = "EXHAUSTED"
+	CodePortTaken            Code = "PORT_TAKEN"
+	CodeSecretMismatch       Code = "SECRET_MISMATCH"
+	CodePreconditionFailed   Code = "PRECONDITION_FAILED"
+	CodePreconditionRequired Code = "PRECONDITION_REQUIRED"
+	CodeUnavailable          Code = "UNAVAILABLE"
+	CodeOutcomeUnknown       Code = "OUTCOME_UNKNOWN"
 )
 
 // The errors to compare with, by errors.Is.
 var (
-	ErrInvalid            = &Error{Code: CodeInvalid}            // bad input; Fields lists every fault
-	ErrServiceNotFound    = &Error{Code: CodeServiceNotFound}    // no such service in the pool
-	ErrOfferNotFound      = &Error{Code: CodeOfferNotFound}      // no such offer of the service, or it expired
-	ErrPortNotFound       = &Error{Code: CodePortNotFound}       // no such allocation of the service
-	ErrServiceExists      = &Error{Code: CodeServiceExists}      // a service of that name is defined
-	ErrRangeOverlap       = &Error{Code: CodeRangeOverlap}       // another service of the pool has some of these ports
-	ErrRangeInUse         = &Error{Code: CodeRangeInUse}         // a port held or on offer would fall outside
-	ErrServiceInUse       = &Error{Code: CodeServiceInUse}       // ports are held or on offer
-	ErrNameTaken          = &Error{Code: CodeNameTaken}          // the instance name holds a port or an open offer
-	ErrOfferAccepted      = &Error{Code: CodeOfferAccepted}      // the offer was accepted before
-	ErrOfferRejected      = &Error{Code: CodeOfferRejected}      // the offer was rejected before
-	ErrExhausted          = &Error{Code: CodeExhausted}          // no port is free; see RetryAfter
-	ErrPreconditionFailed = &Error{Code: CodePreconditionFailed} // the allocation has another fence
-	ErrUnavailable        = &Error{Code: CodeUnavailable}        // Redis did not take the call: nothing was done
-	ErrOutcomeUnknown     = &Error{Code: CodeOutcomeUnknown}     // Redis took the call and did not answer
+	ErrInvalid              = &Error{Code: CodeInvalid}              // bad input; Fields lists every fault
+	ErrServiceNotFound      = &Error{Code: CodeServiceNotFound}      // no such service in the pool
+	ErrOfferNotFound        = &Error{Code: CodeOfferNotFound}        // no such offer of the service, or it expired
+	ErrPortNotFound         = &Error{Code: CodePortNotFound}         // no such allocation of the service
+	ErrServiceExists        = &Error{Code: CodeServiceExists}        // a service of that name is defined
+	ErrRangeOverlap         = &Error{Code: CodeRangeOverlap}         // another service of the pool has some of these ports
+	ErrRangeInUse           = &Error{Code: CodeRangeInUse}           // a port held or on offer would fall outside
+	ErrServiceInUse         = &Error{Code: CodeServiceInUse}         // ports are held or on offer
+	ErrNameTaken            = &Error{Code: CodeNameTaken}            // the instance name holds a port or an open offer
+	ErrOfferAccepted        = &Error{Code: CodeOfferAccepted}        // the offer was accepted before
+	ErrOfferRejected        = &Error{Code: CodeOfferRejected}        // the offer was rejected before
+	ErrExhausted            = &Error{Code: CodeExhausted}            // no port is free; see RetryAfter
+	ErrPortTaken            = &Error{Code: CodePortTaken}            // the port asked for is not free; see RetryAfter
+	ErrSecretMismatch       = &Error{Code: CodeSecretMismatch}       // the allocation has another secret
+	ErrPreconditionFailed   = &Error{Code: CodePreconditionFailed}   // the allocation has another fence
+	ErrPreconditionRequired = &Error{Code: CodePreconditionRequired} // releasing needs a secret or a fence
+	ErrUnavailable          = &Error{Code: CodeUnavailable}          // Redis did not take the call: nothing was done
+	ErrOutcomeUnknown       = &Error{Code: CodeOutcomeUnknown}       // Redis took the call and did not answer
 )
 
 // Error is what every failed call returns. Its text never holds a secret.
 type Error struct {
 	Code       Code
 	Detail     string        // one sentence for people
-	Fields     []FieldError  // for CodeInvalid
+	Fields     []FieldError  // for CodeInvalid, and the want of a list that is at fault
 	RetryAfter time.Duration // when it may be worth another try; 0 where that is not known
 	cause      error
 }
@@ -95,7 +101,7 @@ func fromScript(text string) *Error {
 	case CodeInvalid:
 		field, fault, _ := strings.Cut(detail, " ")
 		return Invalid(FieldError{field, fault})
-	case CodeExhausted:
+	case CodeExhausted, CodePortTaken:
 		ms, sentence, _ := strings.Cut(detail, " ")
 		wait, err := strconv.ParseInt(ms, 10, 64)
 		if err != nil || wait < 0 {
@@ -103,7 +109,7 @@ func fromScript(text string) *Error {
 		}
 		return &Error{Code: code, Detail: sentence, RetryAfter: time.Duration(wait) * time.Millisecond}
 	case CodeServiceNotFound, CodeOfferNotFound, CodePortNotFound, CodeServiceExists, CodeRangeOverlap, CodeRangeInUse,
-		CodeServiceInUse, CodeNameTaken, CodeOfferAccepted, CodeOfferRejected, CodePreconditionFailed:
+		CodeServiceInUse, CodeNameTaken, CodeOfferAccepted, CodeOfferRejected, CodeSecretMismatch, CodePreconditionFailed:
 		return &Error{Code: code, Detail: detail}
 	}
 	return nil

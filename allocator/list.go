@@ -3,6 +3,8 @@ package allocator
 import (
 	"context"
 	"strconv"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // MaxPage is the longest page of a list.
@@ -32,9 +34,9 @@ func list[T any](ctx context.Context, a *Allocator, pool, service string, hash f
 	}
 	key := hash(a.keys(pool), service)
 	for {
-		ports := s.handedOut(from, portsPerCommand)
-		if len(ports) == 0 {
-			return items, "", nil
+		ports, err := a.handedOut(ctx, a.keys(pool).fresh(service), max(from, s.Start), s.End)
+		if err != nil || len(ports) == 0 {
+			return items, "", err
 		}
 		records, err := a.records(ctx, key, ports)
 		if err != nil {
@@ -74,20 +76,61 @@ func (a *Allocator) records(ctx context.Context, key string, ports []int) ([]any
 	return records, nil
 }
 
-// handedOut returns the ports from a given one upwards that were ever handed out, n of them at most.
-func (s Service) handedOut(from, n int) []int {
-	var ports []int
-	next := max(from, s.Start)
-	for _, fresh := range append(s.fresh, span{s.End + 1, s.End + 1}) {
-		for ; next < fresh.from; next++ {
-			if len(ports) == n {
-				return ports
-			}
-			ports = append(ports, next)
+// runsPerCommand bounds how many runs of fresh ports one command of a list looks at.
+const runsPerCommand = 64
+
+// handedOut returns the ports within from-end that were ever handed out: the lowest of them, portsPerCommand at most.
+func (a *Allocator) handedOut(ctx context.Context, fresh string, from, end int) (ports []int, err error) {
+	for from <= end && len(ports) == 0 {
+		runs, err := a.freshRuns(ctx, fresh, from)
+		if err != nil {
+			return nil, err
 		}
-		next = max(next, fresh.to+1)
+		seen := end // up to where we know which ports are fresh
+		if len(runs) >= runsPerCommand {
+			seen = runs[len(runs)-1].to
+		}
+		for _, run := range append(runs, span{end + 1, end + 1}) {
+			for ; from < run.from && from <= seen && len(ports) < portsPerCommand; from++ {
+				ports = append(ports, from)
+			}
+			if len(ports) == portsPerCommand {
+				return ports, nil
+			}
+			from = max(from, min(run.to, seen)+1)
+		}
 	}
-	return ports
+	return ports, nil
+}
+
+// span is a run of ports, both ends included.
+type span struct{ from, to int }
+
+// freshRuns returns the runs of fresh ports from the one that a port is in, or that comes next, upwards: runsPerCommand or
+// one more, or all there are.
+func (a *Allocator) freshRuns(ctx context.Context, fresh string, port int) (runs []span, err error) {
+	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
+	defer cancel()
+	at := strconv.Itoa(port)
+	var around, above *redis.ZSliceCmd
+	_, err = a.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		around = p.ZRevRangeByScoreWithScores(ctx, fresh, &redis.ZRangeBy{Min: "-inf", Max: at, Count: 1})
+		above = p.ZRangeByScoreWithScores(ctx, fresh, &redis.ZRangeBy{Min: "(" + at, Max: "+inf", Count: runsPerCommand})
+		return nil
+	})
+	if err != nil {
+		return nil, nothingDone(classify(err))
+	}
+	for _, z := range append(around.Val(), above.Val()...) {
+		to, err := strconv.Atoi(z.Member.(string))
+		if err != nil {
+			return nil, malformed("the fresh ports", fresh)
+		}
+		if to >= port {
+			runs = append(runs, span{int(z.Score), to})
+		}
+	}
+	return runs, nil
 }
 
 // cursor reads the cursor of a list by number: where to go on.

@@ -14,11 +14,16 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 const (
 	long  = time.Hour             // an offer that no test outlives
 	short = 40 * time.Millisecond // one that runs out soon
+
+	quarantine = 30 * time.Millisecond // how long a port is kept out that was rejected as in use
 )
 
 // newAllocator returns an Allocator on a store, whose offers are open for a given time.
 func newAllocator(store storetest.Store, ttl time.Duration) *Allocator {
-	return New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: ttl, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second})
+	return New(store.Client, Options{
+		KeyPrefix: store.Prefix, OfferTTL: ttl, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second,
+		MaxWait: time.Minute, Quarantine: quarantine,
+	})
 }
 
 // The helpers below make calls in the default pool that must succeed.
@@ -34,7 +39,7 @@ func mustDefine(t *testing.T, a *Allocator, service string, start, end int) Serv
 
 func mustOffer(t *testing.T, a *Allocator, service, name string) Offer {
 	t.Helper()
-	offer, created, err := a.Offer(t.Context(), DefaultPool, service, name, "")
+	offer, created, err := a.Offer(t.Context(), DefaultPool, service, Want{Name: name}, 0)
 	if err != nil || !created {
 		t.Fatalf("offer to %s: created %v, error %v", name, created, err)
 	}
@@ -43,7 +48,7 @@ func mustOffer(t *testing.T, a *Allocator, service, name string) Offer {
 
 func mustAccept(t *testing.T, a *Allocator, offer Offer) Allocation {
 	t.Helper()
-	allocation, _, err := a.Accept(t.Context(), DefaultPool, offer.Service, offer.Secret)
+	allocation, _, err := a.Accept(t.Context(), DefaultPool, offer.Service, offer.Secret, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +57,8 @@ func mustAccept(t *testing.T, a *Allocator, offer Offer) Allocation {
 
 func mustReject(t *testing.T, a *Allocator, offer Offer) {
 	t.Helper()
-	must(t, a.Reject(t.Context(), DefaultPool, offer.Service, offer.Secret))
+	_, err := a.Reject(t.Context(), DefaultPool, offer.Service, offer.Secret, false)
+	must(t, err)
 }
 
 func must(t *testing.T, err error) {
@@ -74,9 +80,10 @@ func opensNothing(t *testing.T, a *Allocator, service, secret string) {
 	t.Helper()
 	_, err := a.OpenOffer(t.Context(), DefaultPool, service, secret)
 	wantError(t, "read", err, ErrOfferNotFound)
-	_, _, err = a.Accept(t.Context(), DefaultPool, service, secret)
+	_, _, err = a.Accept(t.Context(), DefaultPool, service, secret, 0)
 	wantError(t, "accept", err, ErrOfferNotFound)
-	wantError(t, "reject", a.Reject(t.Context(), DefaultPool, service, secret), ErrOfferNotFound)
+	_, err = a.Reject(t.Context(), DefaultPool, service, secret, false)
+	wantError(t, "reject", err, ErrOfferNotFound)
 }
 
 // passes lets time go by: at once, where the store's time is virtual.

@@ -1,18 +1,18 @@
 package allocator
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
 // The model of the allocator: what the scripts promise, in plain Go, for one call at a time. model_run_test.go drives
-// both and compares every answer and the whole state.
+// both and compares every answer and the whole state. How calls take ports is in model_take_test.go and
+// model_pick_test.go, who waits for them in model_line_test.go, and what becomes of them in model_hold_test.go. Which calls
+// are made is in model_draw_test.go and model_call_test.go, and how the state is read in model_state_test.go.
 //
 // Faults that were put into the scripts to see who notices:
 //
@@ -36,39 +36,93 @@ import (
 //	reject    a key made up in Lua                        TestContracts
 //	reject    an error that the header does not list      TestContracts
 //	door      the client repeats a call                   TestCallIsSentOnce
+//
+//	lives     <= for < at the end of a lease              TestModel
+//	find      > for >= at the end of a lease              TestModel
+//	renew     secret not compared, or found in the name   TestModel
+//	renew     the end of before stays in leases           TestModel
+//	accept    lease of the call, or of the offer, ignored TestModel
+//	release   secret not compared                         TestModel
+//	release   not remembered, or for any holder           TestModel
+//	release   further ports of a block stay allocated     TestModel, TestLineGivesBack
+//	release   lease stays                                 TestModel
+//	reject    cool-down not in the score                  TestModel
+//	reject    not in quarantine                           TestModel
+//	claim     secret not remembered                       TestModel
+//	claim     what ran out is there still                 TestModel
+//	claim     lease of the offer lost                     TestModel
+//	service   cool-down ignored                           TestModel
+//	describe  quarantine counts as offered                TestModel
+//	describe  lease that ran out counts as allocated      TestModel
+//	define    quarantine counts as in use                 TestModel
+//	define    quarantine of cut ports stays               TestModel
+//	remove    lease that ran out counts as in use         TestModel
+//	secret    further ports of a block not looked at      TestModel
+//	clear     one port of a block, or leases stay         TestModel
+//	take      nothing is put back                         TestModel
+//	take      last hold of a name not cleared             TestModel, TestSameNameAgain
+//	pick      put back with another score                 TestModel
+//	pick      certain port not checked, preferred ignored TestModel
+//	pick      gathers what cools, or clears nothing       TestModel
+//	pick      gathers once only                           TestCommandsOfABlock
+//	runs      room not raised                             TestModel, TestCommandsOfABlock
+//	runs      not joined to the run above                 TestModel
+//	runs      longest run for shortest                    TestModel
+//	turn      order of the line ignored                   TestModel, TestLineIsServedInOrder
+//	turn      always, or that of anyone in line           TestModel, TestLineIsServedInOrder
+//	turn      place never lost, or 1 ms later             TestModel
+//	turn      each try goes to the end of the line        TestModel; the tests of the line hang
+//	line      keeps no place                              TestModel
+//	line      calls who stands behind a block             TestModel
+//	line      calls who waits for more than there is      TestModel
+//	offer     who is served stays in line                 TestModel, TestLineIsServedInOrder
 
-// ms is a time of the store's clock: Unix milliseconds.
+// ms is a time of the store's clock, Unix milliseconds, or a span of it.
 type ms = int64
 
 // request is one call of the Allocator.
 type request struct {
 	act           string // see model.do
 	pool, service string
-	name          string        // offer
-	secret        string        // offer, accept, reject, readOffer; an offer without one of the caller's own has the one drawn
-	own           bool          // offer: the secret is the caller's own
-	ttl           time.Duration // offer
-	holder        string        // release, readAllocation: a port or a name
+	wants         []want // offer, claim
+	many          bool   // they come as a list
+	ttl           time.Duration
+	ticket        string // offer, claim, leave: in the line
+	stay          bool   // offer, claim: wait in line where nothing is free
+	beats         []string
+	secret        string        // accept, reject, readOffer, renew, release
+	lease         time.Duration // accept, renew
+	inUse         bool          // reject
+	holder        string        // renew, release, readAllocation: a port or a name
 	fences        []int64
 	description   string // create, put
 	start, end    int
+	cooldown      time.Duration
+}
+
+// want is a Want, and whether its secret is the caller's own. One without has the secret that was drawn for it.
+type want struct {
+	Want
+	own bool
 }
 
 // answer is what a call answers with.
 type answer struct {
 	Code        Code // "" for success
+	Fields      []string
 	Created     bool
+	Waits       bool // the call has to wait in line
 	RetryAfter  ms
 	Service     Service
-	Offer       Offer
-	Allocation  Allocation
 	Services    []Service
-	Offers      []Offer
+	Offers      []Offer // also those of a call that offers
 	Allocations []Allocation
+	Tickets     []string // those whose turn it is, and those that have lost their place
 }
 
 func (c request) String() string { return brief(c) }
 func (a answer) String() string  { return brief(a) }
+func (w want) String() string    { return brief(w.Want) + map[bool]string{true: "own"}[w.own] }
 
 // brief shows the fields of a struct that are set.
 func brief(of any) string {
@@ -86,51 +140,60 @@ type model struct {
 	now   ms // the store's clock
 	swept ms // up to when the store deleted the keys that ran out: some stores are late at that
 	pools map[string]*modelPool
+	notes []string // what happened in the last call that its answer does not show
 }
 
 type modelPool struct {
 	listed   bool // the pool was ever to be given a service
 	fence    int64
 	services map[string]*modelService
-	tickets  map[string]*ticket // by secret
+	secrets  map[string]*known
 }
 
 type modelService struct {
 	description string
 	start, end  int
+	cooldown    ms
 	created     ms
-	ports       map[int]*modelPort // those ever handed out: all others are fresh
+	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
+	line        []*waiter
+	lateRoom    bool        // the store does not know how long its runs of fresh ports are by now
+	chosen      map[int]int // the block that the store chose where it does not: want -> port; see run.follow
 }
 
-// modelPort is a port that was handed out: allocated, on offer until it is free, or free since then.
+// modelPort is a port that was handed out.
 type modelPort struct {
-	name, secret string // of who has it, or had it last
-	fence        int64  // of its allocation; 0 where it has none
-	created      ms     // of the offer, or the allocation
-	free         ms     // from when it is free, where it is not allocated
+	hold        *hold // of who has it, or had it last; nil where it was given back
+	score       ms    // the end of the hold; without meaning where it has none
+	quarantined bool  // it was rejected as in use
 }
 
-// ticket is what the store remembers of a secret.
-type ticket struct {
-	service, name string
-	port          int
-	created       ms
-	expires       ms
-	forgotten     ms // when the store deletes it, by the time up to which it has swept
-	rejected      bool
+// hold is an offer or an allocation, of one port or several in a row.
+type hold struct {
+	name, secret string
+	port, count  int
+	created      ms    // the offer, or the allocation
+	fence        int64 // 0 for an offer
+	lease        ms
+	expires      ms // the offer, or the lease; 0 for never
 }
+
+func (h *hold) lives(now ms) bool { return h != nil && (h.expires == 0 || now < h.expires) }
 
 func newModel(now ms) *model { return &model{now: now, swept: now, pools: map[string]*modelPool{}} }
 
 func (m *model) pool(name string) *modelPool {
 	if m.pools[name] == nil {
-		m.pools[name] = &modelPool{services: map[string]*modelService{}, tickets: map[string]*ticket{}}
+		m.pools[name] = &modelPool{services: map[string]*modelService{}, secrets: map[string]*known{}}
 	}
 	return m.pools[name]
 }
 
+func (m *model) note(what string) { m.notes = append(m.notes, what) }
+
 // do answers a call. Each act checks everything, and then writes.
 func (m *model) do(c request) answer {
+	m.notes = nil
 	p := m.pool(c.pool)
 	s := p.services[c.service]
 	switch c.act {
@@ -138,18 +201,20 @@ func (m *model) do(c request) answer {
 		return m.define(p, c)
 	case "services":
 		return answer{Services: m.services(p)}
-	case "offer":
-		return m.offer(p, c)
+	case "offer", "claim":
+		return m.take(p, c)
 	case "accept":
 		return m.accept(p, c)
 	case "reject":
 		return m.reject(p, c)
 	case "readOffer":
-		state, t := m.lookUp(p, c)
-		if state != "open" {
-			return answer{Code: p.closed(c.service, state)}
-		}
-		return answer{Offer: t.offer(c.secret)}
+		return m.readOffer(p, c)
+	case "release":
+		return m.release(p, s, c)
+	case "beat":
+		return m.beat(s, c)
+	case "leave":
+		return m.leave(s, c)
 	}
 	if s == nil {
 		return answer{Code: CodeServiceNotFound}
@@ -157,8 +222,8 @@ func (m *model) do(c request) answer {
 	switch c.act {
 	case "remove":
 		return m.remove(p, c.service)
-	case "release":
-		return m.release(s, c)
+	case "renew":
+		return m.renew(s, c)
 	case "service":
 		return answer{Service: m.service(c.service, s)}
 	case "offers":
@@ -166,11 +231,11 @@ func (m *model) do(c request) answer {
 	case "allocations":
 		return answer{Allocations: m.allocations(c.service, s)}
 	case "readAllocation":
-		port := s.find(c.holder)
-		if port == 0 {
+		h := m.find(s, c.holder)
+		if h == nil {
 			return answer{Code: CodePortNotFound}
 		}
-		return answer{Allocation: s.ports[port].allocation(c.service, port)}
+		return answer{Allocations: []Allocation{h.allocation(c.service)}}
 	}
 	panic("no such act: " + c.act)
 }
@@ -186,10 +251,10 @@ func (m *model) define(p *modelPool, c request) answer {
 			return answer{Code: CodeRangeOverlap}
 		}
 	}
-	outside := func(port int, _ *modelPort) bool { return port < c.start || port > c.end }
+	outside := func(number int, _ *modelPort) bool { return number < c.start || number > c.end }
 	if s != nil {
-		for port, held := range s.ports {
-			if outside(port, held) && !held.isFree(m.now) {
+		for number, port := range s.ports {
+			if outside(number, port) && port.hold.lives(m.now) {
 				return answer{Code: CodeRangeInUse}
 			}
 		}
@@ -200,196 +265,43 @@ func (m *model) define(p *modelPool, c request) answer {
 		s = &modelService{created: m.now, ports: map[int]*modelPort{}}
 		p.services[c.service] = s
 	}
-	s.description, s.start, s.end = c.description, c.start, c.end
+	s.description, s.start, s.end, s.cooldown = c.description, c.start, c.end, c.cooldown.Milliseconds()
 	maps.DeleteFunc(s.ports, outside) // a port that comes back is fresh again
 	return answer{Created: created, Service: m.service(c.service, s)}
 }
 
 func (m *model) remove(p *modelPool, name string) answer {
 	for _, port := range p.services[name].ports {
-		if !port.isFree(m.now) {
+		if port.hold.lives(m.now) {
 			return answer{Code: CodeServiceInUse}
 		}
+	}
+	if len(p.services[name].waiting(m.now)) > 0 {
+		m.note("removed while some wait")
 	}
 	delete(p.services, name)
 	return answer{}
 }
 
-func (m *model) offer(p *modelPool, c request) answer {
-	if c.own {
-		state, t := m.lookUp(p, c)
-		switch {
-		case state == "elsewhere", state != "" && t.name != c.name:
-			return answer{Code: CodeInvalid}
-		case state == "open":
-			return answer{Offer: t.offer(c.secret)}
-		case state != "":
-			return answer{Code: p.closed(c.service, state)}
-		}
-	}
-	s := p.services[c.service]
-	if s == nil {
-		return answer{Code: CodeServiceNotFound}
-	}
-	for _, port := range s.ports {
-		if port.name == c.name && !port.isFree(m.now) {
-			return answer{Code: CodeNameTaken}
-		}
-	}
-	port := s.pick(m.now)
-	if port == 0 {
-		return answer{Code: CodeExhausted, RetryAfter: s.nextFree(m.now)}
-	}
-
-	t := &ticket{service: c.service, name: c.name, port: port, created: m.now, expires: m.now + c.ttl.Milliseconds()}
-	m.remember(t, t.expires)
-	p.tickets[c.secret] = t
-	s.ports[port] = &modelPort{name: c.name, secret: c.secret, created: m.now, free: t.expires}
-	return answer{Created: true, Offer: t.offer(c.secret)}
-}
-
-func (m *model) accept(p *modelPool, c request) answer {
-	state, t := m.lookUp(p, c)
-	if state == "accepted" {
-		return answer{Allocation: p.services[c.service].ports[t.port].allocation(c.service, t.port)}
-	}
-	if state != "open" {
-		return answer{Code: p.closed(c.service, state)}
-	}
-
-	p.fence++
-	port := p.services[c.service].ports[t.port]
-	port.fence, port.created = p.fence, m.now
-	if minute := m.now + 60_000; minute < t.expires {
-		m.remember(t, minute)
-	}
-	return answer{Created: true, Allocation: port.allocation(c.service, t.port)}
-}
-
-func (m *model) reject(p *modelPool, c request) answer {
-	state, t := m.lookUp(p, c)
-	if state == "rejected" {
-		return answer{}
-	}
-	if state != "open" {
-		return answer{Code: p.closed(c.service, state)}
-	}
-
-	port := p.services[c.service].ports[t.port]
-	port.free = m.now
-	t.rejected = true
-	m.remember(t, m.now+60_000)
-	return answer{}
-}
-
-func (m *model) release(s *modelService, c request) answer {
-	number := s.find(c.holder)
-	if number == 0 {
-		return answer{Code: CodePortNotFound}
-	}
-	port := s.ports[number]
-	if len(c.fences) > 0 && !slices.Contains(c.fences, port.fence) {
-		return answer{Code: CodePreconditionFailed}
-	}
-
-	port.fence, port.free = 0, m.now
-	return answer{}
-}
-
-// lookUp says what a secret is to a service: "" for nothing, elsewhere, open, accepted, or rejected.
-func (m *model) lookUp(p *modelPool, c request) (state string, t *ticket) {
-	t = p.tickets[c.secret]
-	if t == nil || m.swept >= t.forgotten || m.now >= t.expires {
-		return "", nil
-	}
-	if t.service != c.service {
-		return "elsewhere", t
-	}
-	if t.rejected {
-		return "rejected", t
-	}
-	s := p.services[c.service]
-	if s == nil || s.ports[t.port] == nil || s.ports[t.port].secret != c.secret {
-		return "", nil
-	}
-	switch port := s.ports[t.port]; {
-	case port.fence > 0:
-		return "accepted", t
-	case !port.isFree(m.now):
-		return "open", t
-	}
-	return "", nil
-}
-
-// closed is the error of a secret that opens nothing.
-func (p *modelPool) closed(service, state string) Code {
-	switch {
-	case state == "accepted":
-		return CodeOfferAccepted
-	case state == "rejected":
-		return CodeOfferRejected
-	case p.services[service] == nil:
-		return CodeServiceNotFound
-	}
-	return CodeOfferNotFound
-}
-
-// remember keeps a ticket until a time, or to the end of its offer where that comes first.
-func (m *model) remember(t *ticket, until ms) {
-	late := m.now - m.swept
-	t.forgotten = min(until, t.expires) - late
-}
-
-// pick returns the port that has been free the longest, of equals the first in Redis's order; where there is none, the
-// lowest that was never handed out; 0 where there is none either.
-func (s *modelService) pick(now ms) int {
-	var free []int
-	for number, port := range s.ports {
-		if port.isFree(now) {
-			free = append(free, number)
-		}
-	}
-	if len(free) > 0 {
-		return slices.MinFunc(free, func(a, b int) int {
-			return cmp.Or(cmp.Compare(s.ports[a].free, s.ports[b].free), cmp.Compare(strconv.Itoa(a), strconv.Itoa(b)))
-		})
-	}
-	for number := s.start; number <= s.end; number++ {
-		if s.ports[number] == nil {
-			return number
-		}
-	}
-	return 0
-}
-
-// nextFree returns how long it takes until a port comes free by itself; 0 where none will.
-func (s *modelService) nextFree(now ms) (wait ms) {
-	for _, port := range s.ports {
-		if port.fence == 0 && (wait == 0 || port.free-now < wait) {
-			wait = port.free - now
-		}
-	}
-	return wait
-}
-
-// find returns the port that is allocated to a holder, who is named or is the port itself; 0 where there is none.
-func (s *modelService) find(holder string) int {
-	for number, port := range s.ports {
-		if port.fence > 0 && (port.name == holder || strconv.Itoa(number) == holder) {
-			return number
-		}
-	}
-	return 0
-}
-
-func (port *modelPort) isFree(now ms) bool { return port.fence == 0 && port.free <= now }
-
 func (m *model) service(name string, s *modelService) Service {
-	offered, allocated := len(m.offers(name, s)), len(m.allocations(name, s))
 	total := s.end - s.start + 1
+	counts := PortCounts{Total: total, Free: total}
+	for _, port := range s.ports {
+		of := &counts.Cooling
+		switch {
+		case port.hold.lives(m.now) && port.hold.fence > 0:
+			of = &counts.Allocated
+		case port.hold.lives(m.now):
+			of = &counts.Offered
+		case port.isFree(m.now, s):
+			continue
+		}
+		*of++
+		counts.Free--
+	}
 	return Service{
 		Name: name, Description: s.description, Start: s.start, End: s.end, Created: date(s.created),
-		Ports: PortCounts{Total: total, Free: total - offered - allocated, Offered: offered, Allocated: allocated},
+		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Waiting: len(s.waiting(m.now)), Ports: counts,
 	}
 }
 
@@ -401,32 +313,54 @@ func (m *model) services(p *modelPool) (services []Service) {
 	return services
 }
 
-func (m *model) offers(service string, s *modelService) (offers []Offer) {
+// isFree says whether a port that was handed out may be again.
+func (port *modelPort) isFree(now ms, s *modelService) bool {
+	return !port.hold.lives(now) && port.score <= now-s.cooldown
+}
+
+// holds are the open offers and the allocations of a service, by port.
+func (m *model) holds(s *modelService) (holds []*hold) {
 	for _, number := range slices.Sorted(maps.Keys(s.ports)) {
-		if port := s.ports[number]; port.fence == 0 && !port.isFree(m.now) {
-			offers = append(offers, Offer{
-				Service: service, Name: port.name, Port: number, Created: date(port.created), Expires: date(port.free),
-			})
+		if h := s.ports[number].hold; h.lives(m.now) && h.port == number {
+			holds = append(holds, h)
+		}
+	}
+	return holds
+}
+
+func (m *model) offers(service string, s *modelService) (offers []Offer) {
+	for _, h := range m.holds(s) {
+		if h.fence == 0 {
+			offer := h.offer(service)
+			offer.Secret = ""
+			offers = append(offers, offer)
 		}
 	}
 	return offers
 }
 
 func (m *model) allocations(service string, s *modelService) (allocations []Allocation) {
-	for _, number := range slices.Sorted(maps.Keys(s.ports)) {
-		if port := s.ports[number]; port.fence > 0 {
-			allocations = append(allocations, port.allocation(service, number))
+	for _, h := range m.holds(s) {
+		if h.fence > 0 {
+			allocations = append(allocations, h.allocation(service))
 		}
 	}
 	return allocations
 }
 
-func (t *ticket) offer(secret string) Offer {
-	return Offer{Service: t.service, Name: t.name, Port: t.port, Secret: secret, Created: date(t.created), Expires: date(t.expires)}
+func (h *hold) offer(service string) Offer {
+	return Offer{
+		Service: service, Name: h.name, Port: h.port, Count: h.count, Secret: h.secret, Created: date(h.created),
+		Expires: date(h.expires), Lease: time.Duration(h.lease) * time.Millisecond,
+	}
 }
 
-func (port *modelPort) allocation(service string, number int) Allocation {
-	return Allocation{Service: service, Name: port.name, Port: number, Created: date(port.created), Fence: port.fence}
+func (h *hold) allocation(service string) Allocation {
+	allocation := Allocation{Service: service, Name: h.name, Port: h.port, Count: h.count, Created: date(h.created), Fence: h.fence}
+	if h.expires > 0 {
+		allocation.Expires = date(h.expires)
+	}
+	return allocation
 }
 
 func date(t ms) time.Time { return time.UnixMilli(t).UTC() }
@@ -434,41 +368,19 @@ func date(t ms) time.Time { return time.UnixMilli(t).UTC() }
 // deadlines are the times to come at which something ends by itself.
 func (m *model) deadlines() (times []ms) {
 	for _, p := range m.pools {
-		for _, t := range p.tickets {
-			times = append(times, t.expires, t.forgotten+m.now-m.swept)
+		for _, k := range p.secrets {
+			times = append(times, k.expires, k.forgotten+m.now-m.swept)
+		}
+		for _, s := range p.services {
+			for _, port := range s.ports {
+				times = append(times, port.score, port.score+s.cooldown)
+			}
+			for _, place := range s.line {
+				times = append(times, place.lost)
+			}
 		}
 	}
 	times = slices.DeleteFunc(times, func(t ms) bool { return t <= m.now })
 	slices.Sort(times)
 	return slices.Compact(times)
-}
-
-// describe tells the whole state of some pools in lines, as run.describe does of the store.
-func (m *model) describe(pools []string) (lines []string) {
-	for _, name := range pools {
-		p := m.pools[name]
-		if p.listed {
-			lines = append(lines, fmt.Sprintf("%s is listed", name))
-		}
-		lines = append(lines, fmt.Sprintf("%s gave fence %d", name, p.fence))
-		for service, s := range p.services {
-			lines = append(lines, fmt.Sprintf("%s/%s %d-%d %q created %d", name, service, s.start, s.end, s.description, s.created))
-			for number := s.start; number <= s.end; number++ {
-				what := fmt.Sprintf("%s/%s %d ", name, service, number)
-				switch port := s.ports[number]; {
-				case port == nil:
-					what += "fresh"
-				case port.fence > 0:
-					what += fmt.Sprintf("allocated to %s at %d, fence %d", port.name, port.created, port.fence)
-				case port.isFree(m.now):
-					what += fmt.Sprintf("free from %d", port.free)
-				default:
-					what += fmt.Sprintf("offered to %s at %d until %d", port.name, port.created, port.free)
-				}
-				lines = append(lines, what)
-			}
-		}
-	}
-	slices.Sort(lines)
-	return lines
 }

@@ -2,61 +2,75 @@ package allocator
 
 import (
 	"context"
+	"slices"
 	"time"
-
-	"github.com/google/uuid"
 
 	"portmaster/lua"
 )
 
-// Offer is a port that is kept for an instance name until it expires.
+// Offer is a port, or several in a row, that is kept for an instance name until it expires.
 type Offer struct {
 	Service string
 	Name    string
-	Port    int
+	Port    int    // the first
+	Count   int    // of consecutive ports, 1 or more
 	Secret  string // empty in a list
 	Created time.Time
 	Expires time.Time
+	Lease   time.Duration // of the allocation that it would become; 0 is for ever
 }
 
-// Offer offers a free port of a service to an instance name. Where secret is empty it draws one; a secret of the caller's
-// own makes the call safe to repeat: created is false where this secret already had this offer.
+// Offer offers what is wanted of a service. A secret of the caller's own makes the call safe to repeat: created is false
+// where this secret already had this offer. Where all is taken it waits in line for so long, up to Options.MaxWait; see
+// line.
 //
-// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, or ErrExhausted; for a secret of the caller's own also
-// ErrOfferAccepted and ErrOfferRejected.
-func (a *Allocator) Offer(ctx context.Context, pool, service, name, secret string) (offer Offer, created bool, err error) {
-	own := secret != ""
-	if !own {
-		secret = uuid.NewString()
-	}
-	var f faults
-	f.name("pool", pool)
-	f.name("service", service)
-	f.instance("name", name)
-	f.secret(secret)
-	if err := f.err(); err != nil {
-		return Offer{}, false, err
-	}
-	if err := a.deployment.refusal(); err != nil {
-		return Offer{}, false, err
-	}
-	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Offer,
-		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
-		service, name, secret, a.opts.OfferTTL.Milliseconds(), flag(own))
-	if err != nil {
-		return Offer{}, false, err
-	}
-	record, created := recordOf(answer)
-	offer, err = parseOffer(record)
-	offer.Secret = secret
-	return offer, created, err
+// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a secret of the caller's own
+// also ErrOfferAccepted and ErrOfferRejected.
+func (a *Allocator) Offer(ctx context.Context, pool, service string, want Want, wait time.Duration) (offer Offer, created bool, err error) {
+	return first(a.offer(ctx, ask{pool: pool, service: service, wants: []Want{want}, wait: wait}))
 }
 
-// Accept accepts an offer, which makes it an allocation; created is false where it was accepted already. It returns
-// ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or ErrOfferRejected.
-func (a *Allocator) Accept(ctx context.Context, pool, service, secret string) (allocation Allocation, created bool, err error) {
-	if err := checkSecret(pool, service, secret); err != nil {
+// OfferMany offers all that is wanted of a service, in the same order, or nothing. created is false where each was offered
+// already. Errors are those of Offer, and name the want that is at fault.
+func (a *Allocator) OfferMany(ctx context.Context, pool, service string, wants []Want, wait time.Duration) (offers []Offer, created bool, err error) {
+	return a.offer(ctx, ask{pool: pool, service: service, wants: slices.Clone(wants), many: true, wait: wait})
+}
+
+func (a *Allocator) offer(ctx context.Context, ask ask) (offers []Offer, created bool, err error) {
+	ask.giveBack = (*Allocator).giveBackOffer
+	all, err := a.take(ctx, ask, lua.Offer, keys.toOffer, a.opts.OfferTTL.Milliseconds())
+	if err != nil {
+		return nil, false, err
+	}
+	offers = make([]Offer, len(all))
+	for i, t := range all {
+		if offers[i], err = parseOffer(t.record); err != nil {
+			return nil, false, err
+		}
+		offers[i].Secret = ask.wants[i].Secret
+		created = created || t.created
+	}
+	return offers, created, nil
+}
+
+// giveBackOffer rejects what was offered to a caller who is gone. Where it fails, the offer expires by itself.
+func (a *Allocator) giveBackOffer(ctx context.Context, ask ask, want Want) {
+	_, _ = a.Reject(ctx, ask.pool, ask.service, want.Secret, false)
+}
+
+// toOffer returns the keys of a script that offers; those of the secrets follow.
+func (k keys) toOffer(service string) []string {
+	return append(make([]string, 0, 12), k.service(service), k.free(service), k.fresh(service), k.room(service), k.names(service),
+		k.offers(service), k.ports(service), k.leases(service), k.line(service), k.beats(service))
+}
+
+// Accept accepts an offer, which makes it an allocation: for as long as lease says, where that is not 0, and else for as
+// long as was wanted of the offer. created is false where it was accepted already. It returns ErrInvalid,
+// ErrServiceNotFound, ErrOfferNotFound, or ErrOfferRejected.
+func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, lease time.Duration) (allocation Allocation, created bool, err error) {
+	f := checkSecret(pool, service, secret)
+	f.lease("lease", lease)
+	if err := f.err(); err != nil {
 		return Allocation{}, false, err
 	}
 	if err := a.deployment.refusal(); err != nil {
@@ -64,8 +78,8 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string) (a
 	}
 	k := a.keys(pool)
 	answer, err := a.door.change(ctx, k, lua.Accept,
-		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.fence(), k.offer(secret)},
-		service, secret)
+		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.leases(service), k.fence(), k.offer(secret)},
+		service, secret, lease.Milliseconds())
 	if err != nil {
 		return Allocation{}, false, err
 	}
@@ -74,28 +88,33 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string) (a
 	return allocation, created, err
 }
 
-// Reject rejects an offer: its port and its name are free again at once. Rejecting again succeeds. It returns ErrInvalid,
-// ErrServiceNotFound, ErrOfferNotFound, or ErrOfferAccepted.
-func (a *Allocator) Reject(ctx context.Context, pool, service, secret string) error {
-	if err := checkSecret(pool, service, secret); err != nil {
-		return err
+// Reject rejects an offer: its ports and its name are free again at once. Where the port was found in use by somebody
+// else, it is kept out for Options.Quarantine instead. Rejecting again succeeds; rejected is false then. It returns
+// ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or ErrOfferAccepted.
+func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, inUse bool) (rejected bool, err error) {
+	if err := checkSecret(pool, service, secret).err(); err != nil {
+		return false, err
+	}
+	var quarantine time.Duration
+	if inUse {
+		quarantine = a.opts.Quarantine
 	}
 	k := a.keys(pool)
-	_, err := a.door.change(ctx, k, lua.Reject,
-		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.offer(secret)},
-		service, secret)
-	return err
+	answer, err := a.door.change(ctx, k, lua.Reject,
+		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.quarantine(service), k.offer(secret)},
+		service, secret, quarantine.Milliseconds())
+	return answer == int64(1), err
 }
 
 // OpenOffer reads the offer that a secret opens. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or
 // ErrOfferAccepted and ErrOfferRejected for a short while after.
 func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string) (Offer, error) {
-	if err := checkSecret(pool, service, secret); err != nil {
+	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return Offer{}, err
 	}
 	k := a.keys(pool)
 	answer, err := a.door.read(ctx, k, lua.ReadOffer,
-		[]string{k.service(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
+		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
 	if err != nil {
 		return Offer{}, err
 	}
@@ -109,17 +128,19 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 // of them at most. next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
 func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, limit int) (offers []Offer, next string, err error) {
 	return list(ctx, a, pool, service, keys.offers, cursor, limit, func(s Service, record record) (Offer, bool, error) {
+		if record == leased {
+			return Offer{}, false, nil
+		}
 		offer, err := parseOffer(record)
 		return offer, offer.Expires.After(s.now), err
 	})
 }
 
-func checkSecret(pool, service, secret string) error {
-	var f faults
+func checkSecret(pool, service, secret string) (f faults) {
 	f.name("pool", pool)
 	f.name("service", service)
-	f.secret(secret)
-	return f.err()
+	f.secret("secret", secret)
+	return f
 }
 
 func parseOffer(r record) (Offer, error) {
@@ -131,5 +152,9 @@ func parseOffer(r record) (Offer, error) {
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return Offer{}, malformed("an offer of", name)
 	}
-	return Offer{Service: service, Name: name, Port: int(port), Created: created, Expires: expires}, nil
+	offer := Offer{Service: service, Name: name, Port: int(port), Count: r.count(), Created: created, Expires: expires}
+	if lease, ok := r.number(`"lease":`); ok {
+		offer.Lease = time.Duration(lease) * time.Millisecond
+	}
+	return offer, nil
 }

@@ -30,12 +30,13 @@ func TestNamesOfOffersThatRanOutAreCleared(t *testing.T) {
 // Who comes back after his offer ran out gets the port that has been free the longest, and leaves no trace at his old one.
 func TestSameNameAgain(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		quick, slow := newAllocator(store, short), newAllocator(store, long)
+		const soon = 10 * short // so that hers is rejected before his runs out, however slow the machine
+		quick, slow := newAllocator(store, soon), newAllocator(store, long)
 		mustDefine(t, slow, "web", 2000, 2001)
 		first := mustOffer(t, slow, "web", "ann")
 		mustOffer(t, quick, "web", "bob") // 2001
 		mustReject(t, slow, first)
-		passes(t, store, short)
+		passes(t, store, soon)
 		if again := mustOffer(t, slow, "web", "bob"); again.Port != 2000 {
 			t.Errorf("port %d, want 2000", again.Port)
 		}
@@ -80,7 +81,7 @@ func TestReleasedSecretOpensNothing(t *testing.T) {
 			}
 			old := mustOffer(t, a, "web", "ann")
 			mustAccept(t, a, old)
-			must(t, a.Release(t.Context(), DefaultPool, "web", "ann"))
+			must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
 			next := mustOffer(t, a, "web", "ann")
 			opensNothing(t, a, "web", old.Secret)
 			mustReject(t, a, next)
@@ -95,11 +96,11 @@ func TestSecretOfAnotherService(t *testing.T) {
 		mustDefine(t, a, "db", 3000, 3001)
 		offer := mustOffer(t, a, "web", "ann")
 		opensNothing(t, a, "db", offer.Secret)
-		_, _, err := a.Offer(t.Context(), DefaultPool, "db", "ann", offer.Secret)
+		_, _, err := a.Offer(t.Context(), DefaultPool, "db", Want{Name: "ann", Secret: offer.Secret}, 0)
 		wantError(t, "offer with another's secret", err, ErrInvalid)
-		_, _, err = a.Offer(t.Context(), DefaultPool, "web", "bob", offer.Secret)
+		_, _, err = a.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: offer.Secret}, 0)
 		wantError(t, "offer to another name", err, ErrInvalid)
-		if again, created, err := a.Offer(t.Context(), DefaultPool, "web", "ann", offer.Secret); err != nil || created || again != offer {
+		if again, created, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "ann", Secret: offer.Secret}, 0); err != nil || created || again != offer {
 			t.Errorf("repeated: %+v, created %v, error %v", again, created, err)
 		}
 	})
@@ -127,5 +128,24 @@ func TestKeysOfOffersEnd(t *testing.T) {
 				t.Errorf("%s: the key lives for %s, want %s to %s", test.what, ttl, test.min, test.max)
 			}
 		}
+	})
+}
+
+// A list is the caller's: it is as it was afterwards, and may be used again.
+func TestListOfWantsStaysAsItWas(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2009)
+		wants := []Want{{Name: "ann"}, {Name: "bob"}}
+		offers, _, err := a.OfferMany(t.Context(), DefaultPool, "web", wants, 0)
+		must(t, err)
+		if wants[0] != (Want{Name: "ann"}) || wants[1] != (Want{Name: "bob"}) {
+			t.Errorf("%+v", wants)
+		}
+		for _, offer := range offers {
+			mustReject(t, a, offer)
+		}
+		_, _, err = a.ClaimMany(t.Context(), DefaultPool, "web", wants, 0)
+		must(t, err)
 	})
 }

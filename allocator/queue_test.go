@@ -26,7 +26,7 @@ func newQueueTest(t *testing.T, timeout time.Duration, queue int) (a *Allocator,
 	if _, err := a.Create(t.Context(), DefaultPool, Definition{Name: "django", Start: 5000, End: 10000}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", "first", ""); err != nil { // Redis knows the script from here on
+	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", Want{Name: "first"}, 0); err != nil { // Redis knows the script from here on
 		t.Fatal(err)
 	}
 	return a, store.Admin, func(d time.Duration) {
@@ -44,7 +44,7 @@ func newQueueTest(t *testing.T, timeout time.Duration, queue int) (a *Allocator,
 func (a *Allocator) offerLater(ctx context.Context, name string) chan error {
 	ended := make(chan error, 1)
 	go func() {
-		_, _, err := a.Offer(ctx, DefaultPool, "django", name, "")
+		_, _, err := a.Offer(ctx, DefaultPool, "django", Want{Name: name}, 0)
 		ended <- err
 	}()
 	time.Sleep(20 * time.Millisecond) // it is under way, or waits, when the next one comes
@@ -78,7 +78,7 @@ func TestQueueRefusesWhatTooManyWaitBefore(t *testing.T) {
 	hang(500 * time.Millisecond)
 	ended := []chan error{a.offerLater(t.Context(), "a"), a.offerLater(t.Context(), "b"), a.offerLater(t.Context(), "c")}
 	start := time.Now()
-	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", "d", ""); !errors.Is(err, ErrUnavailable) {
+	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", Want{Name: "d"}, 0); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("with two that wait: %v", err)
 	}
 	if took := time.Since(start); took > 200*time.Millisecond {
@@ -100,7 +100,7 @@ func TestQueueEndsEveryCallWithinItsTimeout(t *testing.T) {
 		time.Sleep(timeout / 5)
 		running.Go(func() {
 			start := time.Now()
-			_, _, err := a.Offer(t.Context(), DefaultPool, "django", fmt.Sprint("holder-", i), "")
+			_, _, err := a.Offer(t.Context(), DefaultPool, "django", Want{Name: fmt.Sprint("holder-", i)}, 0)
 			if took := time.Since(start); took > timeout+timeout/2 {
 				t.Errorf("call %d ended after %s", i, took)
 			}
@@ -143,7 +143,7 @@ func TestQueueLoadsAnUnknownScriptOnceForAll(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	for i := range 100 {
 		running.Go(func() {
-			if _, _, err := a.Offer(ctx, DefaultPool, "django", fmt.Sprint("holder-", i), ""); err != nil {
+			if _, _, err := a.Offer(ctx, DefaultPool, "django", Want{Name: fmt.Sprint("holder-", i)}, 0); err != nil {
 				t.Errorf("call %d: %v", i, err)
 			}
 		})
@@ -162,13 +162,13 @@ func TestQueueStaysOpenWhenCallsAreGivenUp(t *testing.T) {
 		running.Go(func() {
 			for i := range 200 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*client%40)*10*time.Microsecond)
-				a.Offer(ctx, DefaultPool, "django", fmt.Sprintf("holder-%d-%d", client, i), "")
+				a.Offer(ctx, DefaultPool, "django", Want{Name: fmt.Sprintf("holder-%d-%d", client, i)}, 0)
 				cancel()
 			}
 		})
 	}
 	running.Wait()
-	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", "last", ""); err != nil {
+	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", Want{Name: "last"}, 0); err != nil {
 		t.Errorf("after all that: %v", err)
 	}
 	q := a.door.queue(place{a.redis, 0})

@@ -28,6 +28,20 @@ func (r record) text(mark string) (string, bool) {
 	return value, found && ended
 }
 
+// leased stands in place of an offer's record where the port is leased: the allocation's record says to whom.
+const leased record = "leased"
+
+// ofBlock reports whether this is no record, but the number of the port that has it: the first of a block.
+func (r record) ofBlock() bool { return r != "" && r[0] != '{' }
+
+// count returns how many consecutive ports it is about.
+func (r record) count() int {
+	if n, ok := r.number(`"count":`); ok {
+		return int(n)
+	}
+	return 1
+}
+
 // number returns the field whose mark is `"field":`.
 func (r record) number(mark string) (int64, bool) {
 	_, rest, _ := strings.Cut(string(r), mark)

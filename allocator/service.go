@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,26 +22,25 @@ const (
 type Service struct {
 	Name        string
 	Description string
-	Start, End  int // the range, both ends included
+	Start, End  int           // the range, both ends included
+	Cooldown    time.Duration // how long a port that was released, or ran out, is not offered again
 	Created     time.Time
 	Ports       PortCounts
+	Waiting     int      // how many calls wait in line for a port
 	Warnings    []string // what an operator should know about the range
 
-	fresh []span    // the ports never handed out
-	now   time.Time // Redis's, when this was read
+	now time.Time // Redis's, when this was read
 }
 
-// PortCounts says what became of the ports of a service. Total = Free + Offered + Allocated.
-type PortCounts struct{ Total, Free, Offered, Allocated int }
-
-// span is a run of ports, both ends included.
-type span struct{ from, to int }
+// PortCounts says what became of the ports of a service. Total is the sum of the others.
+type PortCounts struct{ Total, Free, Offered, Allocated, Cooling int }
 
 // Definition is what defines a service.
 type Definition struct {
 	Name        string
 	Description string
 	Start, End  int
+	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
 }
 
 // Create defines a new service. It returns ErrInvalid, ErrServiceExists, or ErrRangeOverlap.
@@ -64,6 +62,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	f.name("name", d.Name)
 	f.description(d.Description)
 	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
+	f.cooldown(d.Cooldown)
 	if err := f.err(); err != nil {
 		return Service{}, false, err
 	}
@@ -78,7 +77,8 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 		return Service{}, false, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Define, k.ofService(d.Name), d.Name, d.Description, d.Start, d.End, flag(mayExist))
+	answer, err := a.door.change(ctx, k, lua.Define, k.toDefine(d.Name),
+		d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist))
 	if err != nil {
 		return Service{}, false, err
 	}
@@ -90,9 +90,14 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	return service, parts[1] == int64(1), err
 }
 
-// ofService returns the keys of the two scripts that change a service as a whole.
-func (k keys) ofService(service string) []string {
-	return []string{k.service(service), k.services(), k.ends(), k.free(service), k.names(service), k.offers(service), k.ports(service)}
+// toDescribe returns the keys of a script that tells of a service.
+func (k keys) toDescribe(service string) []string {
+	return []string{k.service(service), k.free(service), k.ports(service), k.leases(service), k.quarantine(service), k.beats(service)}
+}
+
+// toDefine returns the keys of a script that changes a service as a whole.
+func (k keys) toDefine(service string) []string {
+	return append(k.toDescribe(service), k.services(), k.ends(), k.fresh(service), k.room(service), k.names(service), k.offers(service))
 }
 
 // Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
@@ -105,7 +110,7 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 		return err
 	}
 	k := a.keys(pool)
-	_, err := a.door.change(ctx, k, lua.Remove, k.ofService(service), service)
+	_, err := a.door.change(ctx, k, lua.Remove, append(k.toDefine(service), k.line(service)), service)
 	return err
 }
 
@@ -118,7 +123,7 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 		return Service{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.read(ctx, k, lua.ReadService, []string{k.service(service), k.free(service), k.ports(service)}, service)
+	answer, err := a.door.read(ctx, k, lua.ReadService, k.toDescribe(service), service)
 	if err != nil {
 		return Service{}, err
 	}
@@ -161,39 +166,35 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 	return services, next, nil
 }
 
+// parseService reads the answer of describe.lua.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
-	if !ok || len(fields) != 8 {
+	if !ok || len(fields) != 10 {
 		return Service{}, malformed("service", name)
 	}
-	var n [8]int64
-	for _, i := range []int{1, 2, 3, 5, 6, 7} {
+	description, _ := fields[0].(string)
+	var n [10]int64
+	for i := 1; i < len(fields); i++ {
 		var err error
 		if n[i], err = toInt(fields[i]); err != nil {
 			return Service{}, malformed("service", name)
 		}
 	}
-	description, _ := fields[0].(string)
-	fresh, _ := fields[4].(string)
 	s := Service{
 		Name:        name,
 		Description: description,
 		Start:       int(n[1]),
 		End:         int(n[2]),
 		Created:     time.UnixMilli(n[3]).UTC(),
-		now:         time.UnixMilli(n[7]),
+		Cooldown:    time.Duration(n[4]) * time.Millisecond,
+		Waiting:     int(n[8]),
+		now:         time.UnixMilli(n[9]),
 	}
-	total := s.End - s.Start + 1
-	s.Ports = PortCounts{Total: total, Offered: int(n[5]), Allocated: int(n[6]), Free: total - int(n[5]) - int(n[6])}
+	p := PortCounts{Total: s.End - s.Start + 1, Offered: int(n[5]), Allocated: int(n[6]), Cooling: int(n[7])}
+	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling
+	s.Ports = p
 	if s.Start <= ephemeralMax && s.End >= ephemeralMin {
 		s.Warnings = []string{fmt.Sprintf("the range meets Linux's own ephemeral ports (%d-%d): set net.ipv4.ip_local_reserved_ports on the hosts", ephemeralMin, ephemeralMax)}
-	}
-	for _, part := range strings.Fields(fresh) {
-		var sp span
-		if _, err := fmt.Sscanf(part, "%d-%d", &sp.from, &sp.to); err != nil {
-			return Service{}, malformed("service", name)
-		}
-		s.fresh = append(s.fresh, sp)
 	}
 	return s, nil
 }

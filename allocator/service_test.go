@@ -8,7 +8,7 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-func TestFreshSpans(t *testing.T) {
+func TestFreshRuns(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2009)
@@ -26,9 +26,8 @@ func TestFreshSpans(t *testing.T) {
 			{"widened both ways", 1999, 2003, "1999-1999 2003-2003"},
 		} {
 			mustDefine(t, a, "web", test.start, test.end)
-			fresh := store.Admin.HGet(t.Context(), a.keys(DefaultPool).service("web"), "fresh").Val()
-			if fresh != test.fresh {
-				t.Errorf("%s: %q, want %q", test.what, fresh, test.fresh)
+			if got := freshRuns(t, store); got != test.fresh {
+				t.Errorf("%s: %q, want %q", test.what, got, test.fresh)
 			}
 		}
 		for _, want := range []int{1999, 2003} {
@@ -36,7 +35,7 @@ func TestFreshSpans(t *testing.T) {
 				t.Errorf("port %d, want %d", got.Port, want)
 			}
 		}
-		_, _, err := a.Offer(t.Context(), DefaultPool, "web", "late", "")
+		_, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "late"}, 0)
 		wantError(t, "all are taken", err, ErrExhausted)
 
 		// Handed out, given back, and cut off: when the range has it again, it is fresh again.
@@ -94,7 +93,7 @@ func TestManyPortsAreCutOff(t *testing.T) {
 		if after := dump(t, store); after != before {
 			t.Error("a change that was refused left something")
 		}
-		must(t, a.Release(t.Context(), DefaultPool, "web", last.Name))
+		must(t, a.Release(t.Context(), DefaultPool, "web", last.Name, Proof{}))
 		if s := mustDefine(t, a, "web", 2000, 2000); s.Ports.Free != 1 {
 			t.Errorf("%+v", s.Ports)
 		}
@@ -116,7 +115,7 @@ func TestRemovedServiceLeavesNothing(t *testing.T) {
 			mustDefine(t, slow, service, start, start+9)
 			released, rejected := mustOffer(t, slow, service, "a"), mustOffer(t, slow, service, "b")
 			mustAccept(t, slow, released)
-			must(t, slow.Release(t.Context(), DefaultPool, service, "a"))
+			must(t, slow.Release(t.Context(), DefaultPool, service, "a", Proof{}))
 			mustReject(t, slow, rejected)
 			ranOut := mustOffer(t, quick, service, "c")
 			wantError(t, "an offer is open", slow.Remove(t.Context(), DefaultPool, service), ErrServiceInUse)
@@ -143,6 +142,16 @@ func TestRemovedServiceLeavesNothing(t *testing.T) {
 	})
 }
 
+// freshRuns returns the runs of ports of the service web that were never handed out.
+func freshRuns(t *testing.T, store storetest.Store) string {
+	t.Helper()
+	var runs []string
+	for _, z := range store.Admin.ZRangeWithScores(t.Context(), store.Prefix+":{default}:fresh:web", 0, -1).Val() {
+		runs = append(runs, fmt.Sprintf("%.0f-%s", z.Score, z.Member))
+	}
+	return strings.Join(runs, " ")
+}
+
 // allKeys lists the keys of a test.
 func allKeys(t *testing.T, store storetest.Store) []string {
 	t.Helper()
@@ -158,6 +167,8 @@ func dump(t *testing.T, store storetest.Store) string {
 	for _, key := range []string{"service", "names", "offers", "ports"} {
 		fmt.Fprintln(&text, store.Admin.HGetAll(t.Context(), store.Prefix+":{default}:"+key+":web").Val())
 	}
-	fmt.Fprintln(&text, store.Admin.ZRangeWithScores(t.Context(), store.Prefix+":{default}:free:web", 0, -1).Val())
+	for _, key := range []string{"free", "fresh", "room", "leases", "quarantine"} {
+		fmt.Fprintln(&text, store.Admin.ZRangeWithScores(t.Context(), store.Prefix+":{default}:"+key+":web", 0, -1).Val())
+	}
 	return text.String()
 }

@@ -3,6 +3,7 @@ package allocator
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -48,15 +49,23 @@ func (f *faults) instance(field, name string) {
 }
 
 // secret checks a secret in its canonical form, and keeps it out of the fault.
-func (f *faults) secret(secret string) {
+func (f *faults) secret(field, secret string) {
 	if id, err := uuid.Parse(secret); err != nil || id.String() != secret {
-		f.add("secret", "must be a UUID in lower case, such as 6f8ffc86-d98a-49ba-848a-a7cbaaea9360")
+		f.add(field, "must be a UUID in lower case, such as 6f8ffc86-d98a-49ba-848a-a7cbaaea9360")
 	}
 }
 
 func (f *faults) description(description string) {
 	if n := utf8.RuneCountInString(description); n > MaxDescription {
 		f.add("description", "has %d characters, of %d at most", n, MaxDescription)
+	}
+}
+
+func (f *faults) cooldown(cooldown time.Duration) {
+	if cooldown < 0 || cooldown > MaxLease {
+		f.add("cooldown", "must lie within 0s-30d")
+	} else if cooldown%time.Millisecond != 0 {
+		f.add("cooldown", "must be of whole milliseconds")
 	}
 }
 

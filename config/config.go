@@ -25,31 +25,34 @@ const Prefix = "PORTMASTER"
 
 // Config is every setting of the server.
 type Config struct {
-	HTTPAddr          string        `split_words:"true" default:":8080" desc:"where to listen: host:port, or :port for every address"`
-	HTTPReadTimeout   time.Duration `split_words:"true" default:"10s" desc:"how long a request may take to arrive"`
-	HTTPWriteTimeout  time.Duration `split_words:"true" default:"10s" desc:"how long an answer may take to be sent"`
-	HTTPIdleTimeout   time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
-	HTTPBodyLimit     int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
-	HTTPConcurrency   int           `split_words:"true" default:"65536" desc:"the most connections at a time"`
-	HTTPBaseline      bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which asks nobody: what HTTP alone costs, for make bench"`
-	RedisURL          Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db], or rediss://, unix://, a Sentinel or a Cluster (see Redis URLs in the README); empty: a store inside the process, which ends with it"`
-	RedisPasswordFile string        `split_words:"true" desc:"a file with the password for Redis, read for each new connection; in place of one in the URL"`
-	RedisCAFile       string        `split_words:"true" desc:"the certificates (PEM) that vouch for Redis's; empty: those that the system trusts"`
-	RedisCertFile     string        `split_words:"true" desc:"the certificate (PEM) that this server shows to Redis, read for each new connection"`
-	RedisKeyFile      string        `split_words:"true" desc:"the private key (PEM) of that certificate"`
-	RedisTimeout      time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
-	RedisQueue        int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
-	Durability        Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
-	AllowVolatile     bool          `split_words:"true" default:"false" desc:"true: no warning that Redis keeps nothing on a disk"`
-	KeyPrefix         string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
-	OfferTTL          time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
-	PortMin           int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
-	PortMax           int           `split_words:"true" default:"49151" desc:"the highest port that a range may hold"`
-	LogFormat         string        `split_words:"true" default:"text" desc:"text or json"`
-	LogLevel          slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
-	LogSlowCall       time.Duration `split_words:"true" default:"500ms" desc:"a call that takes longer is logged, one a second at most"`
-	ShutdownDelay     time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM: how long /readyz fails before the listener closes, so that load balancers can turn away"`
-	ShutdownTimeout   time.Duration `split_words:"true" default:"10s" desc:"after that: how long requests under way may take to finish"`
+	HTTPAddr           string        `split_words:"true" default:":8080" desc:"where to listen: host:port, or :port for every address"`
+	HTTPReadTimeout    time.Duration `split_words:"true" default:"10s" desc:"how long a request may take to arrive"`
+	HTTPWriteTimeout   time.Duration `split_words:"true" default:"10s" desc:"how long an answer may take to be sent"`
+	HTTPIdleTimeout    time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
+	HTTPBodyLimit      int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
+	HTTPConcurrency    int           `split_words:"true" default:"65536" desc:"the most connections at a time"`
+	HTTPBaseline       bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which asks nobody: what HTTP alone costs, for make bench"`
+	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db], or rediss://, unix://, a Sentinel or a Cluster (see Redis URLs in the README); empty: a store inside the process, which ends with it"`
+	RedisPasswordFile  string        `split_words:"true" desc:"a file with the password for Redis, read for each new connection; in place of one in the URL"`
+	RedisCAFile        string        `split_words:"true" desc:"the certificates (PEM) that vouch for Redis's; empty: those that the system trusts"`
+	RedisCertFile      string        `split_words:"true" desc:"the certificate (PEM) that this server shows to Redis, read for each new connection"`
+	RedisKeyFile       string        `split_words:"true" desc:"the private key (PEM) of that certificate"`
+	RedisTimeout       time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
+	RedisQueue         int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
+	Durability         Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
+	AllowVolatile      bool          `split_words:"true" default:"false" desc:"true: no warning that Redis keeps nothing on a disk"`
+	KeyPrefix          string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
+	OfferTTL           time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
+	MaxWait            time.Duration `split_words:"true" default:"60s" desc:"how long a call may wait in line (?wait=)"`
+	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected as in use is kept out"`
+	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: releasing needs the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
+	PortMin            int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
+	PortMax            int           `split_words:"true" default:"49151" desc:"the highest port that a range may hold"`
+	LogFormat          string        `split_words:"true" default:"text" desc:"text or json"`
+	LogLevel           slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
+	LogSlowCall        time.Duration `split_words:"true" default:"500ms" desc:"a call that takes longer is logged, one a second at most"`
+	ShutdownDelay      time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM: how long /readyz fails before the listener closes, so that load balancers can turn away"`
+	ShutdownTimeout    time.Duration `split_words:"true" default:"10s" desc:"after that: how long requests under way may take to finish"`
 }
 
 // Secret is a text that is not printed, since it may hold a password.
@@ -107,6 +110,8 @@ func (c Config) validate() error {
 		{"HTTP_IDLE_TIMEOUT", c.HTTPIdleTimeout, time.Millisecond, 24 * time.Hour},
 		{"REDIS_TIMEOUT", c.RedisTimeout, time.Millisecond, time.Minute},
 		{"OFFER_TTL", c.OfferTTL, time.Millisecond, 30 * 24 * time.Hour},
+		{"MAX_WAIT", c.MaxWait, 0, 10 * time.Minute},
+		{"QUARANTINE", c.Quarantine, 0, 24 * time.Hour},
 		{"LOG_SLOW_CALL", c.LogSlowCall, 0, time.Hour},
 		{"SHUTDOWN_DELAY", c.ShutdownDelay, 0, time.Hour},
 		{"SHUTDOWN_TIMEOUT", c.ShutdownTimeout, 0, time.Hour},

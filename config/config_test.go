@@ -42,6 +42,9 @@ func TestDefaults(t *testing.T) {
 		{"RedisPasswordFile", c.RedisPasswordFile, ""},
 		{"KeyPrefix", c.KeyPrefix, "portmaster"},
 		{"OfferTTL", c.OfferTTL, 30 * time.Minute},
+		{"MaxWait", c.MaxWait, time.Minute},
+		{"Quarantine", c.Quarantine, 5 * time.Minute},
+		{"ReleaseNeedsSecret", c.ReleaseNeedsSecret, false},
 		{"PortMin", c.PortMin, 1024},
 		{"PortMax", c.PortMax, 49151},
 		{"LogLevel", c.LogLevel.String(), "INFO"},
@@ -55,13 +58,15 @@ func TestDefaults(t *testing.T) {
 func TestSettingsAreRead(t *testing.T) {
 	environment(t, "PORTMASTER_HTTP_ADDR=[::1]:9000", "PORTMASTER_OFFER_TTL=1500ms", "PORTMASTER_PORT_MIN=1",
 		"PORTMASTER_PORT_MAX=65535", "PORTMASTER_KEY_PREFIX=eu:ports", "PORTMASTER_LOG_LEVEL=WARN", "PORTMASTER_LOG_FORMAT=json",
-		"PORTMASTER_SHUTDOWN_DELAY=0s", "PORTMASTER_REDIS_URL=redis://redis:6379/3")
+		"PORTMASTER_SHUTDOWN_DELAY=0s", "PORTMASTER_REDIS_URL=redis://redis:6379/3", "PORTMASTER_MAX_WAIT=0s",
+		"PORTMASTER_QUARANTINE=24h", "PORTMASTER_RELEASE_NEEDS_SECRET=true")
 	c, err := config.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprintln(c.HTTPAddr, c.OfferTTL, c.PortMin, c.PortMax, c.KeyPrefix, c.LogLevel, c.LogFormat, c.ShutdownDelay, string(c.RedisURL))
-	if want := fmt.Sprintln("[::1]:9000", "1.5s", 1, 65535, "eu:ports", "WARN", "json", "0s", "redis://redis:6379/3"); got != want {
+	got := fmt.Sprintln(c.HTTPAddr, c.OfferTTL, c.PortMin, c.PortMax, c.KeyPrefix, c.LogLevel, c.LogFormat, c.ShutdownDelay, string(c.RedisURL),
+		c.MaxWait, c.Quarantine, c.ReleaseNeedsSecret)
+	if want := fmt.Sprintln("[::1]:9000", "1.5s", 1, 65535, "eu:ports", "WARN", "json", "0s", "redis://redis:6379/3", "0s", "24h0m0s", true); got != want {
 		t.Errorf("read %s, want %s", got, want)
 	}
 }
@@ -92,6 +97,12 @@ func TestWrongValues(t *testing.T) {
 		{"PORTMASTER_OFFER_TTL=", "is not a valid duration"},
 		{"PORTMASTER_OFFER_TTL=soon", "is not a valid duration"},
 		{"PORTMASTER_OFFER_TTL=1us", "must lie within 1ms-720h0m0s, not 1µs"},
+		{"PORTMASTER_MAX_WAIT=60", "is not a valid duration"},
+		{"PORTMASTER_MAX_WAIT=-1s", "must lie within 0s-10m0s, not -1s"},
+		{"PORTMASTER_MAX_WAIT=601s", "must lie within 0s-10m0s, not 10m1s"},
+		{"PORTMASTER_QUARANTINE=-1ms", "must lie within 0s-24h0m0s, not -1ms"},
+		{"PORTMASTER_QUARANTINE=25h", "must lie within 0s-24h0m0s, not 25h0m0s"},
+		{"PORTMASTER_RELEASE_NEEDS_SECRET=yes", "is not a valid truth value: true or false"},
 		{"PORTMASTER_PORT_MIN=0", "must lie within 1-65535, not 0"},
 		{"PORTMASTER_PORT_MIN=1e3", "is not a valid whole number"},
 		{"PORTMASTER_PORT_MIN=50000", "must lie within"},

@@ -3,7 +3,9 @@ package handlers
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -45,6 +47,7 @@ func newAPI(t testing.TB, store storetest.Store, change ...func(*settings)) *api
 	s := settings{
 		allocator: allocator.Options{
 			KeyPrefix: store.Prefix, OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second,
+			MaxWait: time.Minute, Quarantine: 5 * time.Minute,
 		},
 		server: Options{
 			ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second,
@@ -98,7 +101,25 @@ func (a *api) delete(path string, headers ...string) answer {
 // Content-Type; the value "" takes a header away.
 func (a *api) do(method, path, body string, headers ...string) answer {
 	a.t.Helper()
-	request, err := http.NewRequest(method, "http://"+a.addr+path, strings.NewReader(body))
+	return a.start(method, path, body, headers...).answer()
+}
+
+// call is a request under way.
+type call struct {
+	api     *api
+	request *http.Request
+	sent    []byte
+	hangUp  context.CancelFunc // ends it, and its connection
+	done    chan struct{}      // closed when one of these is there:
+	said    *http.Response
+	err     error
+}
+
+// start sends a request as do does, and does not wait for the answer.
+func (a *api) start(method, path, body string, headers ...string) *call {
+	a.t.Helper()
+	ctx, hangUp := context.WithCancel(context.Background())
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+a.addr+path, strings.NewReader(body))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -114,11 +135,26 @@ func (a *api) do(method, path, body string, headers ...string) answer {
 			request.Header.Set(headers[i], headers[i+1])
 		}
 	}
-	response, err := a.client.Do(request)
-	if err != nil {
-		a.t.Fatalf("%s %s: %v", method, path, err)
+	if secret := request.Header.Get(headerSecret); uuids.MatchString(secret) {
+		a.secrets[secret] = true
 	}
-	return a.read(request, []byte(body), response)
+	c := &call{api: a, request: request, sent: []byte(body), hangUp: hangUp, done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		c.said, c.err = a.client.Do(request)
+	}()
+	return c
+}
+
+// answer waits for what the server says.
+func (c *call) answer() answer {
+	c.api.t.Helper()
+	<-c.done
+	if c.err != nil {
+		c.api.t.Fatalf("%s %s: %v", c.request.Method, c.request.URL, c.err)
+	}
+	defer c.hangUp()
+	return c.api.read(c.request, c.sent, c.said)
 }
 
 // raw sends bytes that no client would, and reads the answer.
@@ -163,18 +199,20 @@ func (a *api) read(request *http.Request, sent []byte, response *http.Response) 
 	if err := holdAgainstDocument(request, path, sent, response, body); err != nil {
 		a.t.Errorf("%s is not as openapi.yaml says: %v\n%s", r.request, err, r)
 	}
-	if r.status >= 400 || strings.HasPrefix(r.body, "[") {
+	if r.status >= 400 || request.Method == "GET" && strings.HasPrefix(r.body, "[") {
 		a.noSecretsIn("the answer to "+request.Method+" "+path, r.body)
 	}
-	var given struct{ Secret string }
-	if json.Unmarshal(body, &given) == nil && given.Secret != "" {
-		a.secrets[given.Secret] = true
+	for _, given := range secretsGiven.FindAllSubmatch(body, -1) {
+		a.secrets[string(given[1])] = true
 	}
 	return r
 }
 
 // uuids finds the secrets that a test sends.
 var uuids = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+// secretsGiven finds the secrets that an answer gives.
+var secretsGiven = regexp.MustCompile(`"secret":"([^"]+)"`)
 
 func (a *api) noSecretsIn(what, text string) {
 	a.t.Helper()
@@ -202,6 +240,18 @@ func (a *api) offer(service, name string) offer {
 func (a *api) accept(o offer) allocation {
 	a.t.Helper()
 	return read[allocation](a.post(o.path()+"/accept", "").want(201))
+}
+
+// claim claims a port of a service of the pool "default".
+func (a *api) claim(service, body string) allocation {
+	a.t.Helper()
+	return read[allocation](a.post("/v1/services/"+service+"/ports", body).want(201))
+}
+
+// service reads a service of the pool "default".
+func (a *api) service(name string) service {
+	a.t.Helper()
+	return read[service](a.get("/v1/services/" + name).want(200))
 }
 
 // answer is what the server said.
@@ -262,28 +312,34 @@ func read[T any](r answer) (value T) {
 type service struct {
 	Name, Description string
 	Start, End        int
+	Cooldown          float64
 	Created           time.Time
 	Ports             ports
+	Waiting           int
 	Warnings          []string
 }
 
-type ports struct{ Total, Free, Offered, Allocated int }
+type ports struct{ Total, Free, Offered, Allocated, Cooling int }
 
 type offer struct {
 	Service, Name    string
-	Port             int
+	Port, Count      int
 	Secret           string
 	Created, Expires time.Time
+	Lease            float64
 }
 
 func (o offer) path() string { return "/v1/services/" + o.Service + "/offers/" + o.Secret }
 
 type allocation struct {
-	Service, Name string
-	Port          int
-	Created       time.Time
-	Fence         int64
+	Service, Name    string
+	Port, Count      int
+	Created, Expires time.Time
+	Fence            int64
+	Secret           string // where it was claimed
 }
+
+func (a allocation) path() string { return fmt.Sprintf("/v1/services/%s/ports/%d", a.Service, a.Port) }
 
 type problem struct {
 	Type, Title, Detail, Code string

@@ -14,13 +14,14 @@ var baselineRoute = route{"POST", "/services/:service/baseline", "baseline", (*S
 // baseline: POST /services/{service}/baseline, which decodes and encodes what an offer does and asks nobody. It is there to
 // be compared with.
 func (s *Server) baseline(c *fiber.Ctx) error {
-	var body offerBody
-	if err := decode(c, &body); err != nil {
+	asked, err := s.readAsked(c)
+	if err != nil {
 		return err
 	}
+	defer asked.stop()
 	return render(c, fiber.StatusCreated, appendOffer(nil, allocator.Offer{
 		Service: param(c, "service"),
-		Name:    body.Name,
+		Name:    asked.want.Name,
 		Port:    5000,
 		Secret:  "6f8ffc86-d98a-49ba-848a-a7cbaaea9360",
 		Created: time.UnixMilli(1763800000000).UTC(),

@@ -32,21 +32,24 @@ var problems = map[string]struct {
 	status int
 	title  string
 }{
-	string(allocator.CodeInvalid):            {400, "The request is malformed or out of bounds"},
-	string(allocator.CodeServiceNotFound):    {404, "No such service"},
-	string(allocator.CodeOfferNotFound):      {404, "No such offer"},
-	string(allocator.CodePortNotFound):       {404, "No such allocation"},
-	string(allocator.CodeServiceExists):      {409, "The service exists"},
-	string(allocator.CodeRangeOverlap):       {409, "The range overlaps another service's"},
-	string(allocator.CodeRangeInUse):         {409, "A port outside the new range is in use"},
-	string(allocator.CodeServiceInUse):       {409, "The service has ports in use"},
-	string(allocator.CodeNameTaken):          {409, "The instance name has a port"},
-	string(allocator.CodeOfferAccepted):      {409, "The offer was accepted"},
-	string(allocator.CodeOfferRejected):      {409, "The offer was rejected"},
-	string(allocator.CodeExhausted):          {409, "No port is free"},
-	string(allocator.CodePreconditionFailed): {412, "The allocation is another one by now"},
-	string(allocator.CodeUnavailable):        {503, "Unavailable; nothing was done"},
-	string(allocator.CodeOutcomeUnknown):     {504, "The outcome is unknown"},
+	string(allocator.CodeInvalid):              {400, "The request is malformed or out of bounds"},
+	string(allocator.CodeServiceNotFound):      {404, "No such service"},
+	string(allocator.CodeOfferNotFound):        {404, "No such offer"},
+	string(allocator.CodePortNotFound):         {404, "No such allocation"},
+	string(allocator.CodeServiceExists):        {409, "The service exists"},
+	string(allocator.CodeRangeOverlap):         {409, "The range overlaps another service's"},
+	string(allocator.CodeRangeInUse):           {409, "A port outside the new range is in use"},
+	string(allocator.CodeServiceInUse):         {409, "The service has ports in use"},
+	string(allocator.CodeNameTaken):            {409, "The instance name has a port"},
+	string(allocator.CodeOfferAccepted):        {409, "The offer was accepted"},
+	string(allocator.CodeOfferRejected):        {409, "The offer was rejected"},
+	string(allocator.CodeExhausted):            {409, "No port is free"},
+	string(allocator.CodePortTaken):            {409, "The port is taken"},
+	string(allocator.CodeSecretMismatch):       {403, "The allocation has another secret"},
+	string(allocator.CodePreconditionRequired): {428, "Releasing needs the allocation's secret or its ETag"},
+	string(allocator.CodePreconditionFailed):   {412, "The allocation is another one by now"},
+	string(allocator.CodeUnavailable):          {503, "Unavailable; nothing was done"},
+	string(allocator.CodeOutcomeUnknown):       {504, "The outcome is unknown"},
 
 	codeNotFound:             {404, "No such route"},
 	codeMethodNotAllowed:     {405, "The route has no such method"},
@@ -66,6 +69,10 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // fail answers a request with the problem that err is, logs it if an operator should hear of it, and returns its code.
 func (s *Server) fail(c *fiber.Ctx, err error) string {
+	if errors.Is(err, errHungUp) { // nobody hears it
+		c.Status(statusHungUp)
+		return codeHungUp
+	}
 	code, problem := explain(err)
 	status := problems[code].status
 	if problem.RetryAfter > 0 {
@@ -116,7 +123,7 @@ func explain(err error) (code string, problem *allocator.Error) {
 func (s *Server) unmatched(c *fiber.Ctx, err error) error {
 	identify(c)
 	code := s.fail(c, err)
-	s.metrics.unmatched.observe(c.Response().StatusCode(), code, 0)
+	s.metrics.unmatched.observe(outcome{status: c.Response().StatusCode(), code: code}, 0)
 	return nil
 }
 

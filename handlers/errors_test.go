@@ -173,7 +173,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	accepted, rejected, open := a.offer("django", "web-01"), a.offer("django", "web-02"), a.offer("django", "web-03")
 	a.accept(accepted)
 	a.delete(rejected.path()).want(204)
-	secrets := []string{accepted.Secret, rejected.Secret, open.Secret, uuid.NewString()}
+	claimed := a.claim("django", `{"name":"web-05"}`)
+	secrets := []string{claimed.Secret, accepted.Secret, rejected.Secret, open.Secret, uuid.NewString()}
 	everywhere := func() {
 		for _, secret := range secrets {
 			for _, where := range []string{"/v1/services/django", "/v1/services/flask", "/v1/services/nobody", "/v1/services/-", "/v1/pools/other/services/django"} {
@@ -190,9 +191,21 @@ func TestSecretsStaySecret(t *testing.T) {
 				a.post(where+"/offers", `{"name":"web-04","secret":["`+secret+`"]}`).want(400)
 				a.post(where+"/offers", `{"name":"web-04","secret":"`+secret).want(400)
 				a.post(where+"/offers", `{"name":"","secret":"`+secret+`"}`).want(400)
+				a.post(where+"/offers", `[{"name":"web-04"},{"name":"","secret":"`+secret+`"}]`).want(400)
+				a.post(where+"/ports", `{"name":"web-04","secret":"`+secret+`x"}`).want(400)
+				a.post(where+"/ports?wait="+secret, `{"name":"web-04"}`).want(400)
+				a.post(where+"/ports/web-01/renew", `{"secret":"`+secret+`x"}`).want(400)
+				a.delete(where+"/ports/web-01", "Portmaster-Secret", secret+"x").want(400)
+				a.delete(where+"/ports/nobody", "Portmaster-Secret", secret)
+				a.post(where+"/ports/web-99/renew", `{"secret":"`+secret+`","lease":60}`)
 				a.get(where + "/ports?cursor=" + secret).want(400)
 			}
 			a.post("/v1/services/flask/offers", `{"name":"web-04","secret":"`+secret+`"}`)
+			a.post("/v1/services/django/offers", `[{"name":"web-06"},{"name":"web-04","secret":"`+secret+`"}]`)
+			a.post("/v1/services/django/ports", `[{"name":"web-06"},{"name":"web-04","secret":"`+secret+`"}]`)
+			a.post("/v1/services/flask/ports?wait=0", `{"name":"web-04","secret":"`+secret+`"}`)
+			a.post("/v1/services/django/ports/web-05/renew", `{"secret":"`+secret+`","lease":3600}`)
+			a.delete("/v1/services/django/ports/web-01", "Portmaster-Secret", uuid.NewString()).problem(403, "SECRET_MISMATCH")
 		}
 		a.get("/v1/services/django/offers")
 		a.get("/v1/services/django/ports")

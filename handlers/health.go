@@ -15,8 +15,8 @@ func (s *Server) live(c *fiber.Ctx) error {
 
 // ready: GET /readyz, which fails while Redis is away or unfit to keep allocations, and while the server drains.
 func (s *Server) ready(c *fiber.Ctx) error {
-	if s.draining.Load() {
-		return &allocator.Error{Code: allocator.CodeUnavailable, Detail: "the server is shutting down", RetryAfter: time.Second}
+	if s.open.Err() != nil {
+		return shuttingDown
 	}
 	findings, err := s.allocator.Check(c.UserContext())
 	if err != nil {

@@ -63,6 +63,10 @@ func operations(secret string) (changes, reads []request) {
 			{"POST", "/v1/services/django/offers/" + secret + "/accept", ""},
 			{"DELETE", "/v1/services/django/offers/" + secret, ""},
 			{"POST", "/v1/services/django/offers/" + secret + "/reject", ""},
+			{"POST", "/v1/services/django/ports", `{"name":"web-08","secret":"` + secret + `","lease":60}`},
+			{"POST", "/v1/services/django/ports", `[{"name":"web-06"},{"name":"web-07","count":2}]`},
+			{"POST", "/v1/services/django/ports?wait=5", `{"name":"web-05"}`},
+			{"POST", "/v1/services/django/ports/5000/renew", `{"secret":"` + secret + `","lease":60}`},
 			{"DELETE", "/v1/services/django/ports/5000", ""},
 			{"DELETE", "/v1/services/django", ""},
 			{"PUT", "/v1/services/django", `{"start":5000,"end":5009}`},
@@ -108,6 +112,7 @@ func TestRedisAway(t *testing.T) {
 
 	start()
 	soon(t, "ready again", func() bool { return a.get("/readyz").status == 200 })
+	soon(t, "on every connection", func() bool { return a.get("/v1/services").status == 200 }) // the client dials once a second
 	equal(t, "what was held", read[allocation](a.get("/v1/services/django/ports/web-01").want(200)), held)
 	a.accept(open)
 	equal(t, "services", names(read[[]service](a.get("/v1/services").want(200))), "django")
@@ -122,8 +127,8 @@ func TestRedisHangs(t *testing.T) {
 	secret := uuid.NewString()
 	changes, reads := operations(secret)
 	offering := changes[0]
-	changes = changes[:7] // to define a service two calls are made, of which the first decides nothing
-	var apis []*api       // one for each call, since a second on the same connection might wait behind the first
+	changes = changes[:11] // to define a service two calls are made, of which the first decides nothing
+	var apis []*api        // one for each call, since a second on the same connection might wait behind the first
 	for range append(reads, changes...) {
 		a := newAPI(t, store, impatient)
 		// All scripts are known to Redis before it hangs.

@@ -20,6 +20,7 @@ import (
 type metrics struct {
 	requests   *prometheus.HistogramVec
 	operations *prometheus.CounterVec
+	inUse      prometheus.Counter
 	unmatched  *routeMetrics
 	scrape     fiber.Handler
 }
@@ -28,16 +29,20 @@ func newMetrics(a *allocator.Allocator) *metrics {
 	m := &metrics{
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
-			Help:    "How long requests took, by method, route template and status.",
+			Help:    "How long requests took, by method, route template and status. Those that came with ?wait= have it in their route.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}, []string{"method", "route", "status"}),
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "portmaster_operations_total",
-			Help: "Calls by operation and outcome: OK, or the code of the error.",
+			Help: "Calls by operation and outcome: OK, the code of the error, or HUNG_UP (status 499) where the client did not wait for its turn in line.",
 		}, []string{"operation", "code"}),
+		inUse: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "portmaster_ports_in_use_total",
+			Help: "How many offers were rejected because something else uses their port.",
+		}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.requests, m.operations, &redisCollector{a},
+	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{a},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
@@ -59,6 +64,7 @@ type routeMetrics struct {
 type outcome struct {
 	status int
 	code   string
+	waits  bool
 }
 
 type observed struct {
@@ -68,23 +74,34 @@ type observed struct {
 
 func (m *metrics) route(r route) *routeMetrics { return &routeMetrics{metrics: m, route: r} }
 
-func (r *routeMetrics) observe(status int, code string, took time.Duration) {
-	key := outcome{status, code}
-	found, ok := r.seen.Load(key)
+func (r *routeMetrics) observe(o outcome, took time.Duration) {
+	found, ok := r.seen.Load(o)
 	if !ok {
-		found, _ = r.seen.LoadOrStore(key, observed{
-			r.metrics.requests.WithLabelValues(r.route.method, r.route.path, strconv.Itoa(status)),
-			r.metrics.operations.WithLabelValues(r.route.operation, code),
-		})
+		found, _ = r.seen.LoadOrStore(o, r.find(o))
 	}
-	o := found.(observed)
-	o.duration.Observe(took.Seconds())
-	o.count.Inc()
+	figures := found.(observed)
+	figures.duration.Observe(took.Seconds())
+	figures.count.Inc()
+}
+
+// find finds the figures of an outcome. Those of calls that would wait in line are apart, since their time tells nothing of
+// how fast the server is.
+func (r *routeMetrics) find(o outcome) observed {
+	path := r.route.path
+	if o.waits {
+		path += "?wait"
+	}
+	return observed{
+		r.metrics.requests.WithLabelValues(r.route.method, path, strconv.Itoa(o.status)),
+		r.metrics.operations.WithLabelValues(r.route.operation, o.code),
+	}
 }
 
 var (
 	portsDesc = prometheus.NewDesc("portmaster_ports",
-		"Ports of a service by state: free, offered, allocated.", []string{"pool", "service", "state"}, nil)
+		"Ports of a service by state: free, offered, allocated, cooling.", []string{"pool", "service", "state"}, nil)
+	waitingDesc = prometheus.NewDesc("portmaster_waiting",
+		"How many calls wait in line for a port of a service.", []string{"pool", "service"}, nil)
 	redisUpDesc = prometheus.NewDesc("portmaster_redis_up",
 		"1 where Redis answered this scrape, 0 where it did not: then the ports are missing.", nil, nil)
 	storeProblemDesc = prometheus.NewDesc("portmaster_store_problem",
@@ -105,7 +122,7 @@ type redisCollector struct{ allocator *allocator.Allocator }
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{portsDesc, redisUpDesc, storeProblemDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, redisUpDesc, storeProblemDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
 		ch <- d
 	}
 }
@@ -121,9 +138,10 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 			break
 		}
 		p := service.Ports
-		for state, n := range map[string]int{"free": p.Free, "offered": p.Offered, "allocated": p.Allocated} {
+		for state, n := range map[string]int{"free": p.Free, "offered": p.Offered, "allocated": p.Allocated, "cooling": p.Cooling} {
 			ch <- prometheus.MustNewConstMetric(portsDesc, prometheus.GaugeValue, float64(n), service.Pool, service.Name, state)
 		}
+		ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(service.Waiting), service.Pool, service.Name)
 	}
 	if findings, err := r.allocator.Check(ctx); err == nil {
 		collectProblems(ch, findings)

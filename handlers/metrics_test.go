@@ -18,6 +18,11 @@ func TestMetrics(t *testing.T) {
 		a.accept(a.offer("django", "db-01"))
 		a.offer("django", "web-02")
 		a.post("/v1/services/django/offers", `{"name":"web-02"}`).want(409)
+		used := a.offer("django", "web-03").path()
+		a.post(used+"/reject", `{"reason":"in_use"}`).want(204)
+		a.post(used+"/reject", `{"reason":"in_use"}`).want(204) // again
+		a.post(a.offer("django", "web-03").path()+"/reject", "").want(204)
+		a.post("/v1/services/django/ports", `[{"name":"web-04"},{"name":"web-05","count":2}]`).want(201)
 		a.get("/v1/services/django").want(200)
 		a.do("HEAD", "/v1/services/django", "").want(200)
 		a.get("/v1/services/flask").want(404)
@@ -32,14 +37,19 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("Content-Type %q", got)
 		}
 		for _, line := range []string{
-			`portmaster_ports{pool="default",service="django",state="free"} 7`,
+			`portmaster_ports{pool="default",service="django",state="free"} 3`,
 			`portmaster_ports{pool="default",service="django",state="offered"} 1`,
-			`portmaster_ports{pool="default",service="django",state="allocated"} 2`,
+			`portmaster_ports{pool="default",service="django",state="allocated"} 5`,
+			`portmaster_ports{pool="default",service="django",state="cooling"} 1`,
+			`portmaster_waiting{pool="default",service="django"} 0`,
+			`portmaster_ports_in_use_total 1`,
 			`portmaster_ports{pool="host-1",service="flask",state="free"} 2`,
 			`portmaster_redis_up 1`,
 
 			`portmaster_operations_total{code="OK",operation="defineService"} 2`,
-			`portmaster_operations_total{code="OK",operation="offer"} 3`,
+			`portmaster_operations_total{code="OK",operation="claim"} 1`,
+			`portmaster_operations_total{code="OK",operation="reject"} 3`,
+			`portmaster_operations_total{code="OK",operation="offer"} 5`,
 			`portmaster_operations_total{code="NAME_TAKEN",operation="offer"} 1`,
 			`portmaster_operations_total{code="OK",operation="accept"} 3`,
 			`portmaster_operations_total{code="OK",operation="readService"} 3`,
@@ -48,7 +58,7 @@ func TestMetrics(t *testing.T) {
 			`portmaster_operations_total{code="NOT_FOUND",operation="other"} 2`,
 			`portmaster_operations_total{code="METHOD_NOT_ALLOWED",operation="other"} 1`,
 
-			`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/offers",status="201"} 3`,
+			`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/offers",status="201"} 5`,
 			`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/offers",status="409"} 1`,
 			`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/offers/:secret/accept",status="201"} 2`,
 			`portmaster_http_request_duration_seconds_count{method="PUT",route="/v1/services/:service/offers/:secret",status="200"} 1`,
@@ -60,6 +70,7 @@ func TestMetrics(t *testing.T) {
 		}
 		for _, family := range []string{
 			"portmaster_http_request_duration_seconds histogram", "portmaster_operations_total counter", "portmaster_ports gauge",
+			"portmaster_waiting gauge", "portmaster_ports_in_use_total counter",
 			"portmaster_redis_up gauge", "portmaster_redis_connections gauge", "portmaster_redis_connection_timeouts_total counter",
 			"portmaster_redis_stale_connections_total counter",
 			"go_goroutines gauge", "go_build_info gauge", "process_open_fds gauge",

@@ -23,8 +23,9 @@ func (s *Server) observe(r route) fiber.Handler {
 			code = s.fail(c, err)
 		}
 		took := time.Since(start)
-		watched.observe(c.Response().StatusCode(), code, took)
-		if took > s.slowCall {
+		waits := waits(c)
+		watched.observe(outcome{c.Response().StatusCode(), code, waits}, took)
+		if took > s.slowCall && !waits { // to stand in line is not to be slow
 			s.slowCalls.Do(func() {
 				s.log.Warn("slow call", requestAttrs(c, r, code), slog.Duration("took", took))
 			})

@@ -1,24 +1,28 @@
 package handlers
 
 import (
-	"strconv"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
-)
 
-// offerBody is the body that asks for an offer.
-type offerBody struct {
-	Name   string `json:"name"`
-	Secret string `json:"secret"`
-}
+	"portmaster/allocator"
+)
 
 // offer: POST /services/{service}/offers
 func (s *Server) offer(c *fiber.Ctx) error {
-	var body offerBody
-	if err := decode(c, &body); err != nil {
+	asked, err := s.readAsked(c)
+	if err != nil {
 		return err
 	}
-	offer, created, err := s.allocator.Offer(c.UserContext(), pool(c), param(c, "service"), body.Name, body.Secret)
+	defer asked.stop()
+	if asked.wants != nil {
+		offers, created, err := s.allocator.OfferMany(asked.ctx, pool(c), param(c, "service"), asked.wants, asked.wait)
+		if err != nil {
+			return err
+		}
+		return render(c, statusCreated(created), appendList(nil, offers, appendOffer))
+	}
+	offer, created, err := s.allocator.Offer(asked.ctx, pool(c), param(c, "service"), asked.want, asked.wait)
 	if err != nil {
 		return err
 	}
@@ -46,26 +50,48 @@ func (s *Server) readOffer(c *fiber.Ctx) error {
 	return render(c, fiber.StatusOK, appendOffer(nil, offer))
 }
 
+// acceptBody is the body that accepts an offer.
+type acceptBody struct {
+	Lease *duration `json:"lease"`
+}
+
 // accept: POST /services/{service}/offers/{secret}/accept, and PUT /services/{service}/offers/{secret}
 func (s *Server) accept(c *fiber.Ctx) error {
-	if err := decodeNothing(c); err != nil {
+	var body acceptBody
+	if err := decodeAny(c, &body); err != nil {
 		return err
 	}
-	allocation, created, err := s.allocator.Accept(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"))
+	allocation, created, err := s.allocator.Accept(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"), time.Duration(given(body.Lease)))
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderLocation, base(c)+"/services/"+allocation.Service+"/ports/"+strconv.Itoa(allocation.Port))
+	locate(c, allocation)
 	return render(c, statusCreated(created), appendAllocation(nil, allocation))
 }
 
+// rejectBody is the body that rejects an offer.
+type rejectBody struct {
+	Reason *string `json:"reason"`
+}
+
+// inUse is the one reason to reject an offer that matters: somebody else listens on its port.
+const inUse = "in_use"
+
 // reject: POST /services/{service}/offers/{secret}/reject, and DELETE /services/{service}/offers/{secret}
 func (s *Server) reject(c *fiber.Ctx) error {
-	if err := decodeNothing(c); err != nil {
+	var body rejectBody
+	if err := decodeAny(c, &body); err != nil {
 		return err
 	}
-	if err := s.allocator.Reject(c.UserContext(), pool(c), param(c, "service"), param(c, "secret")); err != nil {
+	if body.Reason != nil && *body.Reason != inUse {
+		return allocator.Invalid(allocator.FieldError{Field: "reason", Detail: `must be "in_use", or absent`})
+	}
+	rejected, err := s.allocator.Reject(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"), body.Reason != nil)
+	if err != nil {
 		return err
+	}
+	if rejected && body.Reason != nil {
+		s.metrics.inUse.Inc()
 	}
 	return c.SendStatus(fiber.StatusNoContent)
 }

@@ -3,11 +3,39 @@ package handlers
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"portmaster/allocator"
 )
+
+// claim: POST /services/{service}/ports
+func (s *Server) claim(c *fiber.Ctx) error {
+	asked, err := s.readAsked(c)
+	if err != nil {
+		return err
+	}
+	defer asked.stop()
+	if asked.wants != nil {
+		allocations, created, err := s.allocator.ClaimMany(asked.ctx, pool(c), param(c, "service"), asked.wants, asked.wait)
+		if err != nil {
+			return err
+		}
+		return render(c, statusCreated(created), appendList(nil, allocations, appendAllocation))
+	}
+	allocation, created, err := s.allocator.Claim(asked.ctx, pool(c), param(c, "service"), asked.want, asked.wait)
+	if err != nil {
+		return err
+	}
+	locate(c, allocation)
+	return render(c, statusCreated(created), appendAllocation(nil, allocation))
+}
+
+// locate says in the Location header where an allocation is to be read.
+func locate(c *fiber.Ctx, a allocator.Allocation) {
+	c.Set(fiber.HeaderLocation, base(c)+"/services/"+a.Service+"/ports/"+strconv.Itoa(a.Port))
+}
 
 // listAllocations: GET /services/{service}/ports
 func (s *Server) listAllocations(c *fiber.Ctx) error {
@@ -26,23 +54,68 @@ func (s *Server) readAllocation(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderETag, `"`+strconv.FormatInt(allocation.Fence, 10)+`"`)
+	tag(c, allocation)
 	return render(c, fiber.StatusOK, appendAllocation(nil, allocation))
 }
 
-// release: DELETE /services/{service}/ports/{port or name}
-func (s *Server) release(c *fiber.Ctx) error {
-	if err := decodeNothing(c); err != nil {
+// tag gives the answer the ETag of an allocation: its fence, quoted.
+func tag(c *fiber.Ctx, a allocator.Allocation) {
+	c.Set(fiber.HeaderETag, `"`+strconv.FormatInt(a.Fence, 10)+`"`)
+}
+
+// renewBody is the body that renews a lease.
+type renewBody struct {
+	Secret string    `json:"secret"`
+	Lease  *duration `json:"lease"`
+}
+
+// renew: POST /services/{service}/ports/{port or name}/renew
+func (s *Server) renew(c *fiber.Ctx) error {
+	var body renewBody
+	if err := decode(c, &body); err != nil {
 		return err
 	}
-	fences, err := ifMatch(c.Get(fiber.HeaderIfMatch))
+	allocation, err := s.allocator.Renew(c.UserContext(), pool(c), param(c, "service"), param(c, "port"), body.Secret, time.Duration(given(body.Lease)))
 	if err != nil {
 		return err
 	}
-	if err := s.allocator.Release(c.UserContext(), pool(c), param(c, "service"), param(c, "port"), fences...); err != nil {
+	tag(c, allocation)
+	return render(c, fiber.StatusOK, appendAllocation(nil, allocation))
+}
+
+// headerSecret is the header by which a release proves whose allocation it means.
+const headerSecret = "Portmaster-Secret"
+
+// release: DELETE /services/{service}/ports/{port or name}
+func (s *Server) release(c *fiber.Ctx) error {
+	if err := decodeAny(c, &struct{}{}); err != nil {
+		return err
+	}
+	proof, err := proofOf(c)
+	if err != nil {
+		return err
+	}
+	if err := s.allocator.Release(c.UserContext(), pool(c), param(c, "service"), param(c, "port"), proof); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
+}
+
+// proofOf reads the headers that say which allocation a release means. A secret that is there and empty is refused: who
+// sends it has lost the one that was to prove something.
+func proofOf(c *fiber.Ctx) (proof allocator.Proof, err error) {
+	proof.Fences, err = ifMatch(c.Get(fiber.HeaderIfMatch))
+	if err != nil {
+		return allocator.Proof{}, err
+	}
+	switch secrets := c.Request().Header.PeekAll(headerSecret); {
+	case len(secrets) == 0:
+	case len(secrets) > 1 || len(secrets[0]) == 0:
+		return allocator.Proof{}, allocator.Invalid(allocator.FieldError{Field: headerSecret, Detail: "must be one UUID, or absent"})
+	default:
+		proof.Secret = string(secrets[0])
+	}
+	return proof, nil
 }
 
 // ifMatch reads the fences that an If-Match header lists: none where it is absent or "*", which match any allocation.

@@ -38,6 +38,8 @@ func appendService(b []byte, s allocator.Service) []byte {
 	b = strconv.AppendInt(b, int64(s.Start), 10)
 	b = append(b, `,"end":`...)
 	b = strconv.AppendInt(b, int64(s.End), 10)
+	b = append(b, `,"cooldown":`...)
+	b = appendSeconds(b, s.Cooldown)
 	b = append(b, `,"created":`...)
 	b = appendTime(b, s.Created)
 	b = append(b, `,"ports":{"total":`...)
@@ -48,7 +50,10 @@ func appendService(b []byte, s allocator.Service) []byte {
 	b = strconv.AppendInt(b, int64(s.Ports.Offered), 10)
 	b = append(b, `,"allocated":`...)
 	b = strconv.AppendInt(b, int64(s.Ports.Allocated), 10)
-	b = append(b, '}')
+	b = append(b, `,"cooling":`...)
+	b = strconv.AppendInt(b, int64(s.Ports.Cooling), 10)
+	b = append(b, `},"waiting":`...)
+	b = strconv.AppendInt(b, int64(s.Waiting), 10)
 	if len(s.Warnings) > 0 {
 		b = append(b, `,"warnings":`...)
 		b = appendList(b, s.Warnings, appendString)
@@ -63,6 +68,7 @@ func appendOffer(b []byte, o allocator.Offer) []byte {
 	b = append(b, o.Name...)
 	b = append(b, `","port":`...)
 	b = strconv.AppendInt(b, int64(o.Port), 10)
+	b = appendCount(b, o.Count)
 	if o.Secret != "" {
 		b = append(b, `,"secret":"`...)
 		b = append(b, o.Secret...)
@@ -72,6 +78,10 @@ func appendOffer(b []byte, o allocator.Offer) []byte {
 	b = appendTime(b, o.Created)
 	b = append(b, `,"expires":`...)
 	b = appendTime(b, o.Expires)
+	if o.Lease != 0 {
+		b = append(b, `,"lease":`...)
+		b = appendSeconds(b, o.Lease)
+	}
 	return append(b, '}')
 }
 
@@ -82,11 +92,30 @@ func appendAllocation(b []byte, a allocator.Allocation) []byte {
 	b = append(b, a.Name...)
 	b = append(b, `","port":`...)
 	b = strconv.AppendInt(b, int64(a.Port), 10)
+	b = appendCount(b, a.Count)
 	b = append(b, `,"created":`...)
 	b = appendTime(b, a.Created)
 	b = append(b, `,"fence":`...)
 	b = strconv.AppendInt(b, a.Fence, 10)
+	if !a.Expires.IsZero() {
+		b = append(b, `,"expires":`...)
+		b = appendTime(b, a.Expires)
+	}
+	if a.Secret != "" {
+		b = append(b, `,"secret":"`...)
+		b = append(b, a.Secret...)
+		b = append(b, '"')
+	}
 	return append(b, '}')
+}
+
+// appendCount appends how many ports in a row it is, where that is not the usual one.
+func appendCount(b []byte, count int) []byte {
+	if count > 1 {
+		b = append(b, `,"count":`...)
+		b = strconv.AppendInt(b, int64(count), 10)
+	}
+	return b
 }
 
 func appendPool(b []byte, p allocator.Pool) []byte {
@@ -100,4 +129,9 @@ func appendPool(b []byte, p allocator.Pool) []byte {
 // appendTime appends t, which is in UTC, as RFC 3339 with milliseconds.
 func appendTime(b []byte, t time.Time) []byte {
 	return t.AppendFormat(b, `"2006-01-02T15:04:05.000Z"`)
+}
+
+// appendSeconds appends d, which is of whole milliseconds, as a number of seconds.
+func appendSeconds(b []byte, d time.Duration) []byte {
+	return strconv.AppendFloat(b, float64(d.Milliseconds())/1000, 'f', -1, 64)
 }

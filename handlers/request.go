@@ -2,9 +2,11 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"mime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,7 +17,7 @@ import (
 	"portmaster/allocator"
 )
 
-// decode reads the JSON object of a request's body into target, strictly: unknown and duplicate fields, wrong types,
+// decode reads the JSON of a request's body into target, strictly: unknown and duplicate fields, wrong types,
 // trailing data and broken UTF-8 are ErrInvalid, which names the field.
 func decode(c *fiber.Ctx, target any) error {
 	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" {
@@ -27,12 +29,12 @@ func decode(c *fiber.Ctx, target any) error {
 	return decodeJSON(c.Request().Body(), target)
 }
 
-// decodeNothing refuses a body that says anything: an empty one and {} say nothing.
-func decodeNothing(c *fiber.Ctx) error {
+// decodeAny reads a body that may be absent into target, as decode does: it then says nothing, as {} does.
+func decodeAny(c *fiber.Ctx, target any) error {
 	if len(c.Request().Body()) == 0 {
 		return nil
 	}
-	return decode(c, &struct{}{})
+	return decode(c, target)
 }
 
 func isJSON(contentType string) bool {
@@ -49,7 +51,7 @@ func decodeJSON(body []byte, target any) error {
 		return allocator.Invalid(allocator.FieldError{Field: "body", Detail: "is required"})
 	}
 	if err := json.Unmarshal(body, target, json.RejectUnknownMembers(true)); err != nil {
-		return allocator.Invalid(bodyFault(err))
+		return allocator.Invalid(bodyFault(err, isList(body)))
 	}
 	if field, found := findNull(body); found {
 		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "must not be null"})
@@ -68,18 +70,20 @@ func findNull(body []byte) (field string, found bool) {
 			return "", false
 		}
 		if token.Kind() == 'n' {
-			return fieldName(d.StackPointer()), true
+			return fieldName(d.StackPointer(), isList(body)), true
 		}
 	}
 }
 
-// bodyFault names the field at which decoding failed, and why.
-func bodyFault(err error) allocator.FieldError {
+// bodyFault names the field at which decoding failed, and why. list says that the body is one.
+func bodyFault(err error, list bool) allocator.FieldError {
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
-		fault := allocator.FieldError{Field: fieldName(e.JSONPointer)}
+		fault := allocator.FieldError{Field: fieldName(e.JSONPointer, list)}
 		switch {
 		case errors.Is(e.Err, json.ErrUnknownName):
 			fault.Detail = "is not a field of this body"
+		case errors.Is(e.Err, errDuration):
+			fault.Detail = errDuration.Error()
 		case e.GoType != nil && e.GoType.Kind().String() == "struct":
 			fault.Detail = "must be a JSON object"
 		case e.GoType != nil:
@@ -90,7 +94,7 @@ func bodyFault(err error) allocator.FieldError {
 		return fault
 	}
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		fault := allocator.FieldError{Field: fieldName(e.JSONPointer), Detail: "is not valid JSON"}
+		fault := allocator.FieldError{Field: fieldName(e.JSONPointer, list), Detail: "is not valid JSON"}
 		switch {
 		case errors.Is(e.Err, jsontext.ErrDuplicateName):
 			fault.Detail = "is given twice"
@@ -104,16 +108,33 @@ func bodyFault(err error) allocator.FieldError {
 	return allocator.FieldError{Field: "body", Detail: "is not valid JSON"}
 }
 
-// fieldName reads a JSON pointer: the name of the field of the body, or "body" for the whole. A body is flat, so what
-// lies deeper is told by the field that it is in.
-func fieldName(pointer jsontext.Pointer) string {
-	for name := range pointer.Tokens() {
-		if name != "" {
-			return name[:min(len(name), allocator.MaxName)]
-		}
-		break
+// fieldName reads a JSON pointer: the name of the field of the body, in a list behind the item that it is of, such as
+// "[2].name"; or "body" for the whole. An item is flat, so what lies deeper is told by the field that it is in.
+func fieldName(pointer jsontext.Pointer, list bool) string {
+	parts, item := slices.Collect(pointer.Tokens()), ""
+	if list && len(parts) > 0 {
+		item, parts = "["+parts[0]+"]", parts[1:]
 	}
-	return "body"
+	if len(parts) == 0 || parts[0] == "" {
+		return cmp.Or(item, "body")
+	}
+	field := parts[0][:min(len(parts[0]), allocator.MaxName)]
+	if item != "" {
+		return item + "." + field
+	}
+	return field
+}
+
+// isList reports whether a body is a JSON array, by its first character that is no white space.
+func isList(body []byte) bool {
+	for _, c := range body {
+		switch c {
+		case ' ', '\t', '\r', '\n':
+		default:
+			return c == '['
+		}
+	}
+	return false
 }
 
 func kindName(kind string) string {

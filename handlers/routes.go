@@ -32,8 +32,10 @@ var poolRoutes = []route{
 	{"POST", "/services/:service/offers/:secret/reject", "reject", (*Server).reject},
 	{"DELETE", "/services/:service/offers/:secret", "reject", (*Server).reject},
 
+	{"POST", "/services/:service/ports", "claim", (*Server).claim},
 	{"GET", "/services/:service/ports", "listAllocations", (*Server).listAllocations},
 	{"GET", "/services/:service/ports/:port", "readAllocation", (*Server).readAllocation},
+	{"POST", "/services/:service/ports/:port/renew", "renew", (*Server).renew},
 	{"DELETE", "/services/:service/ports/:port", "release", (*Server).release},
 }
 

@@ -3,9 +3,9 @@
 package handlers
 
 import (
+	"context"
 	"log/slog"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -33,7 +33,10 @@ type Server struct {
 	log       *slog.Logger
 	slowCall  time.Duration
 	metrics   *metrics
-	draining  atomic.Bool
+
+	// Ends when the server drains, and what waits with it.
+	open  context.Context
+	drain context.CancelCauseFunc
 
 	// An outage or an overload touches every request: one line a second tells it.
 	outages, slowCalls rate.Sometimes
@@ -49,6 +52,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		outages:   rate.Sometimes{First: 1, Interval: time.Second},
 		slowCalls: rate.Sometimes{First: 1, Interval: time.Second},
 	}
+	s.open, s.drain = context.WithCancelCause(context.Background())
 	s.app = fiber.New(fiber.Config{
 		ReadTimeout:                  opts.ReadTimeout,
 		WriteTimeout:                 opts.WriteTimeout,
@@ -76,8 +80,9 @@ func New(a *allocator.Allocator, opts Options) *Server {
 // Serve answers the requests that come in on l, until Shutdown.
 func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 
-// Drain makes /readyz fail, so that load balancers send no more requests. Everything else goes on.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes /readyz fail, so that load balancers send no more requests, and ends the calls that wait in line. Everything
+// else goes on.
+func (s *Server) Drain() { s.drain(shuttingDown) }
 
 // Shutdown lets the requests under way finish, for the given time at most, and ends Serve.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.app.ShutdownWithTimeout(timeout) }

@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"time"
+
 	"github.com/gofiber/fiber/v2"
 
 	"portmaster/allocator"
@@ -8,10 +10,17 @@ import (
 
 // definition is the body that defines a service.
 type definition struct {
-	Name        string `json:"name"`
-	Description string `json:"description"`
-	Start       int    `json:"start"`
-	End         int    `json:"end"`
+	Name        string   `json:"name"`
+	Description string   `json:"description"`
+	Start       int      `json:"start"`
+	End         int      `json:"end"`
+	Cooldown    duration `json:"cooldown"`
+}
+
+func (d definition) definition() allocator.Definition {
+	return allocator.Definition{
+		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Cooldown: time.Duration(d.Cooldown),
+	}
 }
 
 // createService: POST /services
@@ -20,7 +29,7 @@ func (s *Server) createService(c *fiber.Ctx) error {
 	if err := decode(c, &body); err != nil {
 		return err
 	}
-	service, err := s.allocator.Create(c.UserContext(), pool(c), allocator.Definition(body))
+	service, err := s.allocator.Create(c.UserContext(), pool(c), body.definition())
 	if err != nil {
 		return err
 	}
@@ -38,7 +47,7 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 	if body.Name != name {
 		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the one in the path, or absent"})
 	}
-	service, created, err := s.allocator.Define(c.UserContext(), pool(c), allocator.Definition(body))
+	service, created, err := s.allocator.Define(c.UserContext(), pool(c), body.definition())
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,8 @@
--- Defines a service, or changes the range and description of one.
+-- Defines a service, or changes the range, description and cool-down of one.
 --
--- KEYS   service HASH, services ZSET, ends ZSET, free ZSET, names HASH, offers HASH, ports HASH
--- ARGV   service, description, start, end, '1' if the service may exist already
+-- KEYS   service HASH, free ZSET, ports HASH, leases ZSET, quarantine ZSET, beats ZSET, services ZSET, ends ZSET,
+--        fresh ZSET, room ZSET, names HASH, offers HASH
+-- ARGV   service, description, start, end, cool-down (ms), '1' if the service may exist already
 --
 -- answer {service as of describe.lua, 1}  a new service
 --        {service as of describe.lua, 0}  changed
@@ -9,16 +10,19 @@
 --
 -- A new range costs the same whatever its size. Of a range that is cut, each port that was ever handed out and now
 -- falls outside is looked at.
-local service_key, services, ends, free = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local names, offers, ports = KEYS[5], KEYS[6], KEYS[7]
-local service, description, start, stop, may_exist = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local service_key, free, ports, leases, quarantine, beats = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local services, ends, fresh, room, names, offers = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local service, description, start, stop, cooldown, may_exist = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local first, last = tonumber(start), tonumber(stop)
 local call = redis.call
 local chunk = 1000 -- ports in one command: unpack has its limits, 7,000 in the smaller of the two stores
+-- include clock
+-- include lives
+-- include clear
+-- include runs
+-- include describe
 
-local function span(from, to) return string.format('%d-%d', from, to) end
-
-local was = call('HMGET', service_key, 'start', 'end', 'fresh')
+local was = call('HMGET', service_key, 'start', 'end')
 local exists = was[1]
 if exists and may_exist ~= '1' then
   return redis.error_reply('SERVICE_EXISTS ' .. service .. ' is ' .. was[1] .. '-' .. was[2])
@@ -36,70 +40,68 @@ for _, other in ipairs(call('ZREVRANGEBYSCORE', services, last, '-inf', 'LIMIT',
   end
 end
 
--- The ports never handed out, as spans 'from-to': those of before that stay, and those that are new to the service.
-local spans = {}
-local function add(from, to)
-  from, to = math.max(from, first), math.min(to, last)
-  if from <= to then spans[#spans + 1] = {from, to} end
-end
--- Those that were handed out and now fall outside.
-local cut = {}
+-- What falls outside of the new range: the runs of ports never handed out, and the ports between them, which were.
+local runs, cut = {}, {}
 local function cut_off(from, to)
-  for port = from, to do
-    if port < first or port > last then cut[#cut + 1] = string.format('%d', port) end
+  if from > to then return end
+  local next_port = from
+  local around = call('ZREVRANGEBYSCORE', fresh, from, '-inf', 'WITHSCORES', 'LIMIT', '0', '1')
+  local above = call('ZRANGEBYSCORE', fresh, '(' .. from, to, 'WITHSCORES')
+  for _, some in ipairs({around, above}) do
+    for i = 1, #some, 2 do
+      local run = {tonumber(some[i + 1]), tonumber(some[i])}
+      if run[2] >= from then
+        runs[#runs + 1] = run
+        for port = next_port, run[1] - 1 do cut[#cut + 1] = string.format('%d', port) end
+        next_port = run[2] + 1
+      end
+    end
   end
+  for port = next_port, to do cut[#cut + 1] = string.format('%d', port) end
 end
 
+local old_first, old_last = tonumber(was[1]), tonumber(was[2])
 if exists then
-  local old_first, old_last = tonumber(was[1]), tonumber(was[2])
-  add(first, old_first - 1)
-  local seen = old_first
-  for from, to in string.gmatch(was[3], '(%d+)%-(%d+)') do
-    add(tonumber(from), tonumber(to))
-    cut_off(seen, from - 1)
-    seen = to + 1
-  end
-  cut_off(seen, old_last)
-  add(old_last + 1, last)
-else
-  add(first, last)
+  cut_off(old_first, math.min(old_last, first - 1))
+  cut_off(math.max(old_first, last + 1), old_last)
 end
 
 for i = 1, #cut, chunk do
   local some = {unpack(cut, i, math.min(i + chunk - 1, #cut))}
-  local allocations = call('HMGET', ports, unpack(some))
   local free_from = call('ZMSCORE', free, unpack(some))
+  local out = call('ZMSCORE', quarantine, unpack(some))
   for j, port in ipairs(some) do
-    if allocations[j] then return redis.error_reply('RANGE_IN_USE port ' .. port .. ' is allocated') end
-    if tonumber(free_from[j]) > tonumber(now) then return redis.error_reply('RANGE_IN_USE port ' .. port .. ' is on offer') end
+    if not free_from[j] then return redis.error_reply('RANGE_IN_USE port ' .. port .. ' is allocated') end
+    if tonumber(free_from[j]) > tonumber(now) and free_from[j] ~= out[j] then
+      local leased = call('HGET', offers, port) == 'leased'
+      return redis.error_reply('RANGE_IN_USE port ' .. port .. (leased and ' is allocated' or ' is on offer'))
+    end
   end
 end
 
--- Nothing forbids it. What is left at a port that is cut off is an offer that ran out, and the name it was for.
+-- Nothing forbids it. What is left at a port that is cut off is a hold that ran out, and the name it was for.
 for i = 1, #cut, chunk do
   local some = {unpack(cut, i, math.min(i + chunk - 1, #cut))}
-  for _, record in ipairs(call('HMGET', offers, unpack(some))) do
-    if record then call('HDEL', names, string.match(record, '"name":"([^"]+)"')) end
+  for j, record in ipairs(call('HMGET', offers, unpack(some))) do
+    if record then clear(some[j]) end
   end
-  call('HDEL', offers, unpack(some))
   call('ZREM', free, unpack(some))
+  call('ZREM', quarantine, unpack(some))
+end
+for _, run in ipairs(runs) do
+  drop_run(string.format('%d', run[2]))
+  if run[1] < first and run[2] >= first then set_run(first, math.min(run[2], last)) end
+  if run[1] >= first and run[1] <= last then set_run(run[1], last) end
+end
+if not exists then
+  add_run(first, last)
+else
+  if first < old_first then add_run(first, math.min(last, old_first - 1)) end
+  if last > old_last then add_run(math.max(first, old_last + 1), last) end
 end
 
-local fresh = {}
-for _, s in ipairs(spans) do
-  local before = fresh[#fresh]
-  if before and before[2] + 1 == s[1] then
-    before[2] = s[2]
-  else
-    fresh[#fresh + 1] = s
-  end
-end
-for i, s in ipairs(fresh) do
-  fresh[i] = span(s[1], s[2])
-end
-
-call('HSET', service_key, 'description', description, 'start', start, 'end', stop, 'fresh', table.concat(fresh, ' '))
+call('HSET', service_key, 'description', description, 'start', start, 'end', stop, 'cooldown', cooldown)
 call('HSETNX', service_key, 'created', now)
 call('ZADD', services, start, service)
 call('ZADD', ends, stop, service)
-return {describe(service_key, free, ports), exists and 0 or 1}
+return {describe(), exists and 0 or 1}

@@ -1,14 +1,18 @@
 // Package lua holds the scripts that decide who gets a port: one file per act, each headed by its contract.
 //
-// A script is sent to Redis as its file with the fragments it uses in front: clock.lua, which reads the time once, and
-// secret.lua, find.lua or describe.lua: what several acts have to read the same way.
+// What several acts do the same way is in parts/. A line of an act, or of a part, puts one in its place: "-- include clock".
+// A part finds the names of the act that stands around it.
 package lua
 
 import (
 	"crypto/sha1"
-	_ "embed"
+	"embed"
 	"encoding/hex"
+	"regexp"
 )
+
+//go:embed *.lua parts/*.lua
+var files embed.FS
 
 // Script is one act, as it is sent to Redis.
 type Script struct {
@@ -16,56 +20,40 @@ type Script struct {
 	Hash   string // the SHA-1 of Source, by which Redis knows a script that was loaded
 }
 
-func script(source string) *Script {
+// The scripts. KEYS, ARGV, answers and errors stand at the head of each one's file.
+var (
+	Define         = script("define")
+	Remove         = script("remove")
+	Offer          = script("offer")
+	Claim          = script("claim")
+	Accept         = script("accept")
+	Reject         = script("reject")
+	Renew          = script("renew")
+	Release        = script("release")
+	Line           = script("line")
+	Leave          = script("leave")
+	Recall         = script("recall")
+	Recover        = script("recover")
+	ReadService    = script("read_service")
+	ReadOffer      = script("read_offer")
+	ReadAllocation = script("read_allocation")
+)
+
+var include = regexp.MustCompile(`(?m)^ *-- include (\w+)$`)
+
+// script returns the act of a file, with the parts that it includes.
+func script(act string) *Script {
+	source := whole(act)
 	sum := sha1.Sum([]byte(source))
 	return &Script{source, hex.EncodeToString(sum[:])}
 }
 
-var (
-	//go:embed clock.lua
-	clock string
-	//go:embed secret.lua
-	secret string
-	//go:embed find.lua
-	find string
-	//go:embed describe.lua
-	describe string
-
-	//go:embed define.lua
-	define string
-	//go:embed remove.lua
-	remove string
-	//go:embed offer.lua
-	offer string
-	//go:embed accept.lua
-	accept string
-	//go:embed reject.lua
-	reject string
-	//go:embed release.lua
-	release string
-	//go:embed recall.lua
-	recall string
-	//go:embed recover.lua
-	recovery string
-	//go:embed read_service.lua
-	readService string
-	//go:embed read_offer.lua
-	readOffer string
-	//go:embed read_allocation.lua
-	readAllocation string
-)
-
-// The scripts. KEYS, ARGV, answers and errors stand at the head of each one's file.
-var (
-	Define         = script(clock + describe + define)
-	Remove         = script(clock + remove)
-	Offer          = script(clock + secret + offer)
-	Accept         = script(clock + secret + accept)
-	Reject         = script(clock + secret + reject)
-	Release        = script(clock + find + release)
-	Recall         = script(clock + recall)
-	Recover        = script(clock + recovery)
-	ReadService    = script(clock + describe + readService)
-	ReadOffer      = script(clock + secret + readOffer)
-	ReadAllocation = script(find + readAllocation)
-)
+func whole(name string) string {
+	text, err := files.ReadFile(name + ".lua")
+	if err != nil {
+		panic(err) // the file is to be part of this program
+	}
+	return include.ReplaceAllStringFunc(string(text), func(line string) string {
+		return whole("parts/" + include.FindStringSubmatch(line)[1])
+	})
+}

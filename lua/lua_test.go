@@ -1,7 +1,10 @@
 package lua
 
 import (
-	"embed"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -9,33 +12,26 @@ import (
 	"testing"
 )
 
-//go:embed *.lua
-var files embed.FS
-
-// The fragments that each act is sent with; see lua.go.
-var fragments = map[string][]string{
-	"define": {"clock", "describe"}, "remove": {"clock"}, "offer": {"clock", "secret"}, "accept": {"clock", "secret"},
-	"reject": {"clock", "secret"}, "release": {"clock", "find"}, "read_service": {"clock", "describe"},
-	"read_offer": {"clock", "secret"}, "read_allocation": {"find"}, "recall": {"clock"}, "recover": {"clock"},
-}
-
 // The keys of other types than these would be a new part of the state.
 var keyTypes = []string{"HASH", "ZSET", "STRING"}
 
 var (
 	numbered  = regexp.MustCompile(`\b(KEYS|ARGV)\[(\d+)\]`)
-	codes     = regexp.MustCompile(`error_reply\(\s*(?:string\.format\()?'([A-Z_]+)`)
+	codes     = regexp.MustCompile(`(?:error_reply|fault)\(\s*(?:string\.format\()?'([A-Z_]+)`)
 	listed    = regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)+\b|\b(?:INVALID|EXHAUSTED)\b`)
-	calls     = regexp.MustCompile(`\b(?:redis\.)?p?call\('([A-Z]+)',?\s*([^,()]*)`)
-	keyLocals = regexp.MustCompile(`^local ([\w, ]+?) = (KEYS\[.*)$`)
+	calls     = regexp.MustCompile(`\bcall\('([A-Z]+)',?\s*([^,()]*)`)
+	keyLocals = regexp.MustCompile(`(?m)^local ([\w, ]+?) = KEYS\[`)
 )
+
+// ofSecret is how the secrets' keys are called: as many as there are wants, so that they have no number of their own.
+var ofSecret = []string{"want.offer", "offer"}
 
 // TestContracts holds each act to the header of its file.
 func TestContracts(t *testing.T) {
-	for act, with := range fragments {
+	for _, act := range named(t, "*.lua") {
 		t.Run(act, func(t *testing.T) {
 			header, code := read(t, act)
-			if lead := regexp.MustCompile(`(?m)^-- KEYS   (.+)$`).FindStringSubmatch(header); lead == nil {
+			if lead := regexp.MustCompile(`(?ms)^-- KEYS   (.+?)^-- ARGV`).FindStringSubmatch(header); lead == nil {
 				t.Error("no line says KEYS")
 			} else {
 				checkKeys(t, lead[1], code)
@@ -45,26 +41,63 @@ func TestContracts(t *testing.T) {
 					t.Errorf("no line begins %q", line)
 				}
 			}
-			checkErrors(t, header, code, with)
-			checkCalls(t, code, with)
+			sent := script(act).Source
+			if strings.Contains(sent, "include ") {
+				t.Error("a part is not included")
+			}
+			checkErrors(t, header, sent)
+			checkCalls(t, code, sent)
 		})
 	}
-	entries, err := files.ReadDir(".")
+}
+
+// Every script is one of the files, and every part is included by some.
+func TestEveryFileIsUsed(t *testing.T) {
+	source, err := os.ReadFile("lua.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, entry := range entries {
-		name := strings.TrimSuffix(entry.Name(), ".lua")
-		if _, act := fragments[name]; !act && !slices.ContainsFunc([]string{"clock", "secret", "find", "describe"}, func(f string) bool { return f == name }) {
-			t.Errorf("%s is neither an act nor a fragment that this test knows", entry.Name())
+	all := ""
+	for _, act := range named(t, "*.lua") {
+		if !strings.Contains(string(source), `script("`+act+`")`) {
+			t.Errorf("%s.lua is no script of lua.go", act)
 		}
+		_, code := read(t, act)
+		all += code
+	}
+	for _, part := range named(t, "parts/*.lua") {
+		_, code := read(t, "parts/"+part)
+		all += code
+	}
+	for _, part := range named(t, "parts/*.lua") {
+		if !regexp.MustCompile(`(?m)^ *-- include ` + part + `$`).MatchString(all) {
+			t.Errorf("nothing includes parts/%s.lua", part)
+		}
+	}
+}
+
+// TestLuacheck lets luacheck read each script as it is sent: with its parts, whose names no file has alone.
+func TestLuacheck(t *testing.T) {
+	luacheck, err := exec.LookPath("luacheck")
+	if err != nil {
+		t.Skip("luacheck is not on the PATH: the scripts are not checked by it")
+	}
+	dir := t.TempDir()
+	for _, act := range named(t, "*.lua") {
+		if err := os.WriteFile(filepath.Join(dir, act+".lua"), []byte(script(act).Source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if said, err := exec.Command(luacheck, "-q", "--config", "../.luacheckrc", dir).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, said)
 	}
 }
 
 // checkKeys finds each key of the header, and no other, named in the first lines of the code, and none by number after.
 func checkKeys(t *testing.T, keys, code string) {
+	fixed, secrets, _ := strings.Cut(keys, "of each want:")
 	types := 0
-	for word := range strings.FieldsFuncSeq(keys, func(r rune) bool { return r == ' ' || r == ',' }) {
+	for word := range strings.FieldsFuncSeq(fixed, func(r rune) bool { return r == ' ' || r == ',' || r == '\n' }) {
 		if slices.Contains(keyTypes, word) {
 			types++
 		}
@@ -80,9 +113,8 @@ func checkKeys(t *testing.T, keys, code string) {
 				}
 			}
 		} else if len(found) > 0 && !strings.HasPrefix(strings.TrimSpace(line), "--") {
-			// release's list of fences and define's ARGV as text are read where they are used.
 			for _, f := range found {
-				if f[1] == "KEYS" {
+				if f[1] == "KEYS" && !(secrets != "" && f[2] == strconv.Itoa(types+1)) { // the key of the only want
 					t.Errorf("%s is used by its number: %s", f[0], line)
 				}
 			}
@@ -99,25 +131,18 @@ func checkKeys(t *testing.T, keys, code string) {
 	}
 }
 
-// checkErrors finds every error of an act and its fragments in the act's header, and the reverse.
-func checkErrors(t *testing.T, header, code string, with []string) {
+// checkErrors finds every error of a script in the act's header, and the reverse.
+func checkErrors(t *testing.T, header, sent string) {
 	promised := map[string]bool{}
 	for _, word := range listed.FindAllString(header[strings.Index(header, "-- errors"):], -1) {
 		promised[word] = true
 	}
 	given := map[string]bool{}
-	for _, c := range codes.FindAllStringSubmatch(code, -1) {
+	for _, c := range codes.FindAllStringSubmatch(sent, -1) {
 		given[c[1]] = true
 	}
-	for _, fragment := range with {
-		text, body := read(t, fragment)
-		used := fragment != "secret" || strings.Contains(code, "not_found(")
-		for _, c := range codes.FindAllStringSubmatch(text+body, -1) {
-			given[c[1]] = given[c[1]] || used
-		}
-	}
-	for c, g := range given {
-		if g && !promised[c] {
+	for c := range given {
+		if !promised[c] {
 			t.Errorf("the header does not list %s", c)
 		}
 	}
@@ -130,28 +155,32 @@ func checkErrors(t *testing.T, header, code string, with []string) {
 
 // checkCalls finds as the key of every command a name that stands for one of KEYS, and nothing made up: in a cluster a
 // key that is not declared may be on another node.
-func checkCalls(t *testing.T, code string, with []string) {
-	names := []string{}
-	for line := range strings.SplitSeq(code, "\n") {
-		if m := keyLocals.FindStringSubmatch(line); m != nil {
-			names = append(names, strings.Split(m[1], ", ")...)
-		}
+func checkCalls(t *testing.T, code, sent string) {
+	names := slices.Clone(ofSecret)
+	for _, m := range keyLocals.FindAllStringSubmatch(code, -1) {
+		names = append(names, strings.Split(m[1], ", ")...)
 	}
-	for _, fragment := range with {
-		_, body := read(t, fragment)
-		for _, function := range regexp.MustCompile(`(?m)^local function \w+\(([^)]*)\)`).FindAllStringSubmatch(body, -1) {
-			names = append(names, strings.Split(function[1], ", ")...) // the act passes them on
-		}
-		code += body
+	if strings.Contains(code, "local first_secret, plain = KEYS[11]") {
+		names = append(names, "first_secret")
 	}
-	names = slices.DeleteFunc(names, func(name string) bool {
-		return slices.Contains([]string{"service", "secret", "holder", "name", "expires"}, name)
-	})
-	for _, c := range calls.FindAllStringSubmatch(code, -1) {
+	for _, c := range calls.FindAllStringSubmatch(sent, -1) {
 		if key := strings.TrimSpace(c[2]); c[1] != "TIME" && !slices.Contains(names, key) {
 			t.Errorf("%s works on %q, which is none of %v", c[1], key, names)
 		}
 	}
+}
+
+// named lists the files of a pattern, without their folder and ending.
+func named(t *testing.T, pattern string) (names []string) {
+	t.Helper()
+	paths, err := fs.Glob(files, pattern)
+	if err != nil || len(paths) == 0 {
+		t.Fatal(pattern, err)
+	}
+	for _, path := range paths {
+		names = append(names, strings.TrimSuffix(path[strings.LastIndex(path, "/")+1:], ".lua"))
+	}
+	return names
 }
 
 // read splits a file into the comment at its head and the code.

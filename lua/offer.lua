@@ -1,71 +1,94 @@
--- Offers a free port of a service to an instance name.
+-- Offers free ports of a service to instance names, as many as are wanted of one call: all, or none.
 --
--- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, offer STRING (the secret's)
--- ARGV   service, name, secret, how long the offer is open (ms), '1' if the secret is the caller's own
+-- KEYS   service HASH, free ZSET, fresh ZSET, room ZSET, names HASH, offers HASH, ports HASH, leases ZSET, line ZSET,
+--        beats ZSET, then of each want: offer STRING (the secret's)
+-- ARGV   service, how long the offers are open (ms), ticket in the line ('': none), '1' if the call is to wait in line
+--        where nothing is free, then of each want: name, secret, options ('': none) "own lease port prefer count": '1' if
+--        the secret is the caller's own, ms, a certain port, one to prefer, how many in a row ('0': not given)
 --
--- answer record    a new offer
---        {record}  this secret already had this offer, and it is still open
--- errors SERVICE_NOT_FOUND, NAME_TAKEN
+-- answer {want, ...}  of each record where it is a new offer, {record} where this secret already had it and it is open; not
+--                     in a list where there is one want
+--        0            the call has to wait: its ticket is in the line
+--        1            it has gathered 250 ports in search of a block, and is to be called again
+-- errors SERVICE_NOT_FOUND
 --        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
---        only for a secret of the caller's own: INVALID secret detail, OFFER_ACCEPTED, OFFER_REJECTED
-local service_key, free, names, offers, ports, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local service, name, secret, ttl, own = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+--        and before the detail which want it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
+--        INVALID [0].port detail; only for a secret of the caller's own: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
+local service_key, free, fresh, room, names, offers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local ports, leases, line, beats = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local service, ttl, ticket, stay = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local call = redis.call
+-- include clock
+-- include service
 
--- A secret that the server has just drawn cannot have been here before; one of the caller's own can.
-if own == '1' then
-  local state, record, holder = look_up(offer, offers, ports, service, secret)
-  if state == 'elsewhere' or (state and holder ~= name) then
-    return redis.error_reply('INVALID secret belongs to another offer')
+-- Keeps ports for a name, and returns the offer's record.
+local function keep(name, port, count, lease, secret, offer)
+  local expires = string.format('%d', now + ttl)
+  local record = '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
+    (count > 1 and ',"count":' .. count or '') .. ',"created":' .. now .. ',"expires":' .. expires ..
+    (lease and ',"lease":' .. lease or '') .. ',"secret":"' .. secret .. '"}'
+  if call('HSETNX', offers, port, record) == 0 then
+    -- The port's last hold ran out: the name that it was for is free with it.
+    -- include clear
+    clear(port)
+    call('HSET', offers, port, record)
+  end
+  call('ZADD', free, expires, port)
+  call('SET', offer, record, 'PXAT', expires)
+  return record
+end
+
+-- What most calls are: one want, of any port, while nobody waits, under a name that is free. To take that is the last check
+-- and the first write, in one command. A secret that the server has just drawn cannot have been here before; one of the
+-- caller's own can. What is not so goes the long way.
+local first_secret, plain = KEYS[11], ARGV[7]
+if #KEYS == 11 and cooldown and not waiting and (plain == '' or plain == '1' and call('EXISTS', first_secret) == 0) then
+  -- include any
+  if port and call('HSETNX', names, ARGV[5], port) == 1 then
+    if run and run[1] == port then
+      call('ZREM', fresh, port)
+    elseif run then
+      call('ZADD', fresh, string.format('%d', port + 1), run[1])
+    end
+    return keep(ARGV[5], port, 1, nil, ARGV[6], first_secret)
+  end
+end
+
+-- include lives
+-- include secret
+-- include clear
+-- include runs
+-- include turn
+-- include wants
+-- include pick
+-- include take
+
+local wants, answers, missing = read_wants(10), {}, {}
+for i, want in ipairs(wants) do
+  local state, record, holder
+  if want.own then state, record, holder = look_up(want.offer, want.secret) end
+  local wrong = refuse(want, state, holder)
+    or state == 'accepted' and fault('OFFER_ACCEPTED', want, 'secret', 'this offer was accepted already')
+  if wrong then
+    return wrong
   elseif state == 'open' then
-    return {record}
-  elseif state == 'accepted' then
-    return redis.error_reply('OFFER_ACCEPTED this offer was accepted already')
-  elseif state == 'rejected' then
-    return redis.error_reply('OFFER_REJECTED this offer was rejected already')
+    answers[i] = {record}
+  else
+    missing[#missing + 1] = want
   end
 end
-
--- The port that has been free the longest; where there is none, the lowest that was never handed out.
-local fresh
-local port = call('ZRANGEBYSCORE', free, '-inf', now, 'LIMIT', '0', '1')[1]
-if not port then
-  fresh = call('HGET', service_key, 'fresh')
-  if not fresh then return redis.error_reply('SERVICE_NOT_FOUND there is no service ' .. service) end
-  port = string.match(fresh, '^%d+')
+if #missing > 0 then
+  local failed = take(missing)
+  if failed then return failed end
 end
 
--- A name may have one port, allocated or offered. To take it is the last check and the first write, in one command.
-if not port or call('HSETNX', names, name, port) == 0 then
-  local held = call('HGET', names, name)
-  local last = held and call('HGET', offers, held)
-  if held and not last then
-    return redis.error_reply('NAME_TAKEN ' .. name .. ' has port ' .. held)
-  elseif last and tonumber(string.match(last, '"expires":(%d+)')) > tonumber(now) then
-    return redis.error_reply('NAME_TAKEN ' .. name .. ' is offered port ' .. held)
-  elseif not port then
-    local next_free = call('ZRANGE', free, '0', '0', 'WITHSCORES')[2]
-    return redis.error_reply(string.format('EXHAUSTED %d every port of %s is taken', next_free and next_free - now or -1, service))
+for _, want in ipairs(missing) do
+  for i = 1, want.count - 1 do
+    local further = string.format('%d', want.port + i)
+    clear(further)
+    call('ZADD', free, string.format('%d', now + ttl), further)
   end
-  -- The name's last offer ran out, and its port was not picked since.
-  call('HSET', names, name, port)
-  call('HDEL', offers, held)
+  answers[want.place + 1] = keep(want.name, want.port, want.count, want.lease, want.secret, want.offer)
 end
-
-local expires = string.format('%d', now + ttl)
-local record = '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
-  ',"created":' .. now .. ',"expires":' .. expires .. ',"secret":"' .. secret .. '"}'
-if call('HSETNX', offers, port, record) == 0 then
-  -- The port's last offer ran out: the name that it was for is free with it.
-  call('HDEL', names, string.match(call('HGET', offers, port), '"name":"([^"]+)"'))
-  call('HSET', offers, port, record)
-end
-if fresh then
-  -- 'from-to from-to ...' loses its first port.
-  local to, rest = string.match(fresh, '^%d+%-(%d+)(.*)$')
-  fresh = port == to and string.sub(rest, 2) or string.format('%d-', port + 1) .. to .. rest
-  call('HSET', service_key, 'fresh', fresh)
-end
-call('ZADD', free, expires, port)
-call('SET', offer, record, 'PXAT', expires)
-return record
+if waiting and ticket ~= '' then leave({ticket}) end
+return #wants == 1 and answers[1] or answers

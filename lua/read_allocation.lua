@@ -1,4 +1,4 @@
--- Reads one allocation, by its port or by its holder's name. Changes nothing.
+-- Reads one allocation, by one of its ports or by its holder's name. Changes nothing.
 --
 -- KEYS   service HASH, names HASH, ports HASH
 -- ARGV   service, port or name
@@ -7,6 +7,8 @@
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND
 local service_key, names, ports = KEYS[1], KEYS[2], KEYS[3]
 local service, holder = ARGV[1], ARGV[2]
+local call = redis.call
+-- include clock
+-- include find
 
-local _, allocation, missing = find(service_key, names, ports, service, holder)
-return missing or allocation
+return allocation

@@ -11,13 +11,15 @@
 -- errors none
 local deployment = KEYS[1]
 local known, new = ARGV[1], ARGV[2]
+local call = redis.call
+-- include clock
 
 local function mark(id, state)
-  redis.call('SET', deployment, '{"id":"' .. id .. '","since":' .. now .. ',"state":"' .. state .. '"}')
+  call('SET', deployment, '{"id":"' .. id .. '","since":' .. now .. ',"state":"' .. state .. '"}')
   return {id, state}
 end
 
-local found = redis.call('GET', deployment)
+local found = call('GET', deployment)
 if not found then return known == '' and mark(new, 'kept') or mark(known, 'lost') end
 local id, state = string.match(found, '^{"id":"([^"]+)","since":%d+,"state":"([^"]+)"}$')
 if state == 'kept' and known ~= '' and known ~= id then return mark(id, 'lost') end

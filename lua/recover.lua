@@ -7,7 +7,9 @@
 -- errors none
 local deployment = KEYS[1]
 local id = ARGV[1]
+local call = redis.call
+-- include clock
 
-local found = redis.call('GET', deployment)
-redis.call('SET', deployment, '{"id":"' .. id .. '","since":' .. now .. ',"state":"recovered"}')
+local found = call('GET', deployment)
+call('SET', deployment, '{"id":"' .. id .. '","since":' .. now .. ',"state":"recovered"}')
 return found and string.match(found, '"state":"([^"]+)"') or ''

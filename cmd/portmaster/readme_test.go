@@ -95,9 +95,16 @@ const (
 	sectionBench    = "What a call costs"           // TestReadmeBench
 )
 
+// sectionsLife are run one after the other, by TestReadmeWalk.
+var sectionsLife = []string{
+	"The whole life of a port", "Claim", "Lease and renew", "Release by its holder", "Cool-down, and a certain port", "Many at once",
+	"A block", "Reject as in use", "Wait in line",
+}
+
 func TestReadmeCommandsAreRun(t *testing.T) {
 	_, blocks := readme(t)
-	run := []string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionUsers, sectionReplicas, sectionLook, sectionBench}
+	run := append([]string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionUsers, sectionReplicas, sectionLook, sectionBench},
+		sectionsLife...)
 	for _, b := range blocks {
 		if b.lang == "sh" && !slices.Contains(run, b.section) {
 			t.Errorf("README.md:%d: nothing runs the commands in section %q", b.line, b.section)
@@ -128,13 +135,13 @@ func TestReadmeWalk(t *testing.T) {
 	}
 	t.Run("embedded store", func(t *testing.T) {
 		p := startProgram(t)
-		walk(t, p, "", steps(t, sectionWalk, sectionBack))
+		walk(t, p, "", steps(t, slices.Concat([]string{sectionWalk, sectionBack}, sectionsLife)...))
 	})
 	t.Run("redis", func(t *testing.T) {
 		store, _, _ := storetest.Private(t)
 		needs(t, "redis-cli")
 		p := startProgram(t, store.Settings()...)
-		walk(t, p, store.Addr, steps(t, sectionWalk, sectionLook, sectionBack))
+		walk(t, p, store.Addr, steps(t, slices.Concat([]string{sectionWalk}, sectionsLife, []string{sectionLook, sectionBack})...))
 	})
 }
 
@@ -181,6 +188,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`), "TIME"},
 	{regexp.MustCompile(`\b1[789]\d{11}\b`), "UNIX-MS"},
 	{regexp.MustCompile(`(?m)^1(7\d\d|800)$`), "SECONDS-OF-30-MINUTES"},
+	{regexp.MustCompile(`comes free in \d+ ms`), "comes free in a while"},
 	{regexp.MustCompile(`address=\S+`), "address=ADDRESS"},
 	{regexp.MustCompile(`version=\S+`), "version=VERSION"},
 }
@@ -375,15 +383,27 @@ func TestReadmeNamesTargetsThatExist(t *testing.T) {
 	}
 }
 
-// The README's table of keys is what Redis holds after the walk.
+// The README's table of keys is what Redis holds where there is something of everything: a call in line, too.
 func TestReadmeKeys(t *testing.T) {
 	store, _, _ := storetest.Private(t)
 	p := startProgram(t, store.Settings()...)
 	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
 	offer := p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
 	secret := volatile[0].pattern.FindString(offer)
-	p.must(t, 201, "POST", "/v1/services/django/offers/"+secret+"/accept", "")
+	p.must(t, 204, "POST", "/v1/services/django/offers/"+secret+"/reject", `{"reason":"in_use"}`)
+	p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"web-01","lease":60}`)
 	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02"}`)
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		p.call(t.Context(), "POST", "/v1/services/django/ports?wait=30", `{"name":"farm","count":9}`)
+	}()
+	defer func() {
+		p.must(t, 200, "PUT", "/v1/services/django", `{"start":5000,"end":5020}`)
+		<-waited
+	}()
+	line := func() bool { return store.Admin.Exists(t.Context(), "portmaster:{default}:line:django").Val() == 1 }
+	eventually(t, "a call waits in line", line)
 
 	held := map[string]string{}
 	for _, key := range store.Admin.Keys(t.Context(), "*").Val() {

@@ -102,6 +102,10 @@ func options(settings config.Config) allocator.Options {
 		Queue:         settings.RedisQueue,
 		Copies:        int(settings.Durability),
 		AllowVolatile: settings.AllowVolatile,
+
+		MaxWait:            settings.MaxWait,
+		Quarantine:         settings.Quarantine,
+		ReleaseNeedsSecret: settings.ReleaseNeedsSecret,
 	}
 }
 

@@ -120,6 +120,18 @@ func TestServerStartsBeforeRedis(t *testing.T) {
 	}
 }
 
+// The settings reach what they are for.
+func TestSettingsOfWants(t *testing.T) {
+	p := startProgram(t, "PORTMASTER_MAX_WAIT=50ms", "PORTMASTER_QUARANTINE=0s", "PORTMASTER_RELEASE_NEEDS_SECRET=true")
+	p.must(t, 201, "PUT", "/v1/services/django", `{"start":5000,"end":5000}`)
+	offer := p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
+	secret := volatile[0].pattern.FindString(offer)
+	p.must(t, 204, "POST", "/v1/services/django/offers/"+secret+"/reject", `{"reason":"in_use"}`)
+	p.must(t, 201, "POST", "/v1/services/django/ports?wait=50ms", `{"name":"web-01"}`) // not in quarantine
+	p.must(t, 400, "POST", "/v1/services/django/ports?wait=51ms", `{"name":"web-02"}`)
+	p.must(t, 428, "DELETE", "/v1/services/django/ports/5000", "")
+}
+
 func TestOffersExpireOnTheEmbeddedStore(t *testing.T) {
 	t.Setenv("PORTMASTER_OFFER_TTL", "1s")
 	settings, err := config.Load()
@@ -137,7 +149,7 @@ func TestOffersExpireOnTheEmbeddedStore(t *testing.T) {
 	if _, err := ports.Create(t.Context(), "default", allocator.Definition{Name: "django", Start: 5000, End: 5000}); err != nil {
 		t.Fatal(err)
 	}
-	first, _, err := ports.Offer(t.Context(), "default", "django", "web-01", "")
+	first, _, err := ports.Offer(t.Context(), "default", "django", allocator.Want{Name: "web-01"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,13 +157,13 @@ func TestOffersExpireOnTheEmbeddedStore(t *testing.T) {
 	if !store.embedded.Exists(key) {
 		t.Fatalf("there is no key %s", key)
 	}
-	if _, _, err := ports.Offer(t.Context(), "default", "django", "web-01", ""); err == nil {
+	if _, _, err := ports.Offer(t.Context(), "default", "django", allocator.Want{Name: "web-01"}, 0); err == nil {
 		t.Error("web-01 was offered a second port")
 	}
 
 	eventually(t, "the key of the offer is gone", func() bool { return !store.embedded.Exists(key) })
 	time.Sleep(time.Until(first.Expires))
-	again, _, err := ports.Offer(t.Context(), "default", "django", "web-01", "")
+	again, _, err := ports.Offer(t.Context(), "default", "django", allocator.Want{Name: "web-01"}, 0)
 	if err != nil || again.Port != first.Port {
 		t.Errorf("port %d, error %v: want port %d again", again.Port, err, first.Port)
 	}
@@ -200,6 +212,27 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	}
 	if status := <-answered; status != 201 {
 		t.Errorf("the request under way got status %d", status)
+	}
+	if code := p.wait(t).ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestShutdownEndsTheWaiting(t *testing.T) {
+	p := startProgram(t, "PORTMASTER_SHUTDOWN_DELAY=1s", "PORTMASTER_SHUTDOWN_TIMEOUT=1m")
+	p.must(t, 201, "PUT", "/v1/services/django", `{"start":5000,"end":5000}`)
+	p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"web-01"}`)
+	answered := make(chan int, 1)
+	go func() {
+		status, _ := p.call(context.Background(), "POST", "/v1/services/django/ports?wait=1m", `{"name":"web-02"}`)
+		answered <- status
+	}()
+	eventually(t, "it waits in line", func() bool {
+		return strings.Contains(p.must(t, 200, "GET", "/v1/services/django", ""), `"waiting":1`)
+	})
+	p.signal(t, syscall.SIGTERM)
+	if status := <-answered; status != 503 {
+		t.Errorf("who waited got status %d", status)
 	}
 	if code := p.wait(t).ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)

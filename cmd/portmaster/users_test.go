@@ -115,6 +115,7 @@ func everyRoute(t *testing.T, p *program) {
 	p.must(t, 200, "GET", accepted, "")
 	p.must(t, 201, "PUT", accepted, "")
 	p.must(t, 200, "PUT", accepted, "")
+	p.must(t, 409, "DELETE", "/v1/services/django", "")
 	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02","secret":"`+own+`"}`)
 	p.must(t, 200, "POST", "/v1/services/django/offers", `{"name":"web-02","secret":"`+own+`"}`)
 	single := offer("single", "web-01")
@@ -126,8 +127,29 @@ func everyRoute(t *testing.T, p *program) {
 		"/v1/services/django/ports/web-01", "/v1/services/django/ports/5001", "/metrics"} {
 		p.must(t, 200, "GET", path, "")
 	}
+	p.must(t, 409, "DELETE", "/v1/services/django", "")
 	p.must(t, 204, "DELETE", "/v1/services/django/ports/5001", "")
+	everyWant(t, p)
 	p.must(t, 404, "DELETE", "/v1/services/nobody", "")
+}
+
+// everyWant asks for ports in all the ways that there are.
+func everyWant(t *testing.T, p *program) {
+	t.Helper()
+	const mail, own = "/v1/services/mail", "0c6f3a7d-8e91-4c39-9b1e-5d0e2c8b2f4a"
+	p.must(t, 201, "PUT", mail, `{"start":7000,"end":7009,"cooldown":"1ms"}`)
+	p.must(t, 201, "POST", mail+"/ports", `{"name":"block","count":3,"lease":"1h","secret":"`+own+`"}`)
+	p.must(t, 200, "POST", mail+"/ports", `{"name":"block","count":3,"lease":"1h","secret":"`+own+`"}`)
+	p.must(t, 200, "POST", mail+"/ports/7001/renew", `{"secret":"`+own+`"}`)
+	p.must(t, 204, "DELETE", mail+"/ports/7002", "")
+	p.must(t, 201, "POST", mail+"/ports", `[{"name":"a","port":7005,"lease":1},{"name":"b","prefer":7005},{"name":"c","count":2}]`)
+	p.must(t, 409, "POST", mail+"/ports", `{"name":"d","port":7005}`)
+	used := p.must(t, 201, "POST", mail+"/offers", `{"name":"d"}`)
+	p.must(t, 204, "POST", mail+"/offers/"+volatile[0].pattern.FindString(used)+"/reject", `{"reason":"in_use"}`)
+	p.must(t, 409, "POST", mail+"/offers?wait=10ms", `{"name":"e","count":9}`)
+	p.must(t, 201, "POST", mail+"/ports?wait=10s", `{"name":"e","count":3}`)
+	p.must(t, 200, "PUT", mail, `{"start":7000,"end":7010}`)
+	p.must(t, 200, "GET", mail, "")
 }
 
 func reset(t *testing.T, store storetest.Store) {

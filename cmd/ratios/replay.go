@@ -98,7 +98,7 @@ func forBatch(act func(i int) error) error {
 
 func offerBatch(ports *allocator.Allocator, pool, service string, secrets []string) error {
 	return forBatch(func(i int) error {
-		offer, _, err := ports.Offer(background, pool, service, holder(i), "")
+		offer, _, err := ports.Offer(background, pool, service, allocator.Want{Name: holder(i)}, 0)
 		secrets[i] = offer.Secret
 		return err
 	})

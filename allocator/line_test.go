@@ -1,0 +1,196 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"portmaster/allocator/storetest"
+)
+
+// got is what a call that waited ended with.
+type got struct {
+	who        string
+	allocation Allocation
+	err        error
+}
+
+// wait lets a name claim a port in the background, and returns when it stands in line.
+func wait(ctx context.Context, t *testing.T, a *Allocator, want Want, ended chan<- got) {
+	t.Helper()
+	s, err := a.Service(t.Context(), DefaultPool, "web")
+	must(t, err)
+	go func() {
+		allocation, _, err := a.Claim(ctx, DefaultPool, "web", want, time.Minute)
+		ended <- got{want.Name, allocation, err}
+	}()
+	waits(t, a, s.Waiting+1)
+}
+
+// waits returns when so many calls stand in line.
+func waits(t *testing.T, a *Allocator, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		s, err := a.Service(t.Context(), DefaultPool, "web")
+		must(t, err)
+		if s.Waiting == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d calls wait, want %d", s.Waiting, n)
+		}
+	}
+}
+
+func mustClaim(t *testing.T, a *Allocator, want Want) Allocation {
+	t.Helper()
+	allocation, _, err := a.Claim(t.Context(), DefaultPool, "web", want, 0)
+	must(t, err)
+	return allocation
+}
+
+// Two servers, one port: whoever came first gets it first, whichever server it asked.
+func TestLineIsServedInOrder(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		servers := []*Allocator{newAllocator(store, long), newAllocator(store, long)}
+		mustDefine(t, servers[0], "web", 2000, 2000)
+		mustClaim(t, servers[0], Want{Name: "holder"})
+		ended := make(chan got, 10)
+		for i := range 10 {
+			wait(t.Context(), t, servers[i%2], Want{Name: fmt.Sprintf("waiter-%d", i)}, ended)
+		}
+		holder := "holder"
+		for i := range 10 {
+			must(t, servers[0].Release(t.Context(), DefaultPool, "web", holder, Proof{}))
+			_, _, err := servers[1].Claim(t.Context(), DefaultPool, "web", Want{Name: "newcomer"}, 0)
+			if wantError(t, "a newcomer", err, ErrExhausted); t.Failed() {
+				return // somebody waits for what it has
+			}
+			served := <-ended
+			must(t, served.err)
+			if holder = served.who; holder != fmt.Sprintf("waiter-%d", i) {
+				t.Errorf("%s is served, and waiter-%d came before it", holder, i)
+			}
+		}
+		waits(t, servers[0], 0)
+		if left := fields(t, store, "service:web"); strings.Contains(left, "waiting") {
+			t.Errorf("nobody waits, and the service has the fields %s", left)
+		}
+	})
+}
+
+// What makes a port free makes no difference: a lease or an offer that runs out, a rejection, a wider range.
+func TestLineHearsOfEveryPort(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		for what, frees := range map[string]func() error{
+			"lease": func() error { passes(t, store, MinLease); return nil },
+			"range": func() error {
+				_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2001})
+				return err
+			},
+			"release": func() error { return a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}) },
+		} {
+			mustDefine(t, a, "web", 2000, 2000)
+			mustClaim(t, a, Want{Name: "holder", Lease: MinLease})
+			ended := make(chan got, 1)
+			wait(t.Context(), t, a, Want{Name: "waiter"}, ended)
+			must(t, frees())
+			if served := <-ended; served.err != nil {
+				t.Errorf("%s: %v", what, served.err)
+			}
+			for _, name := range []string{"holder", "waiter"} {
+				if err := a.Release(t.Context(), DefaultPool, "web", name, Proof{}); err != nil && !errors.Is(err, ErrPortNotFound) {
+					t.Error(err)
+				}
+			}
+		}
+	})
+}
+
+// Who waits for several ports is passed by nobody, although there are some that would do for others.
+func TestLineWaitsForABlock(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2002)
+		for _, name := range []string{"a", "b", "c"} {
+			mustClaim(t, a, Want{Name: name})
+		}
+		ended := make(chan got, 2)
+		wait(t.Context(), t, a, Want{Name: "block", Count: 2}, ended)
+		wait(t.Context(), t, a, Want{Name: "one"}, ended)
+		must(t, a.Release(t.Context(), DefaultPool, "web", "a", Proof{}))
+		must(t, a.Release(t.Context(), DefaultPool, "web", "c", Proof{}))
+		select {
+		case early := <-ended:
+			t.Errorf("%+v, while 2000 and 2002 were free", early)
+		case <-time.After(10 * lineInterval):
+		}
+		must(t, a.Release(t.Context(), DefaultPool, "web", "b", Proof{}))
+		first, second := <-ended, <-ended
+		if first.err != nil || first.who != "block" || first.allocation.Port != 2000 || second.err != nil || second.allocation.Port != 2002 {
+			t.Errorf("%+v, then %+v", first, second)
+		}
+	})
+}
+
+// A call that is given up has left the line when it returns, and says why.
+func TestLineIsLeft(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2000)
+		mustClaim(t, a, Want{Name: "holder"})
+		for _, cause := range []error{errors.New("hung up"), &Error{Code: CodeUnavailable, Detail: "shutting down"}} {
+			ctx, end := context.WithCancelCause(t.Context())
+			ended := make(chan got, 1)
+			wait(ctx, t, a, Want{Name: "waiter"}, ended)
+			end(cause)
+			served := <-ended
+			wantError(t, "given up", served.err, ErrUnavailable)
+			if !errors.Is(served.err, cause) {
+				t.Errorf("%v does not say why: %v", served.err, cause)
+			}
+			waits(t, a, 0)
+		}
+		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "waiter"}, 30*time.Millisecond)
+		wantError(t, "when the time is over", err, ErrExhausted)
+		waits(t, a, 0)
+	})
+}
+
+// gone is the context of a client that is gone from its nth look on.
+type gone struct {
+	context.Context
+	looks int
+}
+
+func (g *gone) Err() error {
+	if g.looks--; g.looks < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A client that hung up just when its port was taken keeps none, and nor does one that hung up before.
+func TestLineGivesBack(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2009)
+		for looks := range 2 {
+			ctx := &gone{t.Context(), looks}
+			_, _, err := a.ClaimMany(ctx, DefaultPool, "web", []Want{{Name: "a"}, {Name: "b", Count: 3}}, time.Minute)
+			wantError(t, "claim", err, ErrUnavailable)
+			ctx = &gone{t.Context(), looks}
+			_, _, err = a.Offer(ctx, DefaultPool, "web", Want{Name: "c"}, time.Minute)
+			wantError(t, "offer", err, ErrUnavailable)
+		}
+		s, err := a.Service(t.Context(), DefaultPool, "web")
+		must(t, err)
+		if s.Ports.Free != 10 {
+			t.Errorf("%+v", s.Ports)
+		}
+	})
+}

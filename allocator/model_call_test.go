@@ -1,0 +1,186 @@
+package allocator
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"portmaster/lua"
+)
+
+// How the model's test makes calls on the store.
+
+// do makes a call on the store. It tells the call the secrets that were drawn for it.
+func (r *run) do(t *rapid.T, c *request) (got answer) {
+	a := r.allocators[long]
+	if c.ttl != 0 {
+		a = r.allocators[c.ttl]
+	}
+	ctx := t.Context()
+	var err error
+	d := Definition{Name: c.service, Description: c.description, Start: c.start, End: c.end, Cooldown: c.cooldown}
+	one := func(allocation Allocation) { got.Allocations = []Allocation{allocation} }
+	var offer Offer
+	var allocation Allocation
+	switch c.act {
+	case "create":
+		got.Service, err = a.Create(ctx, c.pool, d)
+		got.Created = err == nil
+	case "put":
+		got.Service, got.Created, err = a.Define(ctx, c.pool, d)
+	case "remove":
+		err = a.Remove(ctx, c.pool, c.service)
+	case "offer", "claim":
+		got, err = r.takeFrom(t, a, c)
+	case "beat":
+		got, err = r.beatFrom(t, a, c)
+	case "leave":
+		a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
+	case "accept":
+		allocation, got.Created, err = a.Accept(ctx, c.pool, c.service, c.secret, c.lease)
+		one(allocation)
+	case "reject":
+		got.Created, err = a.Reject(ctx, c.pool, c.service, c.secret, c.inUse)
+	case "renew":
+		allocation, err = a.Renew(ctx, c.pool, c.service, c.holder, c.secret, c.lease)
+		one(allocation)
+	case "release":
+		err = a.Release(ctx, c.pool, c.service, c.holder, Proof{Secret: c.secret, Fences: c.fences})
+	case "service":
+		got.Service, err = a.Service(ctx, c.pool, c.service)
+	case "services":
+		got.Services, _, err = a.Services(ctx, c.pool, "", MaxPage)
+	case "offers":
+		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, "", MaxPage)
+	case "allocations":
+		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, "", MaxPage)
+	case "readOffer":
+		offer, err = a.OpenOffer(ctx, c.pool, c.service, c.secret)
+		got.Offers = []Offer{offer}
+	case "readAllocation":
+		allocation, err = a.Allocation(ctx, c.pool, c.service, c.holder)
+		one(allocation)
+	}
+	got.Service.now = time.Time{}
+	for i := range got.Services {
+		got.Services[i].now = time.Time{}
+	}
+	if err != nil {
+		return r.failed(t, *c, err)
+	}
+	return got
+}
+
+// failed is the answer of a call that did not succeed.
+func (r *run) failed(t *rapid.T, c request, err error) answer {
+	known, ok := errors.AsType[*Error](err)
+	if !ok || strings.HasPrefix(known.Detail, "[") {
+		r.differ(t, "%v: %v", c, err)
+	}
+	got := answer{Code: known.Code, RetryAfter: known.RetryAfter.Milliseconds()}
+	for _, f := range known.Fields {
+		got.Fields = append(got.Fields, f.Field)
+	}
+	return got
+}
+
+// takeFrom makes an offer or a claim.
+func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
+	if c.ticket != "" {
+		return r.tryInLine(t, a, c)
+	}
+	wants := make([]Want, len(c.wants))
+	for i, w := range c.wants {
+		if wants[i] = w.Want; !w.own {
+			wants[i].Secret = ""
+		}
+	}
+	ctx := t.Context()
+	switch {
+	case c.act == "offer" && c.many:
+		got.Offers, got.Created, err = a.OfferMany(ctx, c.pool, c.service, wants, 0)
+	case c.act == "offer":
+		got.Offers = make([]Offer, 1)
+		got.Offers[0], got.Created, err = a.Offer(ctx, c.pool, c.service, wants[0], 0)
+	case c.many:
+		got.Allocations, got.Created, err = a.ClaimMany(ctx, c.pool, c.service, wants, 0)
+	default:
+		got.Allocations = make([]Allocation, 1)
+		got.Allocations[0], got.Created, err = a.Claim(ctx, c.pool, c.service, wants[0], 0)
+	}
+	if err != nil {
+		return got, err
+	}
+	for i := range c.wants {
+		if c.act == "offer" {
+			c.wants[i].Secret = got.Offers[i].Secret
+		} else {
+			c.wants[i].Secret = got.Allocations[i].Secret
+		}
+	}
+	return got, nil
+}
+
+// tryInLine makes one try of an offer or a claim that may wait in line, as take and waitInLine do.
+func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
+	ctx, k := t.Context(), a.keys(c.pool)
+	script, keys, remember := lua.Offer, k.toOffer(c.service), a.opts.OfferTTL
+	if c.act == "claim" {
+		script, keys, remember = lua.Claim, k.toClaim(c.service), remembered
+	}
+	args := []any{c.service, remember.Milliseconds(), c.ticket, flag(c.stay)}
+	ask := ask{pool: c.pool, service: c.service, many: c.many}
+	for _, w := range c.wants {
+		w.drawn = !w.own
+		ask.wants = append(ask.wants, w.Want)
+	}
+	draw(ask.wants)
+	for i, w := range ask.wants {
+		keys, args = append(keys, k.offer(w.Secret)), append(args, w.Name, w.Secret, w.options())
+		c.wants[i].Secret = w.Secret
+	}
+	answer, err := a.takeOnce(ctx, k, script, keys, args)
+	if err != nil {
+		a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
+		return got, ask.explain(err)
+	}
+	if got.Waits = answer == waiting; got.Waits {
+		return got, nil
+	}
+	all, err := takenOf(answer, len(ask.wants))
+	for i, one := range all {
+		got.Created = got.Created || one.created
+		if c.act == "offer" {
+			offer, err := parseOffer(one.record)
+			offer.Secret = ask.wants[i].Secret
+			if got.Offers = append(got.Offers, offer); err != nil {
+				return got, err
+			}
+			continue
+		}
+		allocation, err := parseAllocation(c.service, one.record)
+		allocation.Secret = ask.wants[i].Secret
+		if got.Allocations = append(got.Allocations, allocation); err != nil {
+			return got, err
+		}
+	}
+	return got, err
+}
+
+// beatFrom keeps places in line, as watchLine does.
+func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
+	k := a.keys(c.pool)
+	tickets := make([]any, len(c.beats))
+	for i, ticket := range c.beats {
+		tickets[i] = ticket
+	}
+	answer, err := a.door.run(t.Context(), 0, k, lua.Line, []string{k.service(c.service), k.free(c.service), k.ports(c.service),
+		k.leases(c.service), k.line(c.service), k.beats(c.service)}, tickets)
+	called, _ := answer.([]any)
+	for _, ticket := range called {
+		got.Tickets = append(got.Tickets, ticket.(string))
+	}
+	return got, err
+}

@@ -1,0 +1,220 @@
+package allocator
+
+import (
+	"slices"
+	"strconv"
+)
+
+// What becomes of an offer and of an allocation: accepted, rejected, renewed, released, or forgotten.
+
+// known is what the store remembers of a secret.
+type known struct {
+	service, name string
+	port, count   int
+	expires       ms     // when it opens nothing any more
+	forgotten     ms     // when the store deletes it, by the time up to which it has swept
+	hold          *hold  // of an offer
+	ended         string // "rejected" or "released"; "" for neither
+}
+
+// lookUp says what a secret is to a service: "" for nothing, elsewhere, open, accepted, rejected, or released.
+func (m *model) lookUp(p *modelPool, service, secret string) (state string, k *known, h *hold) {
+	k = p.secrets[secret]
+	if k == nil || m.swept >= k.forgotten || m.now >= k.expires {
+		return "", nil, nil
+	}
+	if k.service != service {
+		return "elsewhere", k, nil
+	}
+	if k.ended != "" {
+		return k.ended, k, nil
+	}
+	s := p.services[service]
+	if s == nil || s.ports[k.port] == nil {
+		return "", nil, nil
+	}
+	switch h = s.ports[k.port].hold; {
+	case !h.lives(m.now) || h.secret != secret || h.port != k.port:
+		return "", nil, nil
+	case h.fence > 0:
+		return "accepted", k, h
+	case h == k.hold:
+		return "open", k, h
+	}
+	return "", nil, nil
+}
+
+// remember keeps a secret until a time, or until it opens nothing any more where that comes first.
+func (m *model) remember(p *modelPool, secret string, k *known, until ms) {
+	late := m.now - m.swept
+	k.forgotten = min(until, k.expires) - late
+	p.secrets[secret] = k
+}
+
+// rememberHold is remember for a secret that stands for a hold.
+func (m *model) rememberHold(p *modelPool, service string, h *hold, expires ms) {
+	k := &known{service: service, name: h.name, port: h.port, count: h.count, expires: expires, hold: h}
+	m.remember(p, h.secret, k, expires)
+}
+
+// closed is the error of a secret that opens nothing.
+func (p *modelPool) closed(service, state string) answer {
+	switch {
+	case state == "accepted":
+		return answer{Code: CodeOfferAccepted}
+	case state == "rejected":
+		return answer{Code: CodeOfferRejected}
+	case p.services[service] == nil:
+		return answer{Code: CodeServiceNotFound}
+	}
+	return answer{Code: CodeOfferNotFound}
+}
+
+func (m *model) readOffer(p *modelPool, c request) answer {
+	state, _, h := m.lookUp(p, c.service, c.secret)
+	if state != "open" {
+		return p.closed(c.service, state)
+	}
+	return answer{Offers: []Offer{h.offer(c.service)}}
+}
+
+func (m *model) accept(p *modelPool, c request) answer {
+	state, k, h := m.lookUp(p, c.service, c.secret)
+	if state == "accepted" {
+		return answer{Allocations: []Allocation{h.allocation(c.service)}}
+	}
+	if state != "open" {
+		return p.closed(c.service, state)
+	}
+
+	if minute := m.now + 60_000; minute < k.expires {
+		m.remember(p, c.secret, k, minute)
+	}
+	lease := c.lease.Milliseconds()
+	if lease == 0 {
+		lease = h.lease
+	}
+	accepted := m.allocate(p, p.services[c.service], hold{name: h.name, secret: h.secret, port: h.port, count: h.count, lease: lease})
+	return answer{Created: true, Allocations: []Allocation{accepted.allocation(c.service)}}
+}
+
+// allocate makes ports an allocation.
+func (m *model) allocate(p *modelPool, s *modelService, h hold) *hold {
+	p.fence++
+	h.fence, h.created = p.fence, m.now
+	if h.lease > 0 {
+		h.expires = m.now + h.lease
+	}
+	s.put(&h)
+	return &h
+}
+
+// put writes a hold at all of its ports.
+func (s *modelService) put(h *hold) {
+	for number := h.port; number < h.port+h.count; number++ {
+		s.ports[number] = &modelPort{hold: h, score: h.expires}
+	}
+}
+
+// giveBack writes at all ports of a hold that nobody has them any more.
+func (s *modelService) giveBack(h *hold, score ms, quarantined bool) {
+	for number := h.port; number < h.port+h.count; number++ {
+		s.ports[number] = &modelPort{score: score, quarantined: quarantined}
+	}
+}
+
+func (m *model) reject(p *modelPool, c request) answer {
+	state, k, h := m.lookUp(p, c.service, c.secret)
+	if state == "rejected" {
+		return answer{}
+	}
+	if state != "open" {
+		return p.closed(c.service, state)
+	}
+
+	s := p.services[c.service]
+	score := m.now - s.cooldown
+	if c.inUse {
+		score += quarantine.Milliseconds()
+		m.note("quarantined")
+	}
+	s.giveBack(h, score, c.inUse)
+	k.ended = "rejected"
+	m.remember(p, c.secret, k, m.now+60_000)
+	return answer{Created: true}
+}
+
+func (m *model) renew(s *modelService, c request) answer {
+	h := m.find(s, c.holder)
+	switch {
+	case h == nil:
+		return answer{Code: CodePortNotFound}
+	case h.secret != c.secret:
+		return answer{Code: CodeSecretMismatch}
+	case c.lease == 0 && h.lease == 0:
+		return answer{Code: CodeInvalid, Fields: []string{"lease"}}
+	}
+
+	if h.lease == 0 {
+		m.note("renewed what had no lease")
+	} else {
+		m.note("renewed what had one")
+	}
+	renewed := *h
+	if c.lease > 0 {
+		renewed.lease = c.lease.Milliseconds()
+	}
+	renewed.expires = m.now + renewed.lease
+	s.put(&renewed)
+	return answer{Allocations: []Allocation{renewed.allocation(c.service)}}
+}
+
+func (m *model) release(p *modelPool, s *modelService, c request) answer {
+	if m.released(p, c) {
+		m.note("released again")
+		return answer{}
+	}
+	if s == nil {
+		return answer{Code: CodeServiceNotFound}
+	}
+	h := m.find(s, c.holder)
+	switch {
+	case h == nil:
+		return answer{Code: CodePortNotFound}
+	case c.secret != "" && h.secret != c.secret:
+		return answer{Code: CodeSecretMismatch}
+	case len(c.fences) > 0 && !slices.Contains(c.fences, h.fence):
+		return answer{Code: CodePreconditionFailed}
+	}
+
+	s.giveBack(h, m.now, false)
+	if c.secret != "" {
+		m.note("released by secret")
+		k := &known{service: c.service, name: h.name, port: h.port, count: h.count, expires: m.now + 60_000, ended: "released"}
+		m.remember(p, c.secret, k, k.expires)
+	}
+	return answer{}
+}
+
+// released reports whether the secret has released this holder's allocation a short while ago.
+func (m *model) released(p *modelPool, c request) bool {
+	state, k, _ := m.lookUp(p, c.service, c.secret)
+	if state != "released" {
+		return false
+	}
+	number, _ := strconv.Atoi(c.holder)
+	return c.holder == k.name || number >= k.port && number < k.port+k.count
+}
+
+// find returns the allocation of a holder, who is named or is one of its ports; nil where there is none.
+func (m *model) find(s *modelService, holder string) *hold {
+	for number, port := range s.ports {
+		if h := port.hold; h != nil && h.fence > 0 && (h.name == holder || strconv.Itoa(number) == holder) {
+			if h.lives(m.now) {
+				return h
+			}
+			m.note("the lease has run out")
+		}
+	}
+	return nil
+}

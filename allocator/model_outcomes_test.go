@@ -1,0 +1,45 @@
+package allocator
+
+import "slices"
+
+// outcomes is all that the sequences must have seen: each answer that a call can give, "new" where it is Created, and the
+// notes of the model on what an answer does not show. Lists of wants have an "s", and calls that may wait in line are said
+// to.
+var outcomes = slices.Concat(
+	each("create", "new", CodeServiceExists, CodeRangeOverlap),
+	each("put", "new", "", CodeRangeOverlap, CodeRangeInUse),
+	each("remove", "", CodeServiceNotFound, CodeServiceInUse),
+	each("offer", taking...), each("claim", taking...), each("offers", ofLists...), each("claims", ofLists...),
+	each("waiting-offer", lining...), each("waiting-claim", lining...), each("waiting-offers", "new", "waits"), each("waiting-claims", "new", "waits"),
+	each("beat", ""), each("leave", ""),
+	each("accept", "new", "", CodeServiceNotFound, CodeOfferNotFound, CodeOfferRejected),
+	each("reject", "new", "", CodeServiceNotFound, CodeOfferNotFound, CodeOfferAccepted),
+	each("renew", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodeInvalid),
+	each("release", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodePreconditionFailed),
+	[]string{
+		"claimed long ago", "claimed with the lease of its offer", "its secret is of what was accepted", "its secret is of what was released",
+		"got what it prefers", "got another than it prefers", "took a run of fresh ports", "gathered", "gathered in vain",
+		"picked after it cooled", "picked after its quarantine", "picked after a lease", "passed over what cools",
+		"the lease has run out", "renewed what had no lease", "renewed what had one", "quarantined",
+		"released by secret", "released again",
+		"its turn", "not its turn", "a place was lost", "removed while some wait",
+	},
+)
+
+// How calls that take ports can end. Of lists, and in line, only what is not too rare must be seen.
+var (
+	ofLists = []Code{"new", "", CodeServiceNotFound, CodeNameTaken, CodeExhausted, CodePortTaken, CodeInvalid}
+	taking  = append(ofLists[:len(ofLists):len(ofLists)], CodeOfferAccepted, CodeOfferRejected)
+	lining  = []Code{"new", "", "waits", CodeServiceNotFound, CodeNameTaken, CodeExhausted, CodeInvalid}
+)
+
+func each(act string, ends ...Code) (all []string) {
+	for _, end := range ends {
+		if end == "" {
+			all = append(all, act)
+		} else {
+			all = append(all, act+"/"+string(end))
+		}
+	}
+	return all
+}

@@ -1,0 +1,355 @@
+package allocator
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+)
+
+// The whole state of the store, told as the model tells its own, and what is inconsistent in it.
+
+// describe tells the whole state of some pools in lines, as stored.describe does of the store.
+func (m *model) describe(pools []string) (lines []string) {
+	for _, name := range pools {
+		p := m.pools[name]
+		if p.listed {
+			lines = append(lines, fmt.Sprintf("%s is listed", name))
+		}
+		lines = append(lines, fmt.Sprintf("%s gave fence %d", name, p.fence))
+		for service, s := range p.services {
+			at := name + "/" + service
+			lines = append(lines, fmt.Sprintf("%s %d-%d %q created %d, cool-down %d", at, s.start, s.end, s.description, s.created, s.cooldown))
+			for i, place := range s.waiting(m.now) {
+				lines = append(lines, fmt.Sprintf("%s line %d: %s until %d", at, i, place.ticket, place.lost))
+			}
+			for number := s.start; number <= s.end; number++ {
+				lines = append(lines, fmt.Sprintf("%s %d ", at, number)+m.describePort(s.ports[number]))
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func (m *model) describePort(port *modelPort) string {
+	switch {
+	case port == nil:
+		return "fresh"
+	case port.hold.lives(m.now):
+		return port.hold.String()
+	case port.quarantined && port.score > m.now:
+		return fmt.Sprintf("quarantined, free from %d", port.score)
+	}
+	return fmt.Sprintf("free from %d", port.score)
+}
+
+func (h *hold) String() string {
+	what := "offered to "
+	if h.fence > 0 {
+		what = fmt.Sprintf("fence %d allocated to ", h.fence)
+	}
+	return what + fmt.Sprintf("%s at %d+%d, created %d, until %d, lease %d, secret %s", h.name, h.port, h.count, h.created,
+		h.expires, h.lease, h.secret)
+}
+
+// state is that of some pools, read at one time.
+type state struct {
+	lines []string
+	now   ms
+	free  map[string]ms   // port, as of portKey -> the time from which it is free
+	lost  map[string]ms   // ticket -> when its place in line is lost
+	late  map[string]bool // pool/service, where room does not tell how long each run of fresh ports is by now
+}
+
+func (s *state) add(format string, args ...any) {
+	s.lines = append(s.lines, fmt.Sprintf(format, args...))
+}
+
+func portKey(pool, service string, port int) string {
+	return fmt.Sprintf("%s/%s %d", pool, service, port)
+}
+
+// stored is what the keys of a service hold.
+type stored struct {
+	pool, service        string
+	about                map[string]string
+	free, fresh, room    map[string]ms
+	leases, out          map[string]ms
+	line                 []string
+	places, beats        map[string]ms
+	names, offers, ports map[string]string
+}
+
+func (s *stored) at() string              { return s.pool + "/" + s.service }
+func (s *stored) port(port string) string { return s.at() + " " + port }
+
+// describe reads the state of some pools after a call. Of services that are not there, nothing must be left.
+func (r *run) describe(t *rapid.T, pools []string, c request) *state {
+	ctx, a := t.Context(), r.allocators[long]
+	var read []func() *stored
+	services := map[string][2]*redis.ZSliceCmd{}
+	fences := map[string]*redis.StringCmd{}
+	left := map[string]*redis.IntCmd{}
+	var listed *redis.BoolSliceCmd
+	var clock *redis.TimeCmd
+	_, err := r.store.Admin.Pipelined(ctx, func(p redis.Pipeliner) error {
+		listed = p.SMIsMember(ctx, a.poolsKey(), r.pools[0], r.pools[1])
+		for _, pool := range pools {
+			k := a.keys(pool)
+			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.services(), 0, -1), p.ZRangeWithScores(ctx, k.ends(), 0, -1)}
+			fences[pool] = p.Get(ctx, k.fence())
+			for _, service := range modelServices {
+				if r.model.pool(pool).services[service] != nil || pool == c.pool && service == c.service {
+					read = append(read, readService(t, p, a, pool, service))
+				} else {
+					left[pool+"/"+service] = p.Exists(ctx, k.ofService(service)...)
+				}
+			}
+		}
+		clock = p.Time(ctx)
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		t.Fatal(err)
+	}
+	s := &state{now: r.model.now, free: map[string]ms{}, lost: map[string]ms{}, late: map[string]bool{}}
+	if r.store.Mini == nil {
+		s.now = clock.Val().UnixMilli()
+	}
+	for _, pool := range pools {
+		if listed.Val()[slices.Index(r.pools, pool)] {
+			s.add("%s is listed", pool)
+		}
+		fence, _ := strconv.Atoi(fences[pool].Val())
+		s.add("%s gave fence %d", pool, fence)
+	}
+	for at, keys := range left {
+		pool, service, _ := strings.Cut(at, "/")
+		if _, listed := scores(services[pool][0])[service]; listed || keys.Val() > 0 {
+			s.add("%s is not there, and left %d keys, listed %v", at, keys.Val(), listed)
+		}
+	}
+	for _, read := range read {
+		of := read()
+		start, listed := scores(services[of.pool][0])[of.service]
+		end := scores(services[of.pool][1])[of.service]
+		if !listed {
+			of.mustBeEmpty(s)
+			continue
+		}
+		if of.about["start"] != fmt.Sprint(start) || of.about["end"] != fmt.Sprint(end) {
+			s.add("%s is listed with another range than its own", of.at())
+		}
+		s.add("%s %d-%d %q created %s, cool-down %s", of.at(), start, end, of.about["description"], of.about["created"], of.about["cooldown"])
+		of.describe(s)
+	}
+	slices.Sort(s.lines)
+	return s
+}
+
+// ofService are the keys that are a service's own.
+func (k keys) ofService(service string) []string {
+	all := append(k.toDefine(service), k.line(service))
+	return slices.DeleteFunc(all, func(key string) bool { return key == k.services() || key == k.ends() })
+}
+
+// readService asks for the keys of a service; what is returned gives what they hold.
+func readService(t *rapid.T, p redis.Pipeliner, a *Allocator, pool, service string) func() *stored {
+	ctx, k := t.Context(), a.keys(pool)
+	hash := func(key string) *redis.MapStringStringCmd { return p.HGetAll(ctx, key) }
+	set := func(key string) *redis.ZSliceCmd { return p.ZRangeWithScores(ctx, key, 0, -1) }
+	about, names, offers, ports := hash(k.service(service)), hash(k.names(service)), hash(k.offers(service)), hash(k.ports(service))
+	free, fresh, room, leases := set(k.free(service)), set(k.fresh(service)), set(k.room(service)), set(k.leases(service))
+	out, line, beats := set(k.quarantine(service)), set(k.line(service)), set(k.beats(service))
+	return func() *stored {
+		s := &stored{
+			pool: pool, service: service, about: about.Val(), names: names.Val(), offers: offers.Val(), ports: ports.Val(),
+			free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), out: scores(out),
+			places: scores(line), beats: scores(beats),
+		}
+		for _, z := range line.Val() {
+			s.line = append(s.line, z.Member.(string))
+		}
+		return s
+	}
+}
+
+func scores(set *redis.ZSliceCmd) map[string]ms {
+	all := map[string]ms{}
+	for _, z := range set.Val() {
+		all[z.Member.(string)] = ms(z.Score)
+	}
+	return all
+}
+
+func (s *stored) mustBeEmpty(to *state) {
+	left := len(s.about) + len(s.names) + len(s.offers) + len(s.ports) + len(s.line)
+	for _, set := range []map[string]ms{s.free, s.fresh, s.room, s.leases, s.out, s.beats} {
+		left += len(set)
+	}
+	if left > 0 {
+		to.add("%s is not listed, and left %d fields", s.at(), left)
+	}
+}
+
+func (s *stored) describe(to *state) {
+	s.describeLine(to)
+	s.describeFresh(to)
+	names, held := map[string]string{}, map[string]bool{}
+	for port, text := range s.ports {
+		s.describeAllocation(to, port, record(text), names, held)
+	}
+	for port, text := range s.offers {
+		s.describeOffer(to, port, record(text), names, held)
+	}
+	if !maps.Equal(names, s.names) {
+		to.add("%s has the names %v, and they should be %v", s.at(), s.names, names)
+	}
+	for port := range s.leases {
+		if s.ports[port] == "" {
+			to.add("%s has a lease, and no allocation", s.port(port))
+		}
+	}
+	for port, score := range s.free {
+		to.free[s.port(port)] = score
+		out, is := s.out[port]
+		switch {
+		case held[port]:
+		case is && out > to.now:
+			to.add("%s quarantined, free from %d", s.port(port), out)
+		default:
+			to.add("%s free from %d", s.port(port), score)
+		}
+	}
+	for port, score := range s.out {
+		if score > to.now && (held[port] || s.free[port] != score) {
+			to.add("%s is in quarantine until %d, and it should not be", s.port(port), score)
+		}
+	}
+}
+
+func (s *stored) describeLine(to *state) {
+	if (s.about["waiting"] == "1") != (len(s.line) > 0) {
+		to.add("%s has %d calls in line, and waiting is %q", s.at(), len(s.line), s.about["waiting"])
+	}
+	at := 0
+	for _, ticket := range s.line {
+		if s.beats[ticket] > to.now {
+			to.lost[ticket] = s.beats[ticket]
+			to.add("%s line %d: %s until %d", s.at(), at, ticket, s.beats[ticket])
+			at++
+		}
+	}
+	if len(s.line) != len(s.beats) || slices.ContainsFunc(s.line, func(ticket string) bool { return s.beats[ticket] == 0 }) {
+		to.add("%s has %v in line, and the beats %v", s.at(), s.line, s.beats)
+	}
+}
+
+// describeFresh tells which ports are fresh. room must have all runs of 2 and more, as what they are or longer.
+func (s *stored) describeFresh(to *state) {
+	late := false
+	for end, first := range s.fresh {
+		last, _ := strconv.ParseInt(end, 10, 64)
+		for port := first; port <= last; port++ {
+			to.add("%s fresh", s.port(fmt.Sprint(port)))
+		}
+		length, room := last-first+1, s.room[end]
+		if length < 1 || s.fresh[fmt.Sprint(first-1)] > 0 {
+			to.add("%s has the run %d-%d of fresh ports, which is none, or not the whole of one", s.at(), first, last)
+		}
+		if length > 1 && room < length {
+			to.add("%s has %d fresh ports up to %s, and room says %d", s.at(), length, end, room)
+		}
+		late = late || length > 1 && room != length || length == 1 && room > 0
+	}
+	for end := range s.room {
+		late = late || s.fresh[end] == 0
+	}
+	to.late[s.at()] = late
+}
+
+// describeAllocation tells what an entry of the allocations says; also one whose lease has run out must be whole, as long
+// as it is there.
+func (s *stored) describeAllocation(to *state, port string, r record, names map[string]string, held map[string]bool) {
+	if r.ofBlock() {
+		first, _ := strconv.Atoi(string(r))
+		number, _ := strconv.Atoi(port)
+		if of := record(s.ports[string(r)]); of.ofBlock() || number <= first || number >= first+of.count() {
+			to.add("%s is said to be of the block at %s", s.port(port), string(r))
+		}
+		return
+	}
+	allocation, err := parseAllocation(s.service, r)
+	if err != nil || strconv.Itoa(allocation.Port) != port {
+		to.add("%s is allocated as %s", s.port(port), r)
+		return
+	}
+	h := hold{name: allocation.Name, port: allocation.Port, count: allocation.Count, created: allocation.Created.UnixMilli(), fence: allocation.Fence}
+	h.secret, _ = r.text(`"secret":"`)
+	h.lease, _ = r.number(`"lease":`)
+	if !allocation.Expires.IsZero() {
+		h.expires = allocation.Expires.UnixMilli()
+	}
+	names[h.name] = port
+	for number := h.port; number < h.port+h.count; number++ {
+		each := strconv.Itoa(number)
+		if score, is := s.free[each]; is != (h.expires > 0) || score != h.expires || s.leases[each] != h.expires ||
+			(s.offers[each] == string(leased)) != is || s.offers[each] != "" && !is || number > h.port && s.ports[each] != port {
+			to.add("%s is of %s: lease %d, free %d, offers %q, ports %q", s.port(each), r, s.leases[each], score, s.offers[each], s.ports[each])
+		}
+		if h.lives(to.now) {
+			held[each] = true
+			to.add("%s %v", s.port(each), &h)
+		}
+	}
+}
+
+func (s *stored) describeOffer(to *state, port string, r record, names map[string]string, held map[string]bool) {
+	if r == leased {
+		if s.ports[port] == "" {
+			to.add("%s is leased to nobody", s.port(port))
+		}
+		return
+	}
+	offer, err := parseOffer(r)
+	if err != nil || strconv.Itoa(offer.Port) != port || s.free[port] != offer.Expires.UnixMilli() || offer.Service != s.service {
+		to.add("%s is offered as %s, and free from %d", s.port(port), r, s.free[port])
+		return
+	}
+	h := hold{
+		name: offer.Name, port: offer.Port, count: offer.Count, created: offer.Created.UnixMilli(), expires: offer.Expires.UnixMilli(),
+		lease: offer.Lease.Milliseconds(),
+	}
+	h.secret, _ = r.text(`"secret":"`)
+	names[h.name] = port
+	for number := h.port; number < h.port+h.count && h.lives(to.now); number++ {
+		each := strconv.Itoa(number)
+		if s.free[each] != h.expires || s.ports[each] != "" || number > h.port && s.offers[each] != "" {
+			to.add("%s is of %s: free %d, offers %q, ports %q", s.port(each), r, s.free[each], s.offers[each], s.ports[each])
+		}
+		held[each] = true
+		to.add("%s %v", s.port(each), &h)
+	}
+}
+
+// differences shows the lines that one state has and the other has not.
+func differences(got, want []string) string {
+	var text []string
+	for _, line := range got {
+		if !slices.Contains(want, line) {
+			text = append(text, "got  "+line)
+		}
+	}
+	for _, line := range want {
+		if !slices.Contains(got, line) {
+			text = append(text, "want "+line)
+		}
+	}
+	return strings.Join(text, "\n")
+}

@@ -1,0 +1,133 @@
+package allocator
+
+import "fmt"
+
+// How a call takes ports: an offer or a claim, of one want or of a list; all that is wanted, or nothing.
+
+// take answers a call that takes ports. One that has its answer has left the line.
+func (m *model) take(p *modelPool, c request) answer {
+	got := m.taking(p, c)
+	if s := p.services[c.service]; s != nil && !got.Waits {
+		s.drop(c.ticket)
+	}
+	return got
+}
+
+func (m *model) taking(p *modelPool, c request) answer {
+	there, missing, refusal := m.known(p, c)
+	if refusal.Code != "" {
+		return refusal
+	}
+	s := p.services[c.service]
+	var picked []int
+	if len(missing) > 0 {
+		if s == nil {
+			return answer{Code: CodeServiceNotFound}
+		}
+		if picked, refusal = m.pick(s, c, missing); refusal.Code != "" || refusal.Waits {
+			return refusal
+		}
+	}
+
+	got := answer{}
+	for i, w := range c.wants {
+		h := there[i]
+		switch {
+		case c.act == "offer" && h == nil:
+			h = m.makeOffer(p, s, c, w, picked[i])
+			got.Created = true
+		case c.act == "claim" && h == nil:
+			h = m.claim(p, s, c, w, hold{name: w.Name, secret: w.Secret, port: picked[i], count: w.count()})
+			got.Created = true
+		case c.act == "claim" && h.fence == 0: // the offer is half of what is wanted
+			h = m.claim(p, s, c, w, *h)
+			got.Created = true
+		}
+		if c.act == "offer" {
+			got.Offers = append(got.Offers, h.offer(c.service))
+		} else {
+			allocation := h.allocation(c.service)
+			allocation.Secret = w.Secret
+			got.Allocations = append(got.Allocations, allocation)
+		}
+	}
+	return got
+}
+
+// known finds what each want has already, by its secret, and which wants have nothing yet.
+func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []int, refusal answer) {
+	there = map[int]*hold{}
+	for i, w := range c.wants {
+		if !w.own {
+			missing = append(missing, i)
+			continue
+		}
+		state, k, h := m.lookUp(p, c.service, w.Secret)
+		switch {
+		case state == "elsewhere", state != "" && k.name != w.Name:
+			return nil, nil, c.fault(i, "secret", CodeInvalid)
+		case state == "rejected":
+			return nil, nil, c.fault(i, "secret", CodeOfferRejected)
+		case state == "released", state == "accepted" && c.act == "offer":
+			m.note("its secret is of what was " + state)
+			return nil, nil, c.fault(i, "secret", CodeOfferAccepted)
+		}
+		if h == nil && c.act == "claim" {
+			if h = m.claimed(p, c.service, w); h != nil {
+				m.note("claimed long ago")
+			}
+		}
+		if h == nil {
+			missing = append(missing, i)
+		} else {
+			there[i] = h
+		}
+	}
+	return there, missing, answer{}
+}
+
+// claimed returns the allocation of a want's name where it has the want's secret, which is known for as long as it lives.
+func (m *model) claimed(p *modelPool, service string, w want) *hold {
+	if s := p.services[service]; s != nil {
+		if h := m.find(s, w.Name); h != nil && h.secret == w.Secret {
+			return h
+		}
+	}
+	return nil
+}
+
+// fault is the error of one want. Of a list it says which, and what of it; of a single one only where the input is bad.
+func (c request) fault(i int, field string, code Code) answer {
+	switch {
+	case c.many:
+		return answer{Code: code, Fields: []string{fmt.Sprintf("[%d].%s", i, field)}}
+	case code == CodeInvalid:
+		return answer{Code: code, Fields: []string{field}}
+	}
+	return answer{Code: code}
+}
+
+func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port int) *hold {
+	h := &hold{
+		name: w.Name, secret: w.Secret, port: port, count: w.count(), created: m.now, lease: w.Lease.Milliseconds(),
+		expires: m.now + c.ttl.Milliseconds(),
+	}
+	m.rememberHold(p, c.service, h, h.expires)
+	s.put(h)
+	return h
+}
+
+// claim makes an allocation of ports that were picked, or of an offer.
+func (m *model) claim(p *modelPool, s *modelService, c request, w want, of hold) *hold {
+	if w.Lease > 0 {
+		of.lease = w.Lease.Milliseconds()
+	} else if of.lease > 0 {
+		m.note("claimed with the lease of its offer")
+	}
+	of.expires = 0
+	h := m.allocate(p, s, of)
+	if w.own {
+		m.rememberHold(p, c.service, h, m.now+remembered.Milliseconds())
+	}
+	return h
+}

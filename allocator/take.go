@@ -1,0 +1,144 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"portmaster/lua"
+)
+
+// ask is a call for ports: an offer or a claim, of one want or of a list.
+type ask struct {
+	pool, service string
+	wants         []Want
+	many          bool          // it came as a list, be it of one
+	wait          time.Duration // how long it may wait in line
+
+	giveBack func(*Allocator, context.Context, ask, Want) // gives back what was taken for a caller who is gone
+}
+
+// taken is what a want got.
+type taken struct {
+	record  record
+	created bool // it is new; else the call was repeated
+}
+
+// take lets a script offer or claim what is asked for, all or nothing. The script is told for how many milliseconds to
+// remember the secrets.
+func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysOf func(keys, string) []string, remember int64) (all []taken, err error) {
+	if err := a.checkAsk(ask); err != nil {
+		return nil, err
+	}
+	if err := a.deployment.refusal(); err != nil {
+		return nil, err
+	}
+	draw(ask.wants)
+	k := a.keys(ask.pool)
+	keys := keysOf(k, ask.service)
+	args := make([]any, 4, 4+3*len(ask.wants))
+	args[0], args[1], args[2], args[3] = ask.service, remember, "", flag(false)
+	for _, w := range ask.wants {
+		keys = append(keys, k.offer(w.Secret))
+		args = append(args, w.Name, w.Secret, w.options())
+	}
+	var answer any
+	if ask.wait == 0 {
+		answer, err = a.takeOnce(ctx, k, script, keys, args)
+	} else {
+		answer, err = a.waitInLine(ctx, ask, func(ctx context.Context, ticket string, stay bool) (any, error) {
+			args[2], args[3] = ticket, flag(stay)
+			return a.takeOnce(ctx, k, script, keys, args)
+		})
+	}
+	if err != nil {
+		return nil, ask.explain(err)
+	}
+	all, err = takenOf(answer, len(ask.wants))
+	if ask.wait > 0 && err == nil && isGone(ctx) {
+		a.giveBack(context.WithoutCancel(ctx), ask, all)
+		return nil, givenUp(ctx)
+	}
+	return all, err
+}
+
+// giveBack gives back what was just taken for a caller who is gone. What has a secret of the caller's own stays, as it does
+// where an answer gets lost: the caller may be back with it already, and have been told.
+func (a *Allocator) giveBack(ctx context.Context, ask ask, all []taken) {
+	for i, t := range all {
+		if t.created && ask.wants[i].drawn {
+			ask.giveBack(a, ctx, ask, ask.wants[i])
+		}
+	}
+}
+
+// again is a script's answer when it has gathered ports for a block, and must be called once more to gather the rest.
+const again = int64(1)
+
+// takeOnce runs a script until it has an answer. Each time that it asks for another call it has gathered 250 ports that
+// were given back since the last search for a block, so that no single script looks at more.
+func (a *Allocator) takeOnce(ctx context.Context, pool keys, script *lua.Script, keys []string, args []any) (answer any, err error) {
+	for range 1 + 65536/250 {
+		answer, err = a.door.change(ctx, pool, script, keys, args...)
+		if err != nil || answer != again {
+			return answer, err
+		}
+	}
+	return nil, unavailable("ports are given back faster than they are gathered for a block", nil)
+}
+
+func (a *Allocator) checkAsk(ask ask) error {
+	var f faults
+	f.name("pool", ask.pool)
+	f.name("service", ask.service)
+	f.wants(ask.wants, ask.many)
+	f.wait(ask.wait, a.opts.MaxWait, ask.wants)
+	return f.err()
+}
+
+// explain turns the error of a script about one want, "[2].name ..." in front of its detail, into one that names the field:
+// "[2].name" where there is a list of wants, and else "name".
+func (ask ask) explain(err error) error {
+	failed, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	if failed.Code == CodeInvalid && !ask.many {
+		return Invalid(FieldError{strings.TrimPrefix(failed.Fields[0].Field, "[0]."), failed.Fields[0].Detail})
+	}
+	field, detail, _ := strings.Cut(failed.Detail, " ")
+	if failed.Code == CodeInvalid || !strings.HasPrefix(field, "[") {
+		return err
+	}
+	explained := *failed
+	explained.Detail = detail
+	if ask.many {
+		explained.Fields = []FieldError{{field, detail}}
+	}
+	return &explained
+}
+
+// takenOf reads the answer to n wants; one stands by itself.
+func takenOf(answer any, n int) ([]taken, error) {
+	items := []any{answer}
+	if n > 1 {
+		items, _ = answer.([]any)
+	}
+	if len(items) != n {
+		return nil, malformed("the answer to", "many wants")
+	}
+	all := make([]taken, n)
+	for i, item := range items {
+		all[i].record, all[i].created = recordOf(item)
+	}
+	return all, nil
+}
+
+// first is the answer to the one want of a call.
+func first[T any](all []T, created bool, err error) (one T, _ bool, _ error) {
+	if err != nil {
+		return one, false, err
+	}
+	return all[0], created, nil
+}

@@ -1,0 +1,38 @@
+-- What a secret stands for, read the same way by every script that is handed one.
+--
+-- answer: state, record, name, port, expires, count, lease
+--   'open'       the offer can be accepted: its time has not come, and its ports are still kept for it
+--   'accepted'   it became an allocation, which is still there; record is the allocation's
+--   'rejected'   it was rejected a short while ago
+--   'released'   its allocation was released with this secret a short while ago
+--   'elsewhere'  it is an offer of another service of this pool
+--   nil          no such offer, or it expired
+-- lease is nil where the allocation is to last for ever.
+--
+-- The clock decides, not the key's TTL. The offer's record must also still stand at its port, so that a key which
+-- outlives its time can never open a port that has gone to somebody else since. It holds the secret, so no two are alike.
+-- Of a block only the first port has the record: the others are known to be kept by the time until which they are.
+local function look_up(offer, secret)
+  local record = call('GET', offer)
+  if not record then return nil end
+  local of, name, port, count, expires, lease, mark = string.match(record,
+    '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+)(.-),"created":%d+,"expires":(%d+)(.-),"secret":"[^"]+"(.*)}$')
+  if tonumber(now) >= tonumber(expires) then return nil end
+  if of ~= service then return 'elsewhere' end
+  count = count == '' and 1 or tonumber(string.match(count, '%d+'))
+  lease = lease ~= '' and string.match(lease, '%d+') or nil
+  if mark ~= '' then return string.match(mark, '"(%l+)":true'), record, name, port, expires, count, lease end
+  if call('HGET', offers, port) == record then
+    for i = 1, count - 1 do
+      local score = call('ZSCORE', free, string.format('%d', port + i))
+      if not score or tonumber(score) ~= tonumber(expires) then return nil end
+    end
+    return 'open', record, name, port, expires, count, lease
+  end
+  -- include lives
+  local allocation = call('HGET', ports, port)
+  if allocation and string.find(allocation, '"secret":"' .. secret .. '"', 1, true) and lives(allocation) then
+    return 'accepted', allocation, name, port, expires, count, lease
+  end
+  return nil
+end
