@@ -85,7 +85,7 @@ func (r request) send(server string) (status int, code string) {
 func everyRoute(pool string) []request {
 	services := "/v1/pools/" + pool + "/services"
 	offers, ports := services+"/web/offers", services+"/web/ports"
-	accepted, rejected := uuid.NewString(), uuid.NewString()
+	accepted, rejected, claimed := uuid.NewString(), uuid.NewString(), uuid.NewString()
 	return []request{
 		{"POST", services, `{"name":"web","start":5000,"end":5009}`, 201},
 		{"PUT", services + "/web", `{"start":5000,"end":5019}`, 200},
@@ -103,6 +103,14 @@ func everyRoute(pool string) []request {
 		{"GET", ports + "/web-01", "", 200},
 		{"DELETE", services + "/web", "", 409},
 		{"DELETE", ports + "/web-01", "", 204},
+		{"POST", ports, `{"name":"web-03","secret":"` + claimed + `","lease":60,"port":5000}`, 201},
+		{"POST", ports + "/web-03/renew", `{"secret":"` + claimed + `"}`, 200},
+		{"POST", ports, `[{"name":"web-04","count":10},{"name":"web-05","count":8},{"name":"web-06"}]`, 201},
+		{"POST", offers + "?wait=50ms", `{"name":"web-07"}`, 409},
+		{"DELETE", ports + "/web-03", "", 204},
+		{"DELETE", ports + "/web-04", "", 204},
+		{"DELETE", ports + "/web-05", "", 204},
+		{"DELETE", ports + "/web-06", "", 204},
 		{"DELETE", services + "/web", "", 204},
 		{"GET", "/v1/pools", "", 200},
 		{"GET", "/livez", "", 200},
@@ -131,6 +139,7 @@ func takeEveryRoute(t *testing.T, c *cluster, server *replica, pool string) {
 // scripts are those that a pool needs.
 var scripts = map[string]*lua.Script{
 	"define": lua.Define, "remove": lua.Remove, "offer": lua.Offer, "accept": lua.Accept, "reject": lua.Reject, "release": lua.Release,
+	"claim": lua.Claim, "renew": lua.Renew, "line": lua.Line, "leave": lua.Leave,
 	"read_service": lua.ReadService, "read_offer": lua.ReadOffer, "read_allocation": lua.ReadAllocation,
 }
 

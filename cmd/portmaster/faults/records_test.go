@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -64,23 +63,22 @@ func readRecords(t testing.TB, node *redisNode, of service) records {
 	t.Helper()
 	key := func(kind string) string { return "portmaster:{" + of.pool + "}:" + kind + ":" + of.name }
 	r := records{fresh: map[string]bool{}, free: map[string]float64{}}
-	var spans *redis.StringCmd
-	var free *redis.ZSliceCmd
+	var runs, free *redis.ZSliceCmd
 	var names, offers, ports *redis.MapStringStringCmd
 	_, err := node.client.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
-		spans, free = p.HGet(t.Context(), key("service"), "fresh"), p.ZRangeWithScores(t.Context(), key("free"), 0, -1)
+		runs, free = p.ZRangeWithScores(t.Context(), key("fresh"), 0, -1), p.ZRangeWithScores(t.Context(), key("free"), 0, -1)
 		names, offers, ports = p.HGetAll(t.Context(), key("names")), p.HGetAll(t.Context(), key("offers")), p.HGetAll(t.Context(), key("ports"))
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for span := range strings.FieldsSeq(spans.Val()) {
-		var from, to int
-		if _, err := fmt.Sscanf(span, "%d-%d", &from, &to); err != nil {
-			t.Fatalf("%q in %q: %v", span, spans.Val(), err)
+	for _, run := range runs.Val() {
+		last, err := strconv.Atoi(run.Member.(string))
+		if err != nil {
+			t.Fatal(err)
 		}
-		for port := from; port <= to; port++ {
+		for port := int(run.Score); port <= last; port++ {
 			r.fresh[strconv.Itoa(port)] = true
 		}
 	}
