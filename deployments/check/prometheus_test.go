@@ -35,6 +35,8 @@ func TestAlerts(t *testing.T) {
 		mutant{"alerts.yaml", "annotations:", "annotation:", "field annotation not found"},
 		mutant{"alerts.yaml", "== 0\n        for: 30s", "== 0\n        for: 10m", "PortmasterRedisDown"},
 		mutant{"alerts.yaml", "< 0.1", "< 0.09", "PortmasterServiceNearlyFull"},
+		mutant{"alerts.yaml", "/v1[^?]*", "/v1.*", "PortmasterSlow"},
+		mutant{"alerts.yaml", "max by (pool, service) (portmaster_waiting)", "sum by (pool, service) (portmaster_waiting)", "2 calls wait"},
 		mutant{"alerts.yaml", "sum by (pool, service) (max by (pool, service, state) (portmaster_ports))", "sum by (pool, service) (portmaster_ports)", "4.5%"},
 	)
 }
