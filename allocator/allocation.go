@@ -59,9 +59,7 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 		return Allocation{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Renew,
-		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service)},
-		service, holder, secret, lease.Milliseconds())
+	answer, err := a.door.change(ctx, k, lua.Renew, k.ofAllocation(service), service, holder, secret, lease.Milliseconds())
 	if err != nil {
 		return Allocation{}, err
 	}
@@ -91,7 +89,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		return &Error{Code: CodePreconditionRequired, Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys(pool)
-	keys := []string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service)}
+	keys := k.ofAllocation(service)
 	if proof.Secret != "" {
 		keys = append(keys, k.offer(proof.Secret))
 	}
@@ -102,6 +100,11 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 	}
 	_, err := a.door.change(ctx, k, lua.Release, keys, args...)
 	return err
+}
+
+// ofAllocation returns the keys of a script that changes an allocation; that of its secret follows, where there is one.
+func (k keys) ofAllocation(service string) []string {
+	return []string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service)}
 }
 
 func checkHolder(pool, service, holder string) (f faults) {

@@ -62,7 +62,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	f.name("name", d.Name)
 	f.description(d.Description)
 	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
-	f.cooldown(d.Cooldown)
+	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
 	if err := f.err(); err != nil {
 		return Service{}, false, err
 	}

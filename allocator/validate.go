@@ -61,11 +61,12 @@ func (f *faults) description(description string) {
 	}
 }
 
-func (f *faults) cooldown(cooldown time.Duration) {
-	if cooldown < 0 || cooldown > MaxLease {
-		f.add("cooldown", "must lie within 0s-30d")
-	} else if cooldown%time.Millisecond != 0 {
-		f.add("cooldown", "must be of whole milliseconds")
+// duration checks one that Redis is to keep, in milliseconds: from shortest to MaxLease, which in words is within.
+func (f *faults) duration(field string, d, shortest time.Duration, within string) {
+	if d < shortest || d > MaxLease {
+		f.add(field, "must lie within %s", within)
+	} else if d%time.Millisecond != 0 {
+		f.add(field, "must be of whole milliseconds")
 	}
 }
 

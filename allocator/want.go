@@ -3,7 +3,6 @@ package allocator
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -104,10 +103,8 @@ func (f *faults) want(w Want, at string) {
 }
 
 func (f *faults) lease(field string, lease time.Duration) {
-	if lease != 0 && (lease < MinLease || lease > MaxLease) {
-		f.add(field, "must lie within 1s-30d")
-	} else if lease%time.Millisecond != 0 {
-		f.add(field, "must be of whole milliseconds")
+	if lease != 0 {
+		f.duration(field, lease, MinLease, "1s-30d")
 	}
 }
 
@@ -145,5 +142,5 @@ func newTicket(wants []Want) string {
 	for _, w := range wants {
 		ports += w.count()
 	}
-	return strings.Join([]string{uuid.NewString(), strconv.Itoa(ports)}, "/")
+	return uuid.NewString() + "/" + strconv.Itoa(ports)
 }

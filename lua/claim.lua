@@ -58,7 +58,9 @@ end
 
 for i, want in ipairs(wants) do
   if not answers[i] then
-    for port = tonumber(want.port), want.kept and 0 or want.port + want.count - 1 do clear(string.format('%d', port)) end
+    if not want.kept then -- then what stands there is of holds that ran out
+      for port = tonumber(want.port), want.port + want.count - 1 do clear(string.format('%d', port)) end
+    end
     answers[i] = allocate(want.name, want.port, want.count, now, call('INCR', fence), want.lease, want.secret)
     if want.own then -- remembered like an accepted offer
       local of_block = want.count > 1 and ',"count":' .. want.count or ''

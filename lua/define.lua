@@ -17,7 +17,6 @@ local first, last = tonumber(start), tonumber(stop)
 local call = redis.call
 local chunk = 1000 -- ports in one command: unpack has its limits, 7,000 in the smaller of the two stores
 -- include clock
--- include lives
 -- include clear
 -- include runs
 -- include describe

@@ -29,7 +29,7 @@ for _, ticket in ipairs(spare > 0 and call('ZRANGE', line, '0', '15') or {}) do
   spare = spare - 1
 end
 if #ARGV == 0 then return tickets end
-local kept_until, kept = string.format('%d', now + 1500), {}
+local kept = {}
 for i, place in ipairs(call('ZMSCORE', line, unpack(ARGV))) do
   if place then
     kept[#kept + 1] = kept_until

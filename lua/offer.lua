@@ -21,9 +21,10 @@ local call = redis.call
 -- include clock
 -- include service
 
+local expires = string.format('%d', now + ttl)
+
 -- Keeps ports for a name, and returns the offer's record.
 local function keep(name, port, count, lease, secret, offer)
-  local expires = string.format('%d', now + ttl)
   local record = '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
     (count > 1 and ',"count":' .. count or '') .. ',"created":' .. now .. ',"expires":' .. expires ..
     (lease and ',"lease":' .. lease or '') .. ',"secret":"' .. secret .. '"}'
@@ -86,7 +87,7 @@ for _, want in ipairs(missing) do
   for i = 1, want.count - 1 do
     local further = string.format('%d', want.port + i)
     clear(further)
-    call('ZADD', free, string.format('%d', now + ttl), further)
+    call('ZADD', free, expires, further)
   end
   answers[want.place + 1] = keep(want.name, want.port, want.count, want.lease, want.secret, want.offer)
 end

@@ -6,9 +6,8 @@ if allocation and string.find(allocation, '^%d') then -- a further port of a blo
   port = allocation
   allocation = call('HGET', ports, port)
 end
-local until_when = allocation and string.find(allocation, '"expires":', 1, true)
-if until_when and tonumber(now) >= tonumber(string.match(allocation, '%d+', until_when)) then allocation = nil end
-if not allocation then
+-- include lives
+if not allocation or not lives(allocation) then
   if call('EXISTS', service_key) == 0 then
     return redis.error_reply('SERVICE_NOT_FOUND there is no service ' .. service)
   end

@@ -1,5 +1,5 @@
--- Picks ports for wants that are not just for any one, and takes them out of everybody's reach at once. Where one want
--- cannot have its ports, those of the others are put back: all of them, or none.
+-- Picks ports for wants, and takes them out of everybody's reach at once. Where one want cannot have its ports, those of the
+-- others are put back: all of them, or none.
 
 local picked = {} -- {port, its score in free, or nil where it was fresh}
 

@@ -20,12 +20,14 @@ local function none_free(wants, total, turn)
     join(ticket)
     return 0
   end
-  for _, want in ipairs(turn and {} or wants) do
-    if want.certain then
-      return fault('PORT_TAKEN -1', want, 'port', 'port ' .. want.certain .. ' is for those who wait in line')
+  if not turn then
+    for _, want in ipairs(wants) do
+      if want.certain then
+        return fault('PORT_TAKEN -1', want, 'port', 'port ' .. want.certain .. ' is for those who wait in line')
+      end
     end
+    return redis.error_reply('EXHAUSTED -1 others wait in line for a port of ' .. service)
   end
-  if not turn then return redis.error_reply('EXHAUSTED -1 others wait in line for a port of ' .. service) end
   local next_free = call('ZRANGEBYSCORE', free, '(' .. rested, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
   local what = total == 1 and 'every port of ' .. service .. ' is taken' or service .. ' has no such ' .. total .. ' ports free'
   return redis.error_reply(string.format('EXHAUSTED %d %s', next_free and next_free - rested or -1, what))

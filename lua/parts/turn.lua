@@ -1,6 +1,8 @@
 -- The line of those who wait for a port of the service: `line` has their tickets ("id/ports") by place, `beats` has when
 -- each loses its place unless it is heard of before.
 
+local kept_until = string.format('%d', now + 1500)
+
 -- Whether it is a call's turn: nobody stands in line before it.
 local function is_turn(ticket)
   local first = call('ZRANGE', line, '0', '0')[1]
@@ -21,5 +23,5 @@ local function join(ticket)
     call('ZADD', line, (last or 0) + 1, ticket)
     call('HSET', service_key, 'waiting', '1')
   end
-  call('ZADD', beats, string.format('%d', now + 1500), ticket)
+  call('ZADD', beats, kept_until, ticket)
 end
