@@ -30,7 +30,7 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	answer, err := a.door.read(ctx, k, lua.ReadAllocation,
 		[]string{k.service(service), k.names(service), k.ports(service)}, service, holder)
 	if err != nil {
-		return Allocation{}, err
+		return Allocation{}, a.notGone(ctx, err)
 	}
 	record, _ := recordOf(answer)
 	return parseAllocation(service, record)
@@ -61,7 +61,7 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 	k := a.keys(pool)
 	answer, err := a.door.change(ctx, k, lua.Renew, k.ofAllocation(service), service, holder, secret, lease.Milliseconds())
 	if err != nil {
-		return Allocation{}, err
+		return Allocation{}, a.notGone(ctx, err)
 	}
 	record, _ := recordOf(answer)
 	return parseAllocation(service, record)
@@ -99,12 +99,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		args = append(args, fence)
 	}
 	_, err := a.door.change(ctx, k, lua.Release, keys, args...)
-	return err
-}
-
-// ofAllocation returns the keys of a script that changes an allocation; that of its secret follows, where there is one.
-func (k keys) ofAllocation(service string) []string {
-	return []string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service)}
+	return a.notGone(ctx, err)
 }
 
 func checkHolder(pool, service, holder string) (f faults) {

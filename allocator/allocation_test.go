@@ -6,15 +6,20 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// The fence of a pool only grows: across services, and after a service is gone.
+// The fence of a pool only grows: across services, and after a service is gone. It begins at the time, so that it does so, too,
+// where the state was lost meanwhile.
 func TestFenceGrows(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
-		for want := int64(1); want <= 6; want++ {
-			service := []string{"web", "db"}[want%2]
-			mustDefine(t, a, service, 2000+int(want)*10, 2009+int(want)*10)
+		first := storeTime(t, store).UnixMicro()
+		for i := range 6 {
+			service := []string{"web", "db"}[i%2]
+			mustDefine(t, a, service, 2000+i*10, 2009+i*10)
 			got := mustAccept(t, a, mustOffer(t, a, service, "ann"))
-			if got.Fence != want {
+			if i == 0 && got.Fence >= first-first%1000 && got.Fence <= storeTime(t, store).UnixMicro() {
+				first = got.Fence
+			}
+			if want := first + int64(i); got.Fence != want {
 				t.Errorf("fence %d, want %d", got.Fence, want)
 			}
 			must(t, a.Release(t.Context(), DefaultPool, service, "ann", Proof{Fences: []int64{got.Fence}}))

@@ -22,6 +22,8 @@ type Options struct {
 	Copies    int           // how many replicas must have a change before it is answered; 0 waits for none
 
 	MaxWait            time.Duration // how long a call may wait in line for a port; 0: none may
+	MaxWaiting         int           // how many calls of this Allocator may wait in line at a time; 0 is 2000
+	MaxPorts           int           // how many ports one call may ask for; 0 is MaxPorts, and more is not allowed
 	Quarantine         time.Duration // how long a port that was rejected as in use is kept out; whole milliseconds count
 	ReleaseNeedsSecret bool          // a release must prove that it is of the allocation that stands there
 
@@ -34,7 +36,7 @@ type Allocator struct {
 	redis      redis.UniversalClient
 	door       *door
 	deployment deployment
-	lines      lines
+	waitlist   waitlist
 	opts       Options
 }
 
@@ -45,6 +47,12 @@ func New(client redis.UniversalClient, opts Options) *Allocator {
 	if opts.Queue == 0 {
 		opts.Queue = 4096
 	}
+	if opts.MaxWaiting == 0 {
+		opts.MaxWaiting = 2000
+	}
+	if opts.MaxPorts == 0 {
+		opts.MaxPorts = MaxPorts
+	}
 	door := &door{redis: client, timeout: opts.Timeout, limit: opts.Queue, copies: opts.Copies}
-	return &Allocator{redis: client, door: door, opts: opts}
+	return &Allocator{redis: client, door: door, waitlist: newWaitlist(), opts: opts}
 }

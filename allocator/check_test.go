@@ -81,6 +81,10 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		for _, key := range allKeys(t, store) {
 			must(t, store.Admin.Del(t.Context(), key).Err())
 		}
+		wantError(t, "a release, before anybody has noticed", old.Release(t.Context(), DefaultPool, "web", "ann", Proof{}), ErrUnavailable)
+		for _, key := range allKeys(t, store) {
+			must(t, store.Admin.Del(t.Context(), key).Err())
+		}
 		wantProblems(t, newer) // a server that has just started believes that it is the first, and marks the store
 		_, _, err := old.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2009})
 		wantError(t, "a service", err, ErrUnavailable)
@@ -93,6 +97,15 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 			wantError(t, "an offer", err, ErrUnavailable)
 			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
 			wantError(t, "an acceptance", err, ErrUnavailable)
+			_, err = a.Renew(t.Context(), DefaultPool, "web", "ann", offer.Secret, MinLease)
+			wantError(t, "a renewal", err, ErrUnavailable)
+			wantError(t, "a release", a.Release(t.Context(), DefaultPool, "web", "ann", Proof{Secret: offer.Secret}), ErrUnavailable)
+			_, err = a.Reject(t.Context(), DefaultPool, "web", offer.Secret, false)
+			wantError(t, "a rejection", err, ErrUnavailable)
+			_, err = a.Allocation(t.Context(), DefaultPool, "web", "ann")
+			wantError(t, "a look at an allocation", err, ErrUnavailable)
+			_, err = a.OpenOffer(t.Context(), DefaultPool, "web", offer.Secret)
+			wantError(t, "a look at an offer", err, ErrUnavailable)
 			_, err = a.Service(t.Context(), DefaultPool, "web")
 			wantError(t, "a read", err, ErrServiceNotFound)
 		}
@@ -108,6 +121,31 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		}
 		mustOffer(t, newer, "web", "bob")
 	})
+}
+
+// What is recovered is one state. Another one that was recovered, too, does not count for it.
+func TestRecoverAcceptsOneState(t *testing.T) {
+	marks, servers := []string{}, []*Allocator{}
+	for range 2 {
+		store := storetest.Mini(t)
+		a := newAllocator(store, long)
+		wantProblems(t, a)
+		healthy := store.Client.Get(t.Context(), a.deploymentKey()).Val()
+		if needed, err := a.Recover(t.Context()); err != nil || needed || store.Client.Get(t.Context(), a.deploymentKey()).Val() != healthy {
+			t.Errorf("where nothing was lost it is needed %v, %v, and changes the mark", needed, err)
+		}
+		must(t, store.Admin.Del(t.Context(), a.deploymentKey()).Err())
+		wantProblems(t, a, StateLost)
+		if needed, err := a.Recover(t.Context()); err != nil || !needed {
+			t.Errorf("needed %v, %v", needed, err)
+		}
+		wantProblems(t, a)
+		marks, servers = append(marks, store.Client.Get(t.Context(), a.deploymentKey()).Val()), append(servers, a)
+	}
+	for i, a := range servers {
+		must(t, a.redis.Set(t.Context(), a.deploymentKey(), marks[1-i], 0).Err())
+		wantProblems(t, a, StateLost)
+	}
 }
 
 // A backup brings back the mark of then, and nobody has said that it counts.

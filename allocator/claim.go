@@ -48,8 +48,3 @@ func (a *Allocator) giveBackAllocation(ctx context.Context, ask ask, want Want) 
 
 // remembered is for how long the secret of a claim is known to be taken, whatever becomes of the allocation.
 const remembered = time.Minute
-
-// toClaim returns the keys of a script that claims; those of the secrets follow.
-func (k keys) toClaim(service string) []string {
-	return append(k.toOffer(service), k.fence())
-}

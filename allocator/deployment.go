@@ -1,7 +1,9 @@
 package allocator
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -45,8 +47,23 @@ func (d *deployment) refusal() error {
 	return nil
 }
 
-// Recover declares the state that is in Redis now to be the one that counts, which ends the refusal to hand out ports.
-// needed is false where nothing was lost.
+// notGone is the error of a call by a holder: where what it is about is not there, since the state is lost, it is not told that
+// it is gone, lest it concludes that its port is.
+func (a *Allocator) notGone(ctx context.Context, err error) error {
+	isThere := !errors.Is(err, ErrServiceNotFound) && !errors.Is(err, ErrPortNotFound) && !errors.Is(err, ErrOfferNotFound)
+	if isThere {
+		return err
+	}
+	if errors.Is(err, ErrServiceNotFound) { // as after every loss, before this server has noticed
+		if err := a.recall(ctx); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(a.deployment.refusal(), err)
+}
+
+// Recover declares the state that is in Redis now to be the one that counts, which ends the refusal to hand out ports. needed is
+// false where nothing was lost: then it changes nothing.
 func (a *Allocator) Recover(ctx context.Context) (needed bool, err error) {
 	answer, err := a.door.run(ctx, 0, keys(a.deploymentKey()), lua.Recover, []string{a.deploymentKey()}, []any{uuid.NewString()})
 	return answer == "lost", err

@@ -24,6 +24,7 @@ const (
 	CodeOfferRejected        Code = "OFFER_REJECTED"
 	CodeExhausted            Code = "EXHAUSTED"
 	CodePortTaken            Code = "PORT_TAKEN"
+	CodeTooManyWaiting       Code = "TOO_MANY_WAITING"
 	CodeSecretMismatch       Code = "SECRET_MISMATCH"
 	CodePreconditionFailed   Code = "PRECONDITION_FAILED"
 	CodePreconditionRequired Code = "PRECONDITION_REQUIRED"
@@ -46,6 +47,7 @@ var (
 	ErrOfferRejected        = &Error{Code: CodeOfferRejected}        // the offer was rejected before
 	ErrExhausted            = &Error{Code: CodeExhausted}            // no port is free; see RetryAfter
 	ErrPortTaken            = &Error{Code: CodePortTaken}            // the port asked for is not free; see RetryAfter
+	ErrTooManyWaiting       = &Error{Code: CodeTooManyWaiting}       // as many calls wait in line as may
 	ErrSecretMismatch       = &Error{Code: CodeSecretMismatch}       // the allocation has another secret
 	ErrPreconditionFailed   = &Error{Code: CodePreconditionFailed}   // the allocation has another fence
 	ErrPreconditionRequired = &Error{Code: CodePreconditionRequired} // releasing needs a secret or a fence

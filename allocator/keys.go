@@ -24,11 +24,14 @@ func (k keys) ends() string { return string(k) + "ends" }
 // fence is a STRING: the last fence number given in the pool.
 func (k keys) fence() string { return string(k) + "fence" }
 
-// service is a HASH: description, start, end, cooldown (ms), created (Unix ms), and waiting while
-// there is a line.
+// service is a HASH: description, start, end, cooldown (ms), created (Unix ms), waiting while there is a line, rests while
+// there are resting ports (a time at which none of them is free yet), and changing while a change of the range is under way.
 func (k keys) service(service string) string { return string(k) + "service:" + service }
 
-// free is a ZSET: port, scored by the time (Unix ms) from which it is free.
+// turns is the channel on which the servers hear whose turn it is in a line.
+func (a *Allocator) turns() string { return a.opts.KeyPrefix + ":turns" }
+
+// free is a ZSET: port, scored by the time (Unix ms) from which it cools down.
 func (k keys) free(service string) string { return string(k) + "free:" + service }
 
 // fresh is a ZSET: the last port of a run of ports that were never handed out, scored by the first.
@@ -42,14 +45,23 @@ func (k keys) room(service string) string { return string(k) + "room:" + service
 // handed out again, or its name.
 func (k keys) leases(service string) string { return string(k) + "leases:" + service }
 
-// quarantine is a ZSET: a port that was rejected as in use, scored as in free.
-func (k keys) quarantine(service string) string { return string(k) + "quarantine:" + service }
+// resting is a ZSET: a port that is kept out until a time of its own, scored by it (Unix ms): it was rejected as in use, or
+// cooled down when its service was redefined. It is in no other set of the service until then.
+func (k keys) resting(service string) string { return string(k) + "resting:" + service }
+
+// rest is a HASH: port -> the time (Unix ms) until which it rests, of all of the pool's that do, or did, whether they are in
+// the range of a service or not. It ends 31 days after the last of them began to rest.
+func (k keys) rest() string { return string(k) + "rest" }
 
 // line is a ZSET: the ticket of a call that waits for a port, scored by its place in the line.
 func (k keys) line(service string) string { return string(k) + "line:" + service }
 
-// beats is a ZSET: the ticket of a call in line, scored by the time (Unix ms) when it loses its place unless it is heard of.
-func (k keys) beats(service string) string { return string(k) + "beats:" + service }
+// beats is a ZSET: a server with calls in lines of the pool, scored by the time (Unix ms) when these lose their places unless
+// it is heard of.
+func (k keys) beats() string { return string(k) + "beats" }
+
+// lines is a ZSET: a service in whose line somebody waits, scored by the time (Unix ms) from which it is worth a look.
+func (k keys) lines() string { return string(k) + "lines" }
 
 // names is a HASH: instance name -> port, offered or allocated.
 func (k keys) names(service string) string { return string(k) + "names:" + service }
@@ -63,3 +75,55 @@ func (k keys) ports(service string) string { return string(k) + "ports:" + servi
 
 // offer is a STRING with a TTL: the offer of a secret, as JSON.
 func (k keys) offer(secret string) string { return string(k) + "offer:" + secret }
+
+// The keys of the scripts, in the order of their headers.
+
+// toOffer returns the keys of a script that offers; those of the secrets follow.
+func (k keys) toOffer(service string) []string {
+	return append(make([]string, 0, 14), k.service(service), k.free(service), k.fresh(service), k.room(service), k.names(service),
+		k.offers(service), k.ports(service), k.leases(service), k.resting(service), k.line(service), k.beats(), k.lines())
+}
+
+// toClaim returns the keys of a script that claims; those of the secrets follow.
+func (k keys) toClaim(service string) []string { return append(k.toOffer(service), k.fence()) }
+
+// toAccept returns the keys of the script that accepts.
+func (k keys) toAccept(service, secret string) []string {
+	return []string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.leases(service), k.resting(service),
+		k.line(service), k.beats(), k.lines(), k.fence(), k.offer(secret)}
+}
+
+// toReject returns the keys of the script that rejects.
+func (k keys) toReject(service, secret string) []string {
+	return []string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service),
+		k.resting(service), k.rest(), k.line(service), k.beats(), k.lines(), k.offer(secret)}
+}
+
+// ofAllocation returns the keys of a script that changes an allocation; that of its secret follows, where there is one.
+func (k keys) ofAllocation(service string) []string {
+	return append(make([]string, 0, 11), k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service),
+		k.leases(service), k.resting(service), k.line(service), k.beats(), k.lines())
+}
+
+// ofLine returns the keys of a script that looks at a line.
+func (k keys) ofLine(service string) []string {
+	return []string{k.service(service), k.free(service), k.ports(service), k.leases(service), k.resting(service), k.line(service),
+		k.beats(), k.lines()}
+}
+
+// toDescribe returns the keys of a script that tells of a service.
+func (k keys) toDescribe(service string) []string {
+	return []string{k.service(service), k.free(service), k.ports(service), k.leases(service), k.resting(service), k.line(service),
+		k.beats()}
+}
+
+// toSettle returns the keys of the script that puts a service in order.
+func (k keys) toSettle(service string) []string {
+	return append(make([]string, 0, 15), k.service(service), k.free(service), k.fresh(service), k.room(service), k.names(service),
+		k.offers(service), k.ports(service), k.leases(service), k.resting(service), k.rest())
+}
+
+// toDefine returns the keys of a script that changes a service as a whole.
+func (k keys) toDefine(service string) []string {
+	return append(k.toSettle(service), k.line(service), k.beats(), k.lines(), k.services(), k.ends())
+}

@@ -36,6 +36,8 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got, err = r.takeFrom(t, a, c)
 	case "beat":
 		got, err = r.beatFrom(t, a, c)
+	case "look":
+		got, err = r.lookFrom(t, a, c)
 	case "leave":
 		a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
 	case "accept":
@@ -138,15 +140,17 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 	}
 	draw(ask.wants)
 	for i, w := range ask.wants {
-		keys, args = append(keys, k.offer(w.Secret)), append(args, w.Name, w.Secret, w.options())
-		c.wants[i].Secret = w.Secret
+		keys, args = append(keys, k.offer(w.Secret)), append(args, w.Name, w.Secret, w.options(true))
+		c.wants[i].Secret, c.wants[i].own = w.Secret, true // the call may be made again
 	}
-	answer, err := a.takeOnce(ctx, k, script, keys, args)
+	answer, err := a.takeOnce(ctx, k, c.service, script, keys, args)
 	if err != nil {
 		a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
 		return got, ask.explain(err)
 	}
-	if got.Waits = answer == waiting; got.Waits {
+	next, waits := waitingFor(answer)
+	if got.Waits = waits; waits {
+		got.RetryAfter = max(0, next.Milliseconds())
 		return got, nil
 	}
 	all, err := takenOf(answer, len(ask.wants))
@@ -169,18 +173,31 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 	return got, err
 }
 
-// beatFrom keeps places in line, as watchLine does.
+// beatFrom keeps the places of a server, as beat does.
 func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	k := a.keys(c.pool)
-	tickets := make([]any, len(c.beats))
-	for i, ticket := range c.beats {
-		tickets[i] = ticket
-	}
-	answer, err := a.door.run(t.Context(), 0, k, lua.Line, []string{k.service(c.service), k.free(c.service), k.ports(c.service),
-		k.leases(c.service), k.line(c.service), k.beats(c.service)}, tickets)
-	called, _ := answer.([]any)
-	for _, ticket := range called {
-		got.Tickets = append(got.Tickets, ticket.(string))
+	answer, err := a.door.run(t.Context(), 0, k, lua.Beat, []string{k.beats(), k.lines()}, []any{c.server})
+	if parts, ok := answer.([]any); ok {
+		got.Known = parts[0] == int64(1)
 	}
 	return got, err
+}
+
+// lookFrom looks at a line, as lookAtLine does.
+func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
+	k := a.keys(c.pool)
+	args := []any{c.service}
+	for _, ticket := range c.tickets {
+		args = append(args, ticket)
+	}
+	answer, err := a.door.run(t.Context(), 0, k, lua.Line, k.ofLine(c.service), args)
+	if err != nil {
+		return got, err
+	}
+	n := newsOf(answer)
+	return answerOf(n), nil
+}
+
+func answerOf(n news) answer {
+	return answer{RetryAfter: n.next.Milliseconds(), Size: n.size, Tickets: n.tickets}
 }

@@ -75,8 +75,10 @@ func (r *run) wrote(c request, got answer, state *state) (wrote ms) {
 			return got.Service.Created.UnixMilli()
 		}
 	case "offer", "claim", "accept":
-		if got.Waits {
-			return state.lost[c.ticket] - beatFor
+		if at := s.inLine(c.ticket); got.Waits && (at < 0 || !r.model.isKept(p, s.line[at])) {
+			return state.beats[c.pool+"/"+serverOf(c.ticket)] - beatFor
+		} else if got.Waits {
+			return 0
 		}
 		for _, offer := range got.Offers {
 			wrote = max(wrote, offer.Created.UnixMilli())
@@ -89,11 +91,11 @@ func (r *run) wrote(c request, got answer, state *state) (wrote ms) {
 		}
 	case "reject":
 		if k := p.secrets[c.secret]; got.Created && k != nil {
-			wrote = state.free[portKey(c.pool, c.service, k.port)] + s.cooldown
-			if c.inUse {
-				wrote -= quarantine.Milliseconds()
+			if at := portKey(c.pool, c.service, k.port); c.inUse {
+				return state.rests[at] - quarantine.Milliseconds()
+			} else {
+				return state.free[at] + s.cooldown
 			}
-			return wrote
 		}
 	case "renew":
 		lease := c.lease.Milliseconds()
@@ -111,11 +113,7 @@ func (r *run) wrote(c request, got answer, state *state) (wrote ms) {
 			return state.free[portKey(c.pool, c.service, h.port)]
 		}
 	case "beat":
-		for _, ticket := range c.beats {
-			if lost := state.lost[ticket]; lost > 0 && s != nil && s.inLine(ticket) >= 0 {
-				return lost - beatFor
-			}
-		}
+		return state.beats[c.pool+"/"+c.server] - beatFor
 	}
 	return 0
 }

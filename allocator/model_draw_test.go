@@ -14,6 +14,7 @@ import (
 
 var (
 	modelServices = []string{"x", "y", "z"}
+	modelServers  = []string{"s1", "s2", "s3"}
 	modelSecrets  = []string{
 		"00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002",
 		"00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004",
@@ -137,7 +138,7 @@ func (r *run) remove(t *rapid.T) {
 	c := r.target(t, "remove")
 	waitedFor := slices.DeleteFunc(r.full(c.pool), func(name string) bool {
 		s := r.model.pool(c.pool).services[name]
-		return len(s.waiting(r.model.now)) == 0 || len(r.model.holds(s)) > 0
+		return len(r.model.waiting(r.model.pool(c.pool), s)) == 0 || len(r.model.holds(s)) > 0
 	})
 	if len(waitedFor) > 0 {
 		c.service = rapid.SampledFrom(append(waitedFor, c.service)).Draw(t, "waited for")
@@ -299,7 +300,7 @@ func (r *run) release(t *rapid.T) {
 // full are the services of a pool that have no free port, or a line.
 func (r *run) full(pool string) (full []string) {
 	for name, s := range r.model.pool(pool).services {
-		if r.model.free(s) == 0 || len(s.waiting(r.model.now)) > 0 {
+		if r.model.free(r.model.pool(pool), s) == 0 || len(r.model.waiting(r.model.pool(pool), s)) > 0 {
 			full = append(full, name)
 		}
 	}
@@ -319,12 +320,13 @@ func (r *run) join(t *rapid.T) {
 func (r *run) joinLine(t *rapid.T, c request) {
 	c.many = rapid.IntRange(0, 7).Draw(t, "list") == 0
 	r.fill(t, &c, nil, false)
-	ports := 0
-	for _, w := range c.wants {
-		ports += w.count()
+	ports, wants := 0, make([]Want, len(c.wants))
+	for i, w := range c.wants {
+		ports, wants[i] = ports+w.count(), w.Want
 	}
 	r.tickets++
-	c.ticket, c.stay = fmt.Sprintf("t%d/%d", r.tickets, ports), true
+	server := rapid.SampledFrom(modelServers).Draw(t, "server")
+	c.ticket, c.stay = fmt.Sprintf("%s-%d/%d/%s", server, r.tickets, ports, rowsOf(wants)), true
 	r.step(t, c)
 }
 
@@ -338,7 +340,8 @@ func (r *run) waiter(t *rapid.T) request {
 		return s == nil || s.inLine(c.ticket) < 0
 	})
 	called := slices.DeleteFunc(slices.Clone(in), func(c request) bool {
-		return !slices.Contains(r.model.called(r.model.pool(c.pool).services[c.service]), c.ticket)
+		p := r.model.pool(c.pool)
+		return !slices.Contains(r.model.called(p, p.services[c.service]), c.ticket)
 	})
 	if len(called) > 0 && rapid.Bool().Draw(t, "called") {
 		in = called
@@ -359,7 +362,7 @@ func (r *run) ask(t *rapid.T) {
 func (r *run) letIn(t *rapid.T) {
 	c := r.waiter(t)
 	s := r.model.pool(c.pool).services[c.service]
-	if s == nil || len(s.waiting(r.model.now)) == 0 {
+	if s == nil || len(r.model.waiting(r.model.pool(c.pool), s)) == 0 {
 		t.Skip("nobody waits there")
 	}
 	r.joinLine(t, request{act: "offer", pool: c.pool, service: c.service})
@@ -373,10 +376,15 @@ func (r *run) letIn(t *rapid.T) {
 
 func (r *run) beat(t *rapid.T) {
 	c := r.waiter(t)
-	c = request{act: "beat", pool: c.pool, service: c.service}
+	r.step(t, request{act: "beat", pool: c.pool, service: c.service, server: rapid.SampledFrom(modelServers).Draw(t, "server")})
+}
+
+func (r *run) lookAtLine(t *rapid.T) {
+	c := r.waiter(t)
+	c = request{act: "look", pool: c.pool, service: c.service}
 	for _, other := range r.queue[max(0, len(r.queue)-6):] {
-		if other.pool == c.pool && other.service == c.service && rapid.Bool().Draw(t, "heard of") {
-			c.beats = append(c.beats, other.ticket)
+		if other.pool == c.pool && other.service == c.service && rapid.Bool().Draw(t, "asked for") {
+			c.tickets = append(c.tickets, other.ticket)
 		}
 	}
 	r.step(t, c)

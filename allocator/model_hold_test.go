@@ -15,9 +15,10 @@ type known struct {
 	forgotten     ms     // when the store deletes it, by the time up to which it has swept
 	hold          *hold  // of an offer
 	ended         string // "rejected" or "released"; "" for neither
+	claimed       bool   // it is of a claim, which may be made again when its allocation is gone
 }
 
-// lookUp says what a secret is to a service: "" for nothing, elsewhere, open, accepted, rejected, or released.
+// lookUp says what a secret is to a service: "" for nothing, elsewhere, open, accepted, rejected, released, or over.
 func (m *model) lookUp(p *modelPool, service, secret string) (state string, k *known, h *hold) {
 	k = p.secrets[secret]
 	if k == nil || m.swept >= k.forgotten || m.now >= k.expires {
@@ -29,19 +30,19 @@ func (m *model) lookUp(p *modelPool, service, secret string) (state string, k *k
 	if k.ended != "" {
 		return k.ended, k, nil
 	}
-	s := p.services[service]
-	if s == nil || s.ports[k.port] == nil {
+	if s := p.services[service]; s != nil && s.ports[k.port] != nil {
+		switch h = s.ports[k.port].hold; {
+		case !h.lives(m.now) || h.secret != secret || h.port != k.port:
+		case h.fence > 0:
+			return "accepted", k, h
+		case h == k.hold:
+			return "open", k, h
+		}
+	}
+	if k.claimed {
 		return "", nil, nil
 	}
-	switch h = s.ports[k.port].hold; {
-	case !h.lives(m.now) || h.secret != secret || h.port != k.port:
-		return "", nil, nil
-	case h.fence > 0:
-		return "accepted", k, h
-	case h == k.hold:
-		return "open", k, h
-	}
-	return "", nil, nil
+	return "over", k, nil
 }
 
 // remember keeps a secret until a time, or until it opens nothing any more where that comes first.
@@ -100,7 +101,9 @@ func (m *model) accept(p *modelPool, c request) answer {
 
 // allocate makes ports an allocation.
 func (m *model) allocate(p *modelPool, s *modelService, h hold) *hold {
-	p.fence++
+	if p.fence++; p.fence == 1 {
+		p.fence = m.now * 1000
+	}
 	h.fence, h.created = p.fence, m.now
 	if h.lease > 0 {
 		h.expires = m.now + h.lease
@@ -117,9 +120,10 @@ func (s *modelService) put(h *hold) {
 }
 
 // giveBack writes at all ports of a hold that nobody has them any more.
-func (s *modelService) giveBack(h *hold, score ms, quarantined bool) {
+func (s *modelService) giveBack(h *hold, port modelPort) {
 	for number := h.port; number < h.port+h.count; number++ {
-		s.ports[number] = &modelPort{score: score, quarantined: quarantined}
+		back := port
+		s.ports[number] = &back
 	}
 }
 
@@ -133,12 +137,15 @@ func (m *model) reject(p *modelPool, c request) answer {
 	}
 
 	s := p.services[c.service]
-	score := m.now - s.cooldown
+	back := modelPort{score: m.now - s.cooldown}
 	if c.inUse {
-		score += quarantine.Milliseconds()
+		back = modelPort{rests: m.now + quarantine.Milliseconds()}
+		for number := h.port; number < h.port+h.count; number++ {
+			p.rest[number] = back.rests
+		}
 		m.note("quarantined")
 	}
-	s.giveBack(h, score, c.inUse)
+	s.giveBack(h, back)
 	k.ended = "rejected"
 	m.remember(p, c.secret, k, m.now+60_000)
 	return answer{Created: true}
@@ -187,7 +194,7 @@ func (m *model) release(p *modelPool, s *modelService, c request) answer {
 		return answer{Code: CodePreconditionFailed}
 	}
 
-	s.giveBack(h, m.now, false)
+	s.giveBack(h, modelPort{score: m.now})
 	if c.secret != "" {
 		m.note("released by secret")
 		k := &known{service: c.service, name: h.name, port: h.port, count: h.count, expires: m.now + 60_000, ended: "released"}

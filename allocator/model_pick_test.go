@@ -17,60 +17,102 @@ type picker struct {
 }
 
 // pick picks the ports of the wants that have none yet: want -> its first port.
-func (m *model) pick(s *modelService, c request, missing []int) (ports []int, refusal answer) {
-	for _, i := range missing {
-		if refusal := c.outside(i, s); refusal.Code != "" {
-			return nil, refusal
-		}
-		for _, h := range m.holds(s) {
-			if h.name == c.wants[i].Name {
-				return nil, c.fault(i, "name", CodeNameTaken)
-			}
-		}
-	}
-	if !m.isTurn(s, c.ticket) {
-		m.note("not its turn")
-		return nil, m.noneFree(s, c, missing, false)
-	}
-	if len(s.waiting(m.now)) > 0 {
-		m.note("its turn")
-	}
-	p := &picker{m, s, map[int]bool{}}
-	ports, refusal, found := p.all(c, missing)
-	if refusal.Code != "" {
+func (m *model) pick(p *modelPool, s *modelService, c request, missing []int) (ports []int, refusal answer) {
+	if refusal := c.impossible(s, missing); refusal.Code != "" {
 		return nil, refusal
 	}
+	total, row := 0, 1
+	for _, i := range missing {
+		total, row = total+c.wants[i].count(), max(row, c.wants[i].count())
+	}
+	waited := len(m.waiting(p, s)) > 0
+	turn := m.mayTake(p, s, c.ticket, total, row)
+	picker := &picker{m, s, map[int]bool{}}
+	if refusal := picker.refused(c, missing, turn); refusal.Code != "" {
+		return nil, refusal
+	}
+	if !turn {
+		m.note("not its turn")
+		return nil, m.noneFree(p, s, c, false)
+	}
+	if waited {
+		m.note("its turn")
+	}
+	ports, found := picker.all(c, missing)
 	if !found {
-		return nil, m.noneFree(s, c, missing, true)
+		return nil, m.noneFree(p, s, c, true)
 	}
 	return ports, answer{}
 }
 
-// outside refuses a port that the service does not have.
-func (c request) outside(i int, s *modelService) answer {
-	w := c.wants[i]
-	if w.Port > 0 && (w.Port < s.start || w.Port+w.count()-1 > s.end) {
-		return c.fault(i, "port", CodeInvalid)
+// impossible refuses ports that the service does not have, and more than it has.
+func (c request) impossible(s *modelService, missing []int) answer {
+	var fields []string
+	size, total := s.end-s.start+1, 0
+	for _, i := range missing {
+		w := c.wants[i]
+		total += w.count()
+		switch {
+		case w.count() > size:
+			fields = append(fields, c.field(i, "count"))
+		case w.Port > 0 && (w.Port < s.start || w.Port+w.count()-1 > s.end):
+			fields = append(fields, c.field(i, "port"))
+		case w.Prefer > 0 && (w.Prefer < s.start || w.Prefer > s.end):
+			fields = append(fields, c.field(i, "prefer"))
+		}
 	}
-	if w.Prefer > 0 && (w.Prefer < s.start || w.Prefer > s.end) {
-		return c.fault(i, "prefer", CodeInvalid)
+	if fields == nil && total > size {
+		fields = []string{"body"}
 	}
-	return answer{}
+	if fields == nil {
+		return answer{}
+	}
+	return answer{Code: CodeInvalid, Fields: fields}
+}
+
+// refused refuses names that have ports, and ports that are not free, all of them.
+func (p *picker) refused(c request, missing []int, turn bool) answer {
+	var names, ports []string
+	wait, known := ms(0), true
+	for _, i := range missing {
+		w := c.wants[i]
+		if slices.ContainsFunc(p.m.holds(p.s), func(h *hold) bool { return h.name == w.Name }) {
+			names = append(names, c.field(i, "name"))
+		}
+		if w.Port == 0 {
+			continue
+		}
+		left, free := p.certain(w.Port, w.count())
+		if free && turn {
+			continue
+		}
+		ports = append(ports, c.field(i, "port"))
+		wait, known = max(wait, left), known && left > 0
+	}
+	if len(names)+len(ports) > 1 {
+		p.m.note("several are at fault")
+	}
+	if names != nil {
+		return c.faults(CodeNameTaken, append(names, ports...))
+	}
+	if ports == nil {
+		return answer{}
+	}
+	refusal := c.faults(CodePortTaken, ports)
+	if known {
+		refusal.RetryAfter = wait
+	}
+	return refusal
 }
 
 // noneFree is the answer where a call finds no ports, or must leave them to others: it has to wait, or it fails.
-func (m *model) noneFree(s *modelService, c request, missing []int, turn bool) answer {
+func (m *model) noneFree(p *modelPool, s *modelService, c request, turn bool) answer {
 	if c.stay {
-		m.join(s, c)
-		return answer{Waits: true}
+		m.join(p, s, c)
+		return answer{Waits: true, RetryAfter: m.nextFree(s)}
 	}
 	if turn {
 		return answer{Code: CodeExhausted, RetryAfter: m.nextFree(s)}
-	}
-	for _, i := range missing {
-		if c.wants[i].Port > 0 {
-			return c.fault(i, "port", CodePortTaken)
-		}
 	}
 	return answer{Code: CodeExhausted}
 }
@@ -90,22 +132,29 @@ func (port *modelPort) freeIn(now ms, s *modelService) ms {
 	if port.hold.lives(now) && port.hold.expires == 0 {
 		return 0
 	}
-	return max(0, port.score+s.cooldown-now)
+	return max(0, port.freedAt(s)+s.cooldown-now)
 }
 
-// all picks certain ports first, then blocks, then any.
-func (p *picker) all(c request, missing []int) (ports []int, refusal answer, found bool) {
+// all picks certain ports first, then blocks from the longest to the shortest, then preferred ones, then any.
+func (p *picker) all(c request, missing []int) (ports []int, found bool) {
 	ports = make([]int, len(c.wants))
+	var blocks []int
 	for _, i := range missing {
-		w := c.wants[i]
-		if w.Port > 0 {
-			if left, ok := p.certain(w.Port, w.count()); !ok {
-				refusal = c.fault(i, "port", CodePortTaken)
-				refusal.RetryAfter = left
-				return nil, refusal, false
-			}
+		if w := c.wants[i]; w.Port > 0 {
+			p.take(w.Port, w.count())
 			ports[i] = w.Port
-		} else if w.Prefer > 0 && p.isFree(w.Prefer) {
+		} else if w.count() > 1 {
+			blocks = append(blocks, i)
+		}
+	}
+	slices.SortStableFunc(blocks, func(i, j int) int { return c.wants[j].count() - c.wants[i].count() })
+	for _, i := range blocks {
+		if ports[i] = p.block(c.wants[i].count(), p.s.chosen[i]); ports[i] == 0 {
+			return nil, false
+		}
+	}
+	for _, i := range missing {
+		if w := c.wants[i]; w.Prefer > 0 && p.isFree(w.Prefer) {
 			p.m.note("got what it prefers")
 			p.take(w.Prefer, 1)
 			ports[i] = w.Prefer
@@ -114,20 +163,13 @@ func (p *picker) all(c request, missing []int) (ports []int, refusal answer, fou
 		}
 	}
 	for _, i := range missing {
-		if w := c.wants[i]; w.Port == 0 && w.count() > 1 {
-			if ports[i] = p.block(w.count(), p.s.chosen[i]); ports[i] == 0 {
-				return nil, answer{}, false
-			}
-		}
-	}
-	for _, i := range missing {
 		if ports[i] == 0 {
 			if ports[i] = p.any(); ports[i] == 0 {
-				return nil, answer{}, false
+				return nil, false
 			}
 		}
 	}
-	return ports, answer{}, true
+	return ports, true
 }
 
 func (p *picker) take(port, count int) {
@@ -145,17 +187,14 @@ func (p *picker) isFree(number int) bool {
 	return p.isFresh(number) || port != nil && port.isFree(p.m.now, p.s) && !p.picked[number]
 }
 
-// certain picks just these ports. Where it cannot, it tells how long the first that is not free stays so, if that is known.
-func (p *picker) certain(port, count int) (left ms, ok bool) {
+// certain reports whether just these ports are free. Where not, it tells how long the first that is not stays so, if that is
+// known.
+func (p *picker) certain(port, count int) (left ms, free bool) {
 	for number := port; number < port+count; number++ {
 		if !p.isFree(number) {
-			if p.picked[number] || p.s.ports[number] == nil {
-				return 0, false
-			}
 			return p.s.ports[number].freeIn(p.m.now, p.s), false
 		}
 	}
-	p.take(port, count)
 	return 0, true
 }
 
@@ -174,7 +213,7 @@ func (p *picker) givenBack() (ports []int) {
 func (p *picker) any() (port int) {
 	if back := p.givenBack(); len(back) > 0 {
 		port = slices.MinFunc(back, func(a, b int) int {
-			return cmp.Or(cmp.Compare(p.s.ports[a].score, p.s.ports[b].score), cmp.Compare(strconv.Itoa(a), strconv.Itoa(b)))
+			return cmp.Or(cmp.Compare(p.s.ports[a].freedAt(p.s), p.s.ports[b].freedAt(p.s)), cmp.Compare(strconv.Itoa(a), strconv.Itoa(b)))
 		})
 		p.noteUse(p.s.ports[port])
 	} else if port = p.s.start; true {
@@ -194,13 +233,13 @@ func (p *picker) noteUse(port *modelPort) {
 	switch {
 	case port.hold != nil && port.hold.fence > 0:
 		p.m.note("picked after a lease")
-	case port.quarantined:
-		p.m.note("picked after its quarantine")
+	case port.rests > 0:
+		p.m.note("picked after its rest")
 	case p.s.cooldown > 0:
 		p.m.note("picked after it cooled")
 	}
 	for _, other := range p.s.ports {
-		if !other.hold.lives(p.m.now) && other.score <= p.m.now && !other.isFree(p.m.now, p.s) {
+		if !other.hold.lives(p.m.now) && other.rests == 0 && other.score <= p.m.now && !other.isFree(p.m.now, p.s) {
 			p.m.note("passed over what cools")
 			break
 		}

@@ -89,7 +89,7 @@ type run struct {
 	pools   []string
 	made    []madeWant // those whose secrets are worth a try
 	queue   []request  // those that joined a line
-	tickets int        // given
+	tickets int        // given; each run is of some servers
 	last    request
 	spoilt  bool
 }
@@ -148,6 +148,7 @@ func (r *run) sequence(t *rapid.T) {
 		"ask 2":   r.ask,
 		"let in":  r.letIn,
 		"beat":    r.beat,
+		"look":    r.lookAtLine,
 		"leave":   r.leave,
 		"again":   r.again,
 		"wait":    r.wait,
@@ -213,6 +214,8 @@ func (r *run) remember(c request, got answer, state *state) {
 	}
 	for name, s := range r.model.pool(c.pool).services {
 		s.lateRoom = state.late[c.pool+"/"+name]
+		// When places that were lost are cleared away makes no difference, until their server is heard of again.
+		s.line = slices.DeleteFunc(s.line, func(w *waiter) bool { return !state.line[w.ticket] })
 	}
 	r.last = c
 	r.steps++

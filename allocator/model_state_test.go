@@ -22,14 +22,19 @@ func (m *model) describe(pools []string) (lines []string) {
 			lines = append(lines, fmt.Sprintf("%s is listed", name))
 		}
 		lines = append(lines, fmt.Sprintf("%s gave fence %d", name, p.fence))
+		for port, until := range p.rest {
+			if until > m.now {
+				lines = append(lines, fmt.Sprintf("%s %d rests until %d", name, port, until))
+			}
+		}
 		for service, s := range p.services {
 			at := name + "/" + service
 			lines = append(lines, fmt.Sprintf("%s %d-%d %q created %d, cool-down %d", at, s.start, s.end, s.description, s.created, s.cooldown))
-			for i, place := range s.waiting(m.now) {
-				lines = append(lines, fmt.Sprintf("%s line %d: %s until %d", at, i, place.ticket, place.lost))
+			for i, w := range m.waiting(p, s) {
+				lines = append(lines, fmt.Sprintf("%s line %d: %s until %d", at, i, w.ticket, p.beats[serverOf(w.ticket)]))
 			}
 			for number := s.start; number <= s.end; number++ {
-				lines = append(lines, fmt.Sprintf("%s %d ", at, number)+m.describePort(s.ports[number]))
+				lines = append(lines, fmt.Sprintf("%s %d ", at, number)+m.describePort(s, s.ports[number]))
 			}
 		}
 	}
@@ -37,16 +42,16 @@ func (m *model) describe(pools []string) (lines []string) {
 	return lines
 }
 
-func (m *model) describePort(port *modelPort) string {
+func (m *model) describePort(s *modelService, port *modelPort) string {
 	switch {
 	case port == nil:
 		return "fresh"
 	case port.hold.lives(m.now):
 		return port.hold.String()
-	case port.quarantined && port.score > m.now:
-		return fmt.Sprintf("quarantined, free from %d", port.score)
+	case port.rests > m.now:
+		return fmt.Sprintf("rests until %d", port.rests)
 	}
-	return fmt.Sprintf("free from %d", port.score)
+	return fmt.Sprintf("free from %d", port.freedAt(s))
 }
 
 func (h *hold) String() string {
@@ -62,8 +67,10 @@ func (h *hold) String() string {
 type state struct {
 	lines []string
 	now   ms
-	free  map[string]ms   // port, as of portKey -> the time from which it is free
-	lost  map[string]ms   // ticket -> when its place in line is lost
+	free  map[string]ms   // port, as of portKey -> the time from which it cools down
+	rests map[string]ms   // the same -> until when it rests
+	beats map[string]ms   // pool/server -> until when its places in line are kept
+	line  map[string]bool // ticket
 	late  map[string]bool // pool/service, where room does not tell how long each run of fresh ports is by now
 }
 
@@ -80,9 +87,8 @@ type stored struct {
 	pool, service        string
 	about                map[string]string
 	free, fresh, room    map[string]ms
-	leases, out          map[string]ms
+	leases, resting      map[string]ms
 	line                 []string
-	places, beats        map[string]ms
 	names, offers, ports map[string]string
 }
 
@@ -95,6 +101,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	var read []func() *stored
 	services := map[string][2]*redis.ZSliceCmd{}
 	fences := map[string]*redis.StringCmd{}
+	beats, lines, rest := map[string]*redis.ZSliceCmd{}, map[string]*redis.ZSliceCmd{}, map[string]*redis.MapStringStringCmd{}
 	left := map[string]*redis.IntCmd{}
 	var listed *redis.BoolSliceCmd
 	var clock *redis.TimeCmd
@@ -104,6 +111,8 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 			k := a.keys(pool)
 			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.services(), 0, -1), p.ZRangeWithScores(ctx, k.ends(), 0, -1)}
 			fences[pool] = p.Get(ctx, k.fence())
+			beats[pool], lines[pool] = p.ZRangeWithScores(ctx, k.beats(), 0, -1), p.ZRangeWithScores(ctx, k.lines(), 0, -1)
+			rest[pool] = p.HGetAll(ctx, k.rest())
 			for _, service := range modelServices {
 				if r.model.pool(pool).services[service] != nil || pool == c.pool && service == c.service {
 					read = append(read, readService(t, p, a, pool, service))
@@ -118,7 +127,9 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		t.Fatal(err)
 	}
-	s := &state{now: r.model.now, free: map[string]ms{}, lost: map[string]ms{}, late: map[string]bool{}}
+	s := &state{
+		now: r.model.now, free: map[string]ms{}, rests: map[string]ms{}, beats: map[string]ms{}, line: map[string]bool{}, late: map[string]bool{},
+	}
 	if r.store.Mini == nil {
 		s.now = clock.Val().UnixMilli()
 	}
@@ -128,6 +139,14 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		}
 		fence, _ := strconv.Atoi(fences[pool].Val())
 		s.add("%s gave fence %d", pool, fence)
+		for server, until := range scores(beats[pool]) {
+			s.beats[pool+"/"+server] = until
+		}
+		for port, text := range rest[pool].Val() {
+			if until, _ := strconv.ParseInt(text, 10, 64); until > s.now {
+				s.add("%s %s rests until %d", pool, port, until)
+			}
+		}
 	}
 	for at, keys := range left {
 		pool, service, _ := strings.Cut(at, "/")
@@ -148,6 +167,9 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		}
 		s.add("%s %d-%d %q created %s, cool-down %s", of.at(), start, end, of.about["description"], of.about["created"], of.about["cooldown"])
 		of.describe(s)
+		if _, listed := scores(lines[of.pool])[of.service]; listed != (len(of.line) > 0) {
+			s.add("%s has %d calls in line, and is listed among the lines: %v", of.at(), len(of.line), listed)
+		}
 	}
 	slices.Sort(s.lines)
 	return s
@@ -155,8 +177,8 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 
 // ofService are the keys that are a service's own.
 func (k keys) ofService(service string) []string {
-	all := append(k.toDefine(service), k.line(service))
-	return slices.DeleteFunc(all, func(key string) bool { return key == k.services() || key == k.ends() })
+	ofPool := []string{k.services(), k.ends(), k.rest(), k.beats(), k.lines()}
+	return slices.DeleteFunc(k.toDefine(service), func(key string) bool { return slices.Contains(ofPool, key) })
 }
 
 // readService asks for the keys of a service; what is returned gives what they hold.
@@ -166,12 +188,11 @@ func readService(t *rapid.T, p redis.Pipeliner, a *Allocator, pool, service stri
 	set := func(key string) *redis.ZSliceCmd { return p.ZRangeWithScores(ctx, key, 0, -1) }
 	about, names, offers, ports := hash(k.service(service)), hash(k.names(service)), hash(k.offers(service)), hash(k.ports(service))
 	free, fresh, room, leases := set(k.free(service)), set(k.fresh(service)), set(k.room(service)), set(k.leases(service))
-	out, line, beats := set(k.quarantine(service)), set(k.line(service)), set(k.beats(service))
+	resting, line := set(k.resting(service)), set(k.line(service))
 	return func() *stored {
 		s := &stored{
 			pool: pool, service: service, about: about.Val(), names: names.Val(), offers: offers.Val(), ports: ports.Val(),
-			free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), out: scores(out),
-			places: scores(line), beats: scores(beats),
+			free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), resting: scores(resting),
 		}
 		for _, z := range line.Val() {
 			s.line = append(s.line, z.Member.(string))
@@ -190,7 +211,7 @@ func scores(set *redis.ZSliceCmd) map[string]ms {
 
 func (s *stored) mustBeEmpty(to *state) {
 	left := len(s.about) + len(s.names) + len(s.offers) + len(s.ports) + len(s.line)
-	for _, set := range []map[string]ms{s.free, s.fresh, s.room, s.leases, s.out, s.beats} {
+	for _, set := range []map[string]ms{s.free, s.fresh, s.room, s.leases, s.resting} {
 		left += len(set)
 	}
 	if left > 0 {
@@ -218,19 +239,37 @@ func (s *stored) describe(to *state) {
 	}
 	for port, score := range s.free {
 		to.free[s.port(port)] = score
-		out, is := s.out[port]
-		switch {
-		case held[port]:
-		case is && out > to.now:
-			to.add("%s quarantined, free from %d", s.port(port), out)
-		default:
+		if !held[port] {
 			to.add("%s free from %d", s.port(port), score)
 		}
 	}
-	for port, score := range s.out {
-		if score > to.now && (held[port] || s.free[port] != score) {
-			to.add("%s is in quarantine until %d, and it should not be", s.port(port), score)
+	s.describeResting(to)
+}
+
+// describeResting tells which ports rest. They must be nowhere else, and the service must say when the first is
+// free, or an earlier time.
+func (s *stored) describeResting(to *state) {
+	cooldown, _ := strconv.ParseInt(s.about["cooldown"], 10, 64)
+	first := ""
+	for port, until := range s.resting {
+		to.rests[s.port(port)] = until
+		if _, free := s.free[port]; free || s.ports[port] != "" || s.offers[port] != "" {
+			to.add("%s rests, and is somewhere else, too", s.port(port))
 		}
+		if first == "" || until < s.resting[first] {
+			first = port
+		}
+		if until > to.now {
+			to.add("%s rests until %d", s.port(port), until)
+		} else {
+			to.add("%s free from %d", s.port(port), until-cooldown)
+		}
+	}
+	if says, err := strconv.ParseInt(s.about["rests"], 10, 64); first != "" && (err != nil || says > s.resting[first]) {
+		to.add("%s says that its first port rests until %q, and it is %d", s.at(), s.about["rests"], s.resting[first])
+	}
+	if s.about["changing"] != "" {
+		to.add("%s is left with a change of %q", s.at(), s.about["changing"])
 	}
 }
 
@@ -240,14 +279,11 @@ func (s *stored) describeLine(to *state) {
 	}
 	at := 0
 	for _, ticket := range s.line {
-		if s.beats[ticket] > to.now {
-			to.lost[ticket] = s.beats[ticket]
-			to.add("%s line %d: %s until %d", s.at(), at, ticket, s.beats[ticket])
+		to.line[ticket] = true
+		if kept := to.beats[s.pool+"/"+serverOf(ticket)]; kept > to.now {
+			to.add("%s line %d: %s until %d", s.at(), at, ticket, kept)
 			at++
 		}
-	}
-	if len(s.line) != len(s.beats) || slices.ContainsFunc(s.line, func(ticket string) bool { return s.beats[ticket] == 0 }) {
-		to.add("%s has %v in line, and the beats %v", s.at(), s.line, s.beats)
 	}
 }
 

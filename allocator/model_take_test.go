@@ -24,7 +24,7 @@ func (m *model) taking(p *modelPool, c request) answer {
 		if s == nil {
 			return answer{Code: CodeServiceNotFound}
 		}
-		if picked, refusal = m.pick(s, c, missing); refusal.Code != "" || refusal.Waits {
+		if picked, refusal = m.pick(p, s, c, missing); refusal.Code != "" || refusal.Waits {
 			return refusal
 		}
 	}
@@ -68,7 +68,7 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 			return nil, nil, c.fault(i, "secret", CodeInvalid)
 		case state == "rejected":
 			return nil, nil, c.fault(i, "secret", CodeOfferRejected)
-		case state == "released", state == "accepted" && c.act == "offer":
+		case state == "released", state == "over":
 			m.note("its secret is of what was " + state)
 			return nil, nil, c.fault(i, "secret", CodeOfferAccepted)
 		}
@@ -77,11 +77,19 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 				m.note("claimed long ago")
 			}
 		}
-		if h == nil {
+		switch {
+		case h == nil:
 			missing = append(missing, i)
-		} else {
-			there[i] = h
+			continue
+		case w.Port > 0 && w.Port != h.port:
+			return nil, nil, c.fault(i, "port", CodeInvalid)
+		case w.Count > 0 && w.Count != h.count:
+			return nil, nil, c.fault(i, "count", CodeInvalid)
+		case state == "accepted" && c.act == "offer":
+			m.note("its secret is of what was accepted")
+			return nil, nil, c.fault(i, "secret", CodeOfferAccepted)
 		}
+		there[i] = h
 	}
 	return there, missing, answer{}
 }
@@ -98,13 +106,21 @@ func (m *model) claimed(p *modelPool, service string, w want) *hold {
 
 // fault is the error of one want. Of a list it says which, and what of it; of a single one only where the input is bad.
 func (c request) fault(i int, field string, code Code) answer {
-	switch {
-	case c.many:
-		return answer{Code: code, Fields: []string{fmt.Sprintf("[%d].%s", i, field)}}
-	case code == CodeInvalid:
-		return answer{Code: code, Fields: []string{field}}
+	return c.faults(code, []string{c.field(i, field)})
+}
+
+func (c request) faults(code Code, fields []string) answer {
+	if !c.many && code != CodeInvalid {
+		fields = nil
 	}
-	return answer{Code: code}
+	return answer{Code: code, Fields: fields}
+}
+
+func (c request) field(i int, field string) string {
+	if c.many {
+		return fmt.Sprintf("[%d].%s", i, field)
+	}
+	return field
 }
 
 func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port int) *hold {
@@ -128,6 +144,7 @@ func (m *model) claim(p *modelPool, s *modelService, c request, w want, of hold)
 	h := m.allocate(p, s, of)
 	if w.own {
 		m.rememberHold(p, c.service, h, m.now+remembered.Milliseconds())
+		p.secrets[h.secret].claimed = true
 	}
 	return h
 }

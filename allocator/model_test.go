@@ -68,13 +68,16 @@ import (
 //	runs      room not raised                             TestModel, TestCommandsOfABlock
 //	runs      not joined to the run above                 TestModel
 //	runs      longest run for shortest                    TestModel
-//	turn      order of the line ignored                   TestModel, TestLineIsServedInOrder
-//	turn      always, or that of anyone in line           TestModel, TestLineIsServedInOrder
-//	turn      place never lost, or 1 ms later             TestModel
-//	turn      each try goes to the end of the line        TestModel; the tests of the line hang
-//	line      keeps no place                              TestModel
-//	line      calls who stands behind a block             TestModel
-//	line      calls who waits for more than there is      TestModel
+//	waitlist  order of the line ignored                   TestModel, TestLineIsServedInOrder
+//	waitlist  place never lost, or 1 ms later             TestModel
+//	waitlist  each try goes to the end of the line        TestModel
+//	waitlist  passes one that waits for as long a row     TestModel
+//	waitlist  passes where too few are left               TestModel
+//	waitlist  calls who waits for more than there is      TestModel
+//	rest      forgotten when a range is cut, or removed   TestModel
+//	rest      forgotten when the cool-down is lowered     TestModel
+//	secret    an accepted offer is made again             TestModel
+//	pick      preferred before certain, or blocks         TestModel
 //	offer     who is served stays in line                 TestModel, TestLineIsServedInOrder
 
 // ms is a time of the store's clock, Unix milliseconds, or a span of it.
@@ -87,9 +90,10 @@ type request struct {
 	wants         []want // offer, claim
 	many          bool   // they come as a list
 	ttl           time.Duration
-	ticket        string // offer, claim, leave: in the line
-	stay          bool   // offer, claim: wait in line where nothing is free
-	beats         []string
+	ticket        string        // offer, claim, leave: in the line
+	stay          bool          // offer, claim: wait in line where nothing is free
+	server        string        // beat
+	tickets       []string      // look
 	secret        string        // accept, reject, readOffer, renew, release
 	lease         time.Duration // accept, renew
 	inUse         bool          // reject
@@ -112,7 +116,9 @@ type answer struct {
 	Fields      []string
 	Created     bool
 	Waits       bool // the call has to wait in line
-	RetryAfter  ms
+	Known       bool // beat: the server's places were kept
+	Size        int  // look: how many ports there are
+	RetryAfter  ms   // also of a call that waits, and of a look
 	Service     Service
 	Services    []Service
 	Offers      []Offer // also those of a call that offers
@@ -148,6 +154,8 @@ type modelPool struct {
 	fence    int64
 	services map[string]*modelService
 	secrets  map[string]*known
+	rest     map[int]ms    // port -> until when it rests, whether it is in a range or not
+	beats    map[string]ms // server -> until when its places are kept
 }
 
 type modelService struct {
@@ -163,9 +171,9 @@ type modelService struct {
 
 // modelPort is a port that was handed out.
 type modelPort struct {
-	hold        *hold // of who has it, or had it last; nil where it was given back
-	score       ms    // the end of the hold; without meaning where it has none
-	quarantined bool  // it was rejected as in use
+	hold  *hold // of who has it, or had it last; nil where it was given back
+	score ms    // the end of the hold; without meaning where it has none
+	rests ms    // until when it is kept out, whatever the cool-down is; 0 where that says
 }
 
 // hold is an offer or an allocation, of one port or several in a row.
@@ -184,7 +192,9 @@ func newModel(now ms) *model { return &model{now: now, swept: now, pools: map[st
 
 func (m *model) pool(name string) *modelPool {
 	if m.pools[name] == nil {
-		m.pools[name] = &modelPool{services: map[string]*modelService{}, secrets: map[string]*known{}}
+		m.pools[name] = &modelPool{
+			services: map[string]*modelService{}, secrets: map[string]*known{}, rest: map[int]ms{}, beats: map[string]ms{},
+		}
 	}
 	return m.pools[name]
 }
@@ -212,9 +222,11 @@ func (m *model) do(c request) answer {
 	case "release":
 		return m.release(p, s, c)
 	case "beat":
-		return m.beat(s, c)
+		return m.beat(p, c)
+	case "look":
+		return m.look(p, s, c)
 	case "leave":
-		return m.leave(s, c)
+		return m.leave(p, s, c)
 	}
 	if s == nil {
 		return answer{Code: CodeServiceNotFound}
@@ -225,7 +237,7 @@ func (m *model) do(c request) answer {
 	case "renew":
 		return m.renew(s, c)
 	case "service":
-		return answer{Service: m.service(c.service, s)}
+		return answer{Service: m.service(p, c.service, s)}
 	case "offers":
 		return answer{Offers: m.offers(c.service, s)}
 	case "allocations":
@@ -251,39 +263,68 @@ func (m *model) define(p *modelPool, c request) answer {
 			return answer{Code: CodeRangeOverlap}
 		}
 	}
-	outside := func(number int, _ *modelPort) bool { return number < c.start || number > c.end }
-	if s != nil {
-		for number, port := range s.ports {
-			if outside(number, port) && port.hold.lives(m.now) {
-				return answer{Code: CodeRangeInUse}
-			}
-		}
-	}
-
+	outside := func(number int) bool { return number < c.start || number > c.end }
 	created := s == nil
 	if created {
-		s = &modelService{created: m.now, ports: map[int]*modelPort{}}
+		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}}
+	}
+	cut := false
+	for number, port := range s.ports {
+		if outside(number) && port.hold.lives(m.now) {
+			return answer{Code: CodeRangeInUse}
+		}
+		cut = cut || outside(number)
+	}
+	for _, port := range s.ports {
+		if port.rests > 0 && port.rests <= m.now {
+			port.score, port.rests = port.freedAt(s), 0
+		}
+	}
+	if cut || c.cooldown.Milliseconds() < s.cooldown {
+		m.putToRest(p, s)
+	}
+
+	if created {
 		p.services[c.service] = s
 	}
+	for number := c.start; number <= c.end; number++ {
+		if rests := p.rest[number]; (number < s.start || number > s.end) && rests > m.now {
+			m.note("came back while it rests")
+			s.ports[number] = &modelPort{rests: rests}
+		}
+	}
 	s.description, s.start, s.end, s.cooldown = c.description, c.start, c.end, c.cooldown.Milliseconds()
-	maps.DeleteFunc(s.ports, outside) // a port that comes back is fresh again
-	return answer{Created: created, Service: m.service(c.service, s)}
+	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
+	return answer{Created: created, Service: m.service(p, c.service, s)}
+}
+
+// putToRest makes what cools down rest until its time, whatever becomes of the service.
+func (m *model) putToRest(p *modelPool, s *modelService) {
+	for number, port := range s.ports {
+		if until := port.score + s.cooldown; !port.hold.lives(m.now) && port.rests == 0 && until > m.now {
+			m.note("put to rest")
+			*port = modelPort{rests: until}
+			p.rest[number] = until
+		}
+	}
 }
 
 func (m *model) remove(p *modelPool, name string) answer {
-	for _, port := range p.services[name].ports {
+	s := p.services[name]
+	for _, port := range s.ports {
 		if port.hold.lives(m.now) {
 			return answer{Code: CodeServiceInUse}
 		}
 	}
-	if len(p.services[name].waiting(m.now)) > 0 {
+	if len(m.waiting(p, s)) > 0 {
 		m.note("removed while some wait")
 	}
+	m.putToRest(p, s)
 	delete(p.services, name)
 	return answer{}
 }
 
-func (m *model) service(name string, s *modelService) Service {
+func (m *model) service(p *modelPool, name string, s *modelService) Service {
 	total := s.end - s.start + 1
 	counts := PortCounts{Total: total, Free: total}
 	for _, port := range s.ports {
@@ -301,13 +342,13 @@ func (m *model) service(name string, s *modelService) Service {
 	}
 	return Service{
 		Name: name, Description: s.description, Start: s.start, End: s.end, Created: date(s.created),
-		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Waiting: len(s.waiting(m.now)), Ports: counts,
+		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Waiting: len(m.waiting(p, s)), Ports: counts,
 	}
 }
 
 func (m *model) services(p *modelPool) (services []Service) {
 	for name, s := range p.services {
-		services = append(services, m.service(name, s))
+		services = append(services, m.service(p, name, s))
 	}
 	slices.SortFunc(services, func(a, b Service) int { return a.Start - b.Start })
 	return services
@@ -315,7 +356,15 @@ func (m *model) services(p *modelPool) (services []Service) {
 
 // isFree says whether a port that was handed out may be again.
 func (port *modelPort) isFree(now ms, s *modelService) bool {
-	return !port.hold.lives(now) && port.score <= now-s.cooldown
+	return !port.hold.lives(now) && port.freedAt(s) <= now-s.cooldown
+}
+
+// freedAt is the time from which a port that nobody holds cools down.
+func (port *modelPort) freedAt(s *modelService) ms {
+	if port.rests > 0 {
+		return port.rests - s.cooldown
+	}
+	return port.score
 }
 
 // holds are the open offers and the allocations of a service, by port.
@@ -373,11 +422,14 @@ func (m *model) deadlines() (times []ms) {
 		}
 		for _, s := range p.services {
 			for _, port := range s.ports {
-				times = append(times, port.score, port.score+s.cooldown)
+				times = append(times, port.score, port.score+s.cooldown, port.rests)
 			}
-			for _, place := range s.line {
-				times = append(times, place.lost)
-			}
+		}
+		for _, lost := range p.beats {
+			times = append(times, lost)
+		}
+		for _, until := range p.rest {
+			times = append(times, until)
 		}
 	}
 	times = slices.DeleteFunc(times, func(t ms) bool { return t <= m.now })

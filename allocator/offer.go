@@ -58,12 +58,6 @@ func (a *Allocator) giveBackOffer(ctx context.Context, ask ask, want Want) {
 	_, _ = a.Reject(ctx, ask.pool, ask.service, want.Secret, false)
 }
 
-// toOffer returns the keys of a script that offers; those of the secrets follow.
-func (k keys) toOffer(service string) []string {
-	return append(make([]string, 0, 12), k.service(service), k.free(service), k.fresh(service), k.room(service), k.names(service),
-		k.offers(service), k.ports(service), k.leases(service), k.line(service), k.beats(service))
-}
-
 // Accept accepts an offer, which makes it an allocation: for as long as lease says, where that is not 0, and else for as
 // long as was wanted of the offer. created is false where it was accepted already. It returns ErrInvalid,
 // ErrServiceNotFound, ErrOfferNotFound, or ErrOfferRejected.
@@ -77,11 +71,9 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Accept,
-		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.leases(service), k.fence(), k.offer(secret)},
-		service, secret, lease.Milliseconds())
+	answer, err := a.door.change(ctx, k, lua.Accept, k.toAccept(service, secret), service, secret, lease.Milliseconds())
 	if err != nil {
-		return Allocation{}, false, err
+		return Allocation{}, false, a.notGone(ctx, err)
 	}
 	record, created := recordOf(answer)
 	allocation, err = parseAllocation(service, record)
@@ -100,10 +92,8 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 		quarantine = a.opts.Quarantine
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Reject,
-		[]string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.quarantine(service), k.offer(secret)},
-		service, secret, quarantine.Milliseconds())
-	return answer == int64(1), err
+	answer, err := a.door.change(ctx, k, lua.Reject, k.toReject(service, secret), service, secret, quarantine.Milliseconds())
+	return answer == int64(1), a.notGone(ctx, err)
 }
 
 // OpenOffer reads the offer that a secret opens. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or
@@ -116,7 +106,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 	answer, err := a.door.read(ctx, k, lua.ReadOffer,
 		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
 	if err != nil {
-		return Offer{}, err
+		return Offer{}, a.notGone(ctx, err)
 	}
 	record, _ := recordOf(answer)
 	offer, err := parseOffer(record)

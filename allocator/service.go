@@ -76,28 +76,53 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err := a.deployment.refusal(); err != nil {
 		return Service{}, false, err
 	}
-	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Define, k.toDefine(d.Name),
-		d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist))
-	if err != nil {
+	service, created, settled, err := a.defineOnce(ctx, pool, d, mayExist)
+	if err != nil || settled {
+		return service, created, err
+	}
+	if err := a.settle(ctx, a.keys(pool), d.Name); err != nil {
 		return Service{}, false, err
 	}
-	parts, ok := answer.([]any)
-	if !ok || len(parts) != 2 {
-		return Service{}, false, malformed("service", d.Name)
+	service, err = a.Service(ctx, pool, d.Name)
+	return service, created, err
+}
+
+// maxSteps is how often a script is called at most that goes through many ports a step at a time.
+const maxSteps = 10 + 65536/100
+
+// defineOnce runs the script until it has an answer: each time that it asks for another call it has looked at some ports.
+// settled is false where the service has still to be put in order.
+func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created, settled bool, err error) {
+	k, goOn := a.keys(pool), ""
+	for range maxSteps {
+		answer, err := a.door.change(ctx, k, lua.Define, k.toDefine(d.Name),
+			d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), 10_000, goOn)
+		if err != nil {
+			return Service{}, false, false, err
+		}
+		parts, _ := answer.([]any)
+		switch {
+		case len(parts) == 3:
+			service, err := parseService(d.Name, parts[0])
+			return service, parts[1] == int64(1), parts[2] == int64(0), err
+		case len(parts) == 2:
+			goOn, _ = parts[1].(string)
+		default:
+			return Service{}, false, false, malformed("service", d.Name)
+		}
 	}
-	service, err = parseService(d.Name, parts[0])
-	return service, parts[1] == int64(1), err
+	return Service{}, false, false, unavailable("ports are handed out faster than they are looked at", nil)
 }
 
-// toDescribe returns the keys of a script that tells of a service.
-func (k keys) toDescribe(service string) []string {
-	return []string{k.service(service), k.free(service), k.ports(service), k.leases(service), k.quarantine(service), k.beats(service)}
-}
-
-// toDefine returns the keys of a script that changes a service as a whole.
-func (k keys) toDefine(service string) []string {
-	return append(k.toDescribe(service), k.services(), k.ends(), k.fresh(service), k.room(service), k.names(service), k.offers(service))
+// settle puts a service in order: it gives back ports whose rest is over, and ends what a change of its range has begun.
+func (a *Allocator) settle(ctx context.Context, pool keys, service string) error {
+	for range maxSteps {
+		answer, err := a.door.change(ctx, pool, lua.Settle, pool.toSettle(service))
+		if err != nil || answer == int64(1) {
+			return err
+		}
+	}
+	return unavailable("the service is changed faster than it is put in order", nil)
 }
 
 // Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
@@ -110,8 +135,13 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 		return err
 	}
 	k := a.keys(pool)
-	_, err := a.door.change(ctx, k, lua.Remove, append(k.toDefine(service), k.line(service)), service)
-	return err
+	for range maxSteps {
+		answer, err := a.door.change(ctx, k, lua.Remove, k.toDefine(service), service)
+		if err != nil || answer == int64(1) {
+			return err
+		}
+	}
+	return unavailable("ports are given back faster than they are put to rest", nil)
 }
 
 // Service reads a service and counts its ports. It returns ErrServiceNotFound.

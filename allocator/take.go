@@ -41,15 +41,15 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 	args[0], args[1], args[2], args[3] = ask.service, remember, "", flag(false)
 	for _, w := range ask.wants {
 		keys = append(keys, k.offer(w.Secret))
-		args = append(args, w.Name, w.Secret, w.options())
+		args = append(args, w.Name, w.Secret, w.options(ask.wait > 0))
 	}
 	var answer any
 	if ask.wait == 0 {
-		answer, err = a.takeOnce(ctx, k, script, keys, args)
+		answer, err = a.takeOnce(ctx, k, ask.service, script, keys, args)
 	} else {
 		answer, err = a.waitInLine(ctx, ask, func(ctx context.Context, ticket string, stay bool) (any, error) {
 			args[2], args[3] = ticket, flag(stay)
-			return a.takeOnce(ctx, k, script, keys, args)
+			return a.takeOnce(ctx, k, ask.service, script, keys, args)
 		})
 	}
 	if err != nil {
@@ -63,6 +63,15 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 	return all, err
 }
 
+// giveBackAll gives back what a call may have got of which no answer came.
+func (a *Allocator) giveBackAll(ctx context.Context, ask ask) {
+	all := make([]taken, len(ask.wants))
+	for i := range all {
+		all[i].created = true
+	}
+	a.giveBack(ctx, ask, all)
+}
+
 // giveBack gives back what was just taken for a caller who is gone. What has a secret of the caller's own stays, as it does
 // where an answer gets lost: the caller may be back with it already, and have been told.
 func (a *Allocator) giveBack(ctx context.Context, ask ask, all []taken) {
@@ -73,16 +82,24 @@ func (a *Allocator) giveBack(ctx context.Context, ask ask, all []taken) {
 	}
 }
 
-// again is a script's answer when it has gathered ports for a block, and must be called once more to gather the rest.
-const again = int64(1)
+// What a script answers that is not done yet.
+const (
+	again       = int64(1) // it has put ports in order in search of a block, and must be called once more for the rest
+	settleFirst = int64(2) // the service has to be settled before
+)
 
-// takeOnce runs a script until it has an answer. Each time that it asks for another call it has gathered 250 ports that
-// were given back since the last search for a block, so that no single script looks at more.
-func (a *Allocator) takeOnce(ctx context.Context, pool keys, script *lua.Script, keys []string, args []any) (answer any, err error) {
-	for range 1 + 65536/250 {
+// takeOnce runs a script until it has an answer. Each time that it asks for another call it has looked at some ports, each of
+// them once for each time that they were given back, so that no single script looks at more.
+func (a *Allocator) takeOnce(ctx context.Context, pool keys, service string, script *lua.Script, keys []string, args []any) (answer any, err error) {
+	for range maxSteps {
 		answer, err = a.door.change(ctx, pool, script, keys, args...)
-		if err != nil || answer != again {
+		if err != nil || answer != again && answer != settleFirst {
 			return answer, err
+		}
+		if answer == settleFirst {
+			if err := a.settle(ctx, pool, service); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return nil, unavailable("ports are given back faster than they are gathered for a block", nil)
@@ -92,29 +109,39 @@ func (a *Allocator) checkAsk(ask ask) error {
 	var f faults
 	f.name("pool", ask.pool)
 	f.name("service", ask.service)
-	f.wants(ask.wants, ask.many)
+	f.wants(ask.wants, ask.many, a.opts.MaxPorts)
 	f.wait(ask.wait, a.opts.MaxWait, ask.wants)
 	return f.err()
 }
 
-// explain turns the error of a script about one want, "[2].name ..." in front of its detail, into one that names the field:
-// "[2].name" where there is a list of wants, and else "name".
+// explain turns the error of a script about wants into one that names their fields: in front of each detail stands
+// "[2].name ...", which is "[2].name" where there is a list of wants, and else "name"; several have | between them.
 func (ask ask) explain(err error) error {
 	failed, ok := errors.AsType[*Error](err)
 	if !ok {
 		return err
 	}
-	if failed.Code == CodeInvalid && !ask.many {
-		return Invalid(FieldError{strings.TrimPrefix(failed.Fields[0].Field, "[0]."), failed.Fields[0].Detail})
-	}
-	field, detail, _ := strings.Cut(failed.Detail, " ")
-	if failed.Code == CodeInvalid || !strings.HasPrefix(field, "[") {
+	detail := failed.Detail
+	if failed.Code == CodeInvalid && len(failed.Fields) == 1 {
+		detail = failed.Fields[0].Field + " " + failed.Fields[0].Detail
+	} else if !strings.HasPrefix(detail, "[") {
 		return err
 	}
+	var fields []FieldError
+	for fault := range strings.SplitSeq(detail, "|") {
+		field, detail, _ := strings.Cut(fault, " ")
+		if !ask.many {
+			field = strings.TrimPrefix(field, "[0].")
+		}
+		fields = append(fields, FieldError{field, detail})
+	}
+	if failed.Code == CodeInvalid {
+		return Invalid(fields...)
+	}
 	explained := *failed
-	explained.Detail = detail
+	explained.Detail = fields[0].Detail
 	if ask.many {
-		explained.Fields = []FieldError{{field, detail}}
+		explained.Fields = fields
 	}
 	return &explained
 }

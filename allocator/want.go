@@ -12,6 +12,7 @@ import (
 const (
 	MaxWants = 100                 // of one call
 	MaxCount = 100                 // consecutive ports of one want
+	MaxPorts = 256                 // of one call
 	MinLease = time.Second         // of an allocation
 	MaxLease = 30 * 24 * time.Hour // of an allocation
 )
@@ -32,31 +33,33 @@ type Want struct {
 func (w Want) count() int { return max(w.Count, 1) }
 
 // options are what the scripts are told of a want beside its name and secret: "" where that is nothing, "1" where it is just
-// that the secret is the caller's own.
-func (w Want) options() string {
-	if w.Lease == 0 && w.Port == 0 && w.Prefer == 0 && w.Count <= 1 {
-		if w.drawn {
-			return ""
-		}
+// that the secret may be known already: it is the caller's own, or the call may be made again by this server.
+func (w Want) options(again bool) string {
+	known := again || !w.drawn
+	switch {
+	case w.Lease != 0 || w.Port != 0 || w.Prefer != 0 || w.Count != 0:
+		return fmt.Sprintf("%s %d %d %d %d", flag(known), w.Lease.Milliseconds(), w.Port, w.Prefer, w.Count)
+	case known:
 		return "1"
 	}
-	return fmt.Sprintf("%s %d %d %d %d", flag(!w.drawn), w.Lease.Milliseconds(), w.Port, w.Prefer, w.count())
+	return ""
 }
 
-// wants finds the faults of a call's wants, of the one that it has, or of its list.
-func (f *faults) wants(wants []Want, many bool) {
+// wants finds the faults of a call's wants, of the one that it has, or of its list, which may ask for so many ports in all.
+func (f *faults) wants(wants []Want, many bool, most int) {
 	if !many {
-		f.want(wants[0], "")
+		f.want(wants[0], "", most)
 		return
 	}
 	if len(wants) < 1 || len(wants) > MaxWants {
 		f.add("body", "must list 1 to %d", MaxWants)
 		return
 	}
-	names, secrets, ports := map[string]bool{}, map[string]bool{}, map[int]bool{}
+	names, secrets, ports, total := map[string]bool{}, map[string]bool{}, map[int]bool{}, 0
 	for i, w := range wants {
 		at := "[" + strconv.Itoa(i) + "]."
-		f.want(w, at)
+		f.want(w, at, most)
+		total += w.count()
 		if w.Name != "" && names[w.Name] {
 			f.add(at+"name", "is given twice")
 		}
@@ -65,6 +68,9 @@ func (f *faults) wants(wants []Want, many bool) {
 		}
 		names[w.Name], secrets[w.Secret] = true, true
 		f.apart(w, at, ports)
+	}
+	if total > most {
+		f.add("body", "asks for %d ports, of %d at most in one call", total, most)
 	}
 }
 
@@ -83,7 +89,7 @@ func (f *faults) apart(w Want, at string, ports map[int]bool) {
 }
 
 // want finds the faults of one want, whose fields are named after at.
-func (f *faults) want(w Want, at string) {
+func (f *faults) want(w Want, at string, most int) {
 	f.instance(at+"name", w.Name)
 	if w.Secret != "" {
 		f.secret(at+"secret", w.Secret)
@@ -91,8 +97,8 @@ func (f *faults) want(w Want, at string) {
 	f.lease(at+"lease", w.Lease)
 	f.port(at+"port", w.Port)
 	f.port(at+"prefer", w.Prefer)
-	if w.Count < 0 || w.Count > MaxCount {
-		f.add(at+"count", "must lie within 1-%d", MaxCount)
+	if most = min(most, MaxCount); w.Count < 0 || w.Count > most {
+		f.add(at+"count", "must lie within 1-%d", most)
 	}
 	if w.Prefer != 0 && w.Port != 0 {
 		f.add(at+"prefer", "makes no sense with port")
@@ -134,13 +140,4 @@ func draw(wants []Want) {
 			wants[i].Secret, wants[i].drawn = uuid.NewString(), true
 		}
 	}
-}
-
-// newTicket names a call that waits in line, and says how many ports it waits for.
-func newTicket(wants []Want) string {
-	ports := 0
-	for _, w := range wants {
-		ports += w.count()
-	}
-	return uuid.NewString() + "/" + strconv.Itoa(ports)
 }

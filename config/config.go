@@ -44,6 +44,8 @@ type Config struct {
 	KeyPrefix          string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
 	OfferTTL           time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
 	MaxWait            time.Duration `split_words:"true" default:"60s" desc:"how long a call may wait in line (?wait=)"`
+	MaxWaiting         int           `split_words:"true" default:"2000" desc:"how many calls may wait in line on this server; one more is refused"`
+	MaxPorts           int           `split_words:"true" default:"256" desc:"how many ports one call may ask for: 1 to 256"`
 	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected as in use is kept out"`
 	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: releasing needs the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
 	PortMin            int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
@@ -127,6 +129,10 @@ func (c Config) validate() error {
 		return fail("HTTP_CONCURRENCY", "must be at least 1, not %d", c.HTTPConcurrency)
 	case c.RedisQueue < 1 || c.RedisQueue > 1<<20:
 		return fail("REDIS_QUEUE", "must lie within 1-1048576, not %d", c.RedisQueue)
+	case c.MaxWaiting < 1 || c.MaxWaiting > 1<<20:
+		return fail("MAX_WAITING", "must lie within 1-1048576, not %d", c.MaxWaiting)
+	case c.MaxPorts < 1 || c.MaxPorts > 256:
+		return fail("MAX_PORTS", "must lie within 1-256, not %d", c.MaxPorts)
 	case c.Durability > 0 && c.RedisURL == "":
 		return fail("DURABILITY", "needs %s_REDIS_URL: the store inside the process has no replica", Prefix)
 	case !keyPrefix.MatchString(c.KeyPrefix):

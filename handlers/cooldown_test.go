@@ -58,16 +58,58 @@ func TestCooldown(t *testing.T) {
 	equal(t, "ports", a.service("django").Ports, ports{Total: 2, Free: 1, Allocated: 1})
 	equal(t, "at once", a.claim("django", `{"name":"web-01"}`).Port, 5000)
 
-	// A new cool-down counts at once, and keeps no service.
+	// A longer cool-down counts at once, and one that is shorter for what is given back from then on.
 	a.delete(held.path()).want(204)
-	a.post("/v1/services/django/offers", `{"name":"web-02"}`).problem(409, "EXHAUSTED")
-	a.put("/v1/services/django", `{"start":5000,"end":5001}`).want(200)
-	equal(t, "ports", a.service("django").Ports, ports{Total: 2, Free: 1, Allocated: 1})
 	a.put("/v1/services/django", `{"start":5000,"end":5001,"cooldown":"1h"}`).want(200)
+	a.put("/v1/services/django", `{"start":5000,"end":5001}`).want(200)
 	equal(t, "ports", a.service("django").Ports, ports{Total: 2, Allocated: 1, Cooling: 1})
-	a.put("/v1/services/django", `{"start":5000,"end":5000,"cooldown":"1h"}`).want(200) // cuts off what cools
 	a.delete("/v1/services/django/ports/5000").want(204)
-	a.delete("/v1/services/django").want(204)
+	equal(t, "ports", a.service("django").Ports, ports{Total: 2, Free: 1, Cooling: 1})
+	store.Mini.SetTime(noon.Add(time.Hour + time.Minute))
+	equal(t, "ports", a.service("django").Ports, ports{Total: 2, Free: 2})
+}
+
+// A port that rests does so until its time, whatever becomes of its range: cut off and added again, or of another service.
+func TestRestOutlivesTheService(t *testing.T) {
+	for what, redefine := range map[string]func(a *api){
+		"a range cut and widened": func(a *api) {
+			a.put("/v1/services/django", `{"start":5005,"end":5005,"cooldown":60}`).want(200)
+			a.put("/v1/services/django", `{"start":5000,"end":5005,"cooldown":60}`).want(200)
+		},
+		"a service defined anew": func(a *api) {
+			a.delete("/v1/services/django").want(204)
+			a.put("/v1/services/django", `{"start":5000,"end":5005}`).want(201)
+		},
+		"a range in two steps": func(a *api) {
+			a.delete("/v1/services/django").want(204)
+			a.put("/v1/services/other", `{"start":5003,"end":5005}`).want(201)
+			a.delete("/v1/services/other").want(204)
+			a.put("/v1/services/django", `{"start":5001,"end":5001}`).want(201)
+			a.put("/v1/services/django", `{"start":5000,"end":5005}`).want(200)
+		},
+		"a shorter cool-down": func(a *api) { a.put("/v1/services/django", `{"start":5000,"end":5005}`).want(200) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			store := storetest.Mini(t)
+			a := newAPI(t, store)
+			store.Mini.SetTime(noon)
+			a.put("/v1/services/django", `{"start":5000,"end":5005,"cooldown":60}`).want(201)
+			a.delete(a.claim("django", `{"name":"cools","port":5001}`).path()).want(204)
+			o := read[offer](a.post("/v1/services/django/offers", `{"name":"in-use","port":5003,"count":2}`).want(201))
+			a.post(o.path()+"/reject", `{"reason":"in_use"}`).want(204)
+			equal(t, "ports", a.service("django").Ports, ports{Total: 6, Free: 3, Cooling: 3})
+			redefine(a)
+			equal(t, "ports", a.service("django").Ports, ports{Total: 6, Free: 3, Cooling: 3})
+			for _, port := range []string{"5001", "5003", "5004"} {
+				a.post("/v1/services/django/ports", `{"name":"early","port":`+port+`}`).problem(409, "PORT_TAKEN")
+			}
+			store.Mini.SetTime(noon.Add(time.Minute))
+			equal(t, "ports after the cool-down", a.service("django").Ports, ports{Total: 6, Free: 4, Cooling: 2})
+			store.Mini.SetTime(noon.Add(5 * time.Minute))
+			equal(t, "ports after the quarantine", a.service("django").Ports, ports{Total: 6, Free: 6})
+			a.post("/v1/services/django/ports", `{"name":"all","count":6}`).want(201)
+		})
+	}
 }
 
 // An offer and a lease that ran out cool down as well.

@@ -48,6 +48,7 @@ var problems = map[string]struct {
 	string(allocator.CodeSecretMismatch):       {403, "The allocation has another secret"},
 	string(allocator.CodePreconditionRequired): {428, "Releasing needs the allocation's secret or its ETag"},
 	string(allocator.CodePreconditionFailed):   {412, "The allocation is another one by now"},
+	string(allocator.CodeTooManyWaiting):       {429, "Too many calls wait in line"},
 	string(allocator.CodeUnavailable):          {503, "Unavailable; nothing was done"},
 	string(allocator.CodeOutcomeUnknown):       {504, "The outcome is unknown"},
 

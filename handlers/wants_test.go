@@ -122,7 +122,7 @@ func TestListOfWants(t *testing.T) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5005")
 		secret := uuid.NewString()
-		body := `[{"name":"web-01","secret":"` + secret + `"},{"name":"web-02","port":5000},{"name":"web-03","count":2},{"name":"web-04","prefer":5001}]`
+		body := `[{"name":"web-01","secret":"` + secret + `"},{"name":"web-02","port":5000},{"name":"web-03","count":2},{"name":"web-04","prefer":5004}]`
 		r := a.post("/v1/services/django/offers", body).want(201)
 		equal(t, "Location", r.header.Get("Location"), "")
 		offers := read[[]offer](r)
@@ -130,7 +130,7 @@ func TestListOfWants(t *testing.T) {
 		equal(t, "secret", offers[0].Secret, secret)
 		equal(t, "port", offers[1].Port, 5000)
 		equal(t, "count", offers[2].Count, 2)
-		equal(t, "preferred", offers[3].Port, 5001)
+		equal(t, "preferred", offers[3].Port, 5004)
 		equal(t, "ports", a.service("django").Ports, ports{Total: 6, Free: 1, Offered: 5})
 		for _, o := range offers {
 			equal(t, "read", read[offer](a.get(o.path())), o)
@@ -162,7 +162,9 @@ func TestListOfWantsFails(t *testing.T) {
 			{`{"name":"b","secret":"` + elsewhere.Secret + `"}`, "INVALID", "[1].secret"},
 			{`{"name":"b","port":6000}`, "INVALID", "[1].port"},
 			{`{"name":"b","prefer":6000}`, "INVALID", "[1].prefer"},
-			{`{"name":"b","count":4}`, "EXHAUSTED", ""},
+			{`{"name":"b","count":3}`, "EXHAUSTED", ""},
+			{`{"name":"b","count":4}`, "INVALID", "body"},
+			{`{"name":"b","count":5}`, "INVALID", "[1].count"},
 			{`{"name":"b"},{"name":"c"}`, "EXHAUSTED", ""},
 		} {
 			for _, route := range routesOfWants {
@@ -314,14 +316,23 @@ func TestDurations(t *testing.T) {
 func TestMostWants(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAPI(t, store)
-		a.define("django", "5000-15100")
-		var wants []string
-		for i := range 100 {
-			wants = append(wants, fmt.Sprintf(`{"name":"web-%d","secret":"%s","lease":"720h","count":100}`, i, uuid.NewString()))
+		a.define("django", "5000-5299")
+		list := func(blocks int) string { // of 5 ports, among 100
+			var wants []string
+			for i := range 100 {
+				count := 1
+				if i < blocks {
+					count = 5
+				}
+				wants = append(wants, fmt.Sprintf(`{"name":"web-%d","secret":"%s","lease":"720h","count":%d}`, i, uuid.NewString(), count))
+			}
+			return "[" + strings.Join(wants, ",") + "]"
 		}
-		body := "[" + strings.Join(wants, ",") + "]"
+		body := list(39)
 		first := a.post("/v1/services/django/ports", body).want(201)
-		equal(t, "ports", a.service("django").Ports, ports{Total: 10101, Free: 101, Allocated: 10000})
+		equal(t, "ports", a.service("django").Ports, ports{Total: 300, Free: 44, Allocated: 256})
 		equal(t, "again", a.post("/v1/services/django/ports", body).want(200).body, first.body)
+		p := a.post("/v1/services/django/ports", list(40)).problem(400, "INVALID")
+		equal(t, "fault", p.Errors[0].Field, "body")
 	})
 }

@@ -1,16 +1,21 @@
 -- Accepts an offer, which makes it an allocation.
 --
--- KEYS   service HASH, free ZSET, offers HASH, ports HASH, leases ZSET, fence STRING, offer STRING (the secret's)
+-- KEYS   service HASH, free ZSET, offers HASH, ports HASH, leases ZSET, resting ZSET, line ZSET, beats ZSET, lines ZSET,
+--        fence STRING, offer STRING (the secret's)
 -- ARGV   service, secret, how long the allocation lasts (ms, '0': as long as was wanted of the offer)
 --
 -- answer record    a new allocation
 --        {record}  this secret's offer was accepted already: the same allocation
 -- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_REJECTED
-local service_key, free, offers, ports, leases, fence, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+--
+-- At worst a block of 100 ports: about 150 us where an offer takes 10 us.
+local service_key, free, offers, ports, leases, resting = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local line, beats, lines, fence, offer = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local service, secret, lasting = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
 -- include clock
 -- include secret
+-- include next_fence
 -- include allocate
 
 local state, record, name, port, expires, count, lease = look_up(offer, secret)
@@ -20,8 +25,12 @@ if state ~= 'open' then
   -- include not_found
 end
 
-local allocation = allocate(name, port, count, now, call('INCR', fence), lasting ~= '0' and lasting or lease, secret)
+lease = lasting ~= '0' and lasting or lease
+local allocation = allocate(name, port, count, now, next_fence(), lease, secret)
 -- So that a repeated call gets the same answer, the secret is remembered for a minute, or the rest of the offer's time if
 -- that is shorter: at a thousand calls a second that is megabytes of Redis, where half an hour would be gigabytes.
 if expires - now > 60000 then call('PEXPIRE', offer, '60000') end
+if lease then
+  -- include tell
+end
 return allocation

@@ -30,6 +30,8 @@ var (
 	Reject         = script("reject")
 	Renew          = script("renew")
 	Release        = script("release")
+	Settle         = script("settle")
+	Beat           = script("beat")
 	Line           = script("line")
 	Leave          = script("leave")
 	Recall         = script("recall")

@@ -17,7 +17,7 @@ var keyTypes = []string{"HASH", "ZSET", "STRING"}
 
 var (
 	numbered  = regexp.MustCompile(`\b(KEYS|ARGV)\[(\d+)\]`)
-	codes     = regexp.MustCompile(`(?:error_reply|fault)\(\s*(?:string\.format\()?'([A-Z_]+)`)
+	codes     = regexp.MustCompile(`(?:error_reply|fault|fault_text)\(\s*(?:string\.format\()?'([A-Z_]+)`)
 	listed    = regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)+\b|\b(?:INVALID|EXHAUSTED)\b`)
 	calls     = regexp.MustCompile(`\bcall\('([A-Z]+)',?\s*([^,()]*)`)
 	keyLocals = regexp.MustCompile(`(?m)^local ([\w, ]+?) = KEYS\[`)
@@ -160,7 +160,7 @@ func checkCalls(t *testing.T, code, sent string) {
 	for _, m := range keyLocals.FindAllStringSubmatch(code, -1) {
 		names = append(names, strings.Split(m[1], ", ")...)
 	}
-	if strings.Contains(code, "local first_secret, plain = KEYS[11]") {
+	if strings.Contains(code, "local first_secret, plain = KEYS[13]") {
 		names = append(names, "first_secret")
 	}
 	for _, c := range calls.FindAllStringSubmatch(sent, -1) {

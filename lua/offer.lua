@@ -1,21 +1,26 @@
 -- Offers free ports of a service to instance names, as many as are wanted of one call: all, or none.
 --
--- KEYS   service HASH, free ZSET, fresh ZSET, room ZSET, names HASH, offers HASH, ports HASH, leases ZSET, line ZSET,
---        beats ZSET, then of each want: offer STRING (the secret's)
+-- KEYS   service HASH, free ZSET, fresh ZSET, room ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
+--        line ZSET, beats ZSET, lines ZSET, then of each want: offer STRING (the secret's)
 -- ARGV   service, how long the offers are open (ms), ticket in the line ('': none), '1' if the call is to wait in line
 --        where nothing is free, then of each want: name, secret, options ('': none) "own lease port prefer count": '1' if
 --        the secret is the caller's own, ms, a certain port, one to prefer, how many in a row ('0': not given)
 --
 -- answer {want, ...}  of each record where it is a new offer, {record} where this secret already had it and it is open; not
 --                     in a list where there is one want
---        0            the call has to wait: its ticket is in the line
---        1            it has gathered 250 ports in search of a block, and is to be called again
+--        0 or less    the call has to wait: its ticket is in the line. A port comes free by itself in so many ms, negative;
+--                     none does that is known of: 0
+--        1            it has put 100 ports in order in search of a block, and is to be called again
+--        2            settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
 --        and before the detail which want it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
---        INVALID [0].port detail; only for a secret of the caller's own: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
+--        INVALID [0].port detail, of several with | between them; INVALID body detail; only for a secret of the caller's
+--        own: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
+--
+-- At worst, 256 ports, in pieces, for 100 wants: about 2 ms where the usual offer takes 10 us.
 local service_key, free, fresh, room, names, offers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local ports, leases, line, beats = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local ports, leases, resting, line, beats, lines = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local service, ttl, ticket, stay = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local call = redis.call
 -- include clock
@@ -23,7 +28,7 @@ local call = redis.call
 
 local expires = string.format('%d', now + ttl)
 
--- Keeps ports for a name, and returns the offer's record.
+-- Keeps a port for a name, and returns the offer's record; count is how many ports in a row it is the first of.
 local function keep(name, port, count, lease, secret, offer)
   local record = '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
     (count > 1 and ',"count":' .. count or '') .. ',"created":' .. now .. ',"expires":' .. expires ..
@@ -42,8 +47,9 @@ end
 -- What most calls are: one want, of any port, while nobody waits, under a name that is free. To take that is the last check
 -- and the first write, in one command. A secret that the server has just drawn cannot have been here before; one of the
 -- caller's own can. What is not so goes the long way.
-local first_secret, plain = KEYS[11], ARGV[7]
-if #KEYS == 11 and cooldown and not waiting and (plain == '' or plain == '1' and call('EXISTS', first_secret) == 0) then
+local first_secret, plain = KEYS[13], ARGV[7]
+if #KEYS == 13 and cooldown and not waiting and not changing and (not rests or tonumber(rests) > tonumber(now)) and
+  (plain == '' or plain == '1' and call('EXISTS', first_secret) == 0) then
   -- include any
   if port and call('HSETNX', names, ARGV[5], port) == 1 then
     if run and run[1] == port then
@@ -58,17 +64,19 @@ end
 -- include lives
 -- include secret
 -- include clear
+-- include clear_all
 -- include runs
--- include turn
+-- include waitlist
 -- include wants
 -- include pick
+-- include pass
 -- include take
 
-local wants, answers, missing = read_wants(10), {}, {}
+local wants, answers, missing = read_wants(12), {}, {}
 for i, want in ipairs(wants) do
-  local state, record, holder
-  if want.own then state, record, holder = look_up(want.offer, want.secret) end
-  local wrong = refuse(want, state, holder)
+  local state, record, holder, port, _, count
+  if want.own then state, record, holder, port, _, count = look_up(want.offer, want.secret) end
+  local wrong = refuse(want, state, holder, port, count)
     or state == 'accepted' and fault('OFFER_ACCEPTED', want, 'secret', 'this offer was accepted already')
   if wrong then
     return wrong
@@ -84,12 +92,14 @@ if #missing > 0 then
 end
 
 for _, want in ipairs(missing) do
-  for i = 1, want.count - 1 do
-    local further = string.format('%d', want.port + i)
-    clear(further)
-    call('ZADD', free, expires, further)
+  if want.count > 1 then
+    local further = {}
+    for i = 1, want.count - 1 do
+      further[2 * i - 1], further[2 * i] = expires, string.format('%d', want.port + i)
+    end
+    call('ZADD', free, unpack(further))
   end
   answers[want.place + 1] = keep(want.name, want.port, want.count, want.lease, want.secret, want.offer)
 end
-if waiting and ticket ~= '' then leave({ticket}) end
+served()
 return #wants == 1 and answers[1] or answers

@@ -1,12 +1,16 @@
 -- Releases an allocation: its ports and its name are free again, the ports once the cool-down is over.
 --
--- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, then, with a secret, offer STRING (its own)
+-- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, line ZSET, beats ZSET,
+--        lines ZSET, then, with a secret, offer STRING (its own)
 -- ARGV   service, port or name, the secret that the allocation must have ('': any), then the fences of which it must have
 --        one (none: any)
 --
 -- answer 1  released, also where it was released with this secret a short while ago
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND, SECRET_MISMATCH, PRECONDITION_FAILED
-local service_key, free, names, offers, ports, leases, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+--
+-- At worst a block of 100 ports: about 200 us where an offer takes 10 us.
+local service_key, free, names, offers, ports = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local leases, resting, line, beats, lines, offer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local service, holder, secret = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
 -- include clock
@@ -15,8 +19,8 @@ if secret ~= '' then
   -- include secret
   local state, _, name, port, _, count = look_up(offer, secret)
   if state == 'released' then
-    local at = tonumber(holder)
-    if holder == name or at and at >= tonumber(port) and at < port + count then return 1 end
+    local at = string.find(holder, '^[1-9]%d*$') and holder - port
+    if holder == name or at and at >= 0 and at < count then return 1 end
   end
 end
 -- include find
@@ -34,14 +38,16 @@ if not matches then
   return redis.error_reply('PRECONDITION_FAILED port ' .. port .. ' has fence ' .. fence .. ' by now')
 end
 
-for i = 0, of_block == '' and 0 or string.match(of_block, '%d+') - 1 do
-  local each = i == 0 and port or string.format('%d', port + i)
-  call('HDEL', ports, each)
-  call('ZADD', free, now, each)
-  if of_lease ~= '' then
-    call('HDEL', offers, each)
-    call('ZREM', leases, each)
-  end
+local all, scores = {port}, {now, port}
+for i = 1, of_block == '' and 0 or string.match(of_block, '%d+') - 1 do
+  all[i + 1] = string.format('%d', port + i)
+  scores[2 * i + 1], scores[2 * i + 2] = now, all[i + 1]
+end
+call('HDEL', ports, unpack(all))
+call('ZADD', free, unpack(scores))
+if of_lease ~= '' then
+  call('HDEL', offers, unpack(all))
+  call('ZREM', leases, unpack(all))
 end
 call('HDEL', names, name)
 if secret ~= '' then
@@ -49,4 +55,5 @@ if secret ~= '' then
   call('SET', offer, '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port .. of_block .. ',"created":' .. now ..
     ',"expires":' .. string.format('%d', now + 60000) .. ',"secret":"' .. secret .. '","released":true}', 'PX', '60000')
 end
+-- include tell
 return 1

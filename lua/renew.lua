@@ -1,11 +1,15 @@
 -- Lets the lease of an allocation begin anew: now. One that has none gets one.
 --
--- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET
+-- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, line ZSET, beats ZSET,
+--        lines ZSET
 -- ARGV   service, port or name, the secret that the allocation must have, how long it is to last (ms, '0': as before)
 --
 -- answer record
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND, SECRET_MISMATCH, INVALID lease detail
-local service_key, free, names, offers, ports, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+--
+-- At worst a block of 100 ports: about 200 us where an offer takes 10 us.
+local service_key, free, names, offers, ports = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local leases, resting, line, beats, lines = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local service, holder, secret, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local call = redis.call
 -- include clock
@@ -20,4 +24,6 @@ if not lease then return redis.error_reply('INVALID lease is required: this allo
 
 local name, created, number = string.match(allocation, '"name":"([^"]+)".*"created":(%d+),"fence":(%d+)')
 local count = tonumber(string.match(allocation, '"count":(%d+)') or 1)
-return allocate(name, port, count, created, number, lease, secret)
+local record = allocate(name, port, count, created, number, lease, secret)
+-- include tell
+return record

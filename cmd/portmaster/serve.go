@@ -104,6 +104,8 @@ func options(settings config.Config) allocator.Options {
 		AllowVolatile: settings.AllowVolatile,
 
 		MaxWait:            settings.MaxWait,
+		MaxWaiting:         settings.MaxWaiting,
+		MaxPorts:           settings.MaxPorts,
 		Quarantine:         settings.Quarantine,
 		ReleaseNeedsSecret: settings.ReleaseNeedsSecret,
 	}

@@ -1,8 +1,10 @@
 -- Clears what a hold that ran out has left at a port: the record, and the name that it was for. Of a block that was leased
--- it clears all.
+-- it clears all: 100 ports at most.
+--
+-- answer: how many ports it has cleared
 local function clear(port)
   local record = call('HGET', offers, port)
-  if not record then return end
+  if not record then return 0 end
   local all = {port}
   if record == 'leased' then
     record = call('HGET', ports, port)
@@ -16,4 +18,5 @@ local function clear(port)
   end
   call('HDEL', offers, unpack(all))
   call('HDEL', names, string.match(record, '"name":"([^"]+)"'))
+  return #all
 end

@@ -1,36 +1,86 @@
 -- Picks ports for wants, and takes them out of everybody's reach at once. Where one want cannot have its ports, those of the
 -- others are put back: all of them, or none.
 
-local picked = {} -- {port, its score in free, or nil where it was fresh}
+-- What was picked: ports that were given back, as pairs of score and port, and pieces of runs of fresh ones.
+local picked, pieces = {}, {}
 
 local function put_back()
-  for _, each in ipairs(picked) do
-    if each[2] then call('ZADD', free, each[2], each[1]) else add_run(tonumber(each[1]), tonumber(each[1])) end
+  if #picked > 0 then call('ZADD', free, unpack(picked)) end
+  for _, piece in ipairs(pieces) do add_run(piece[1], piece[2]) end
+  picked, pieces = {}, {}
+end
+
+-- Picks ports that were given back: a list of them, and their scores.
+local function pick_back(some, scores)
+  if #some == 0 then return end
+  call('ZREM', free, unpack(some))
+  for i, port in ipairs(some) do
+    picked[#picked + 1] = scores[i]
+    picked[#picked + 1] = port
   end
 end
 
--- Picks one port: whether it could, and if not, in how many ms it is free, where that is known.
+-- Picks fresh ports out of the run first-last.
+local function pick_fresh(first, last, from, to)
+  cut_run(first, last, from, to)
+  pieces[#pieces + 1] = {from, to}
+end
+
+-- Picks one port: whether it could.
 local function pick_port(port)
   local score = call('ZSCORE', free, port)
-  if score and tonumber(score) > tonumber(rested) then return false, score - rested end
   if score then
-    call('ZREM', free, port)
-  else
-    local first, last = run_of(port)
-    if not first then return false end
-    cut_run(first, last, port)
+    if tonumber(score) > tonumber(free_before) then return false end
+    pick_back({port}, {score})
+    return true
   end
-  picked[#picked + 1] = {port, score}
-  return true
+  local first, last = run_of(port)
+  if first then pick_fresh(first, last, tonumber(port), tonumber(port)) end
+  return first ~= nil
 end
 
--- Makes ports that were given back fresh, so that runs show: those that have been free the longest, 250 at most.
-local function gather()
-  local given_back = call('ZRANGEBYSCORE', free, '-inf', rested, 'LIMIT', '0', '250')
-  if #given_back == 0 then return 0 end
-  for i, record in ipairs(call('HMGET', offers, unpack(given_back))) do
-    if record then clear(given_back[i]) end
+-- Looks whether the ports that a want names are free: the first that is not, and in how many ms it will be, where that is known.
+-- Those that are stand in want.back, if they were given back, and in want.fresh, as pieces of runs.
+local function look_at_certain(want)
+  local from, to, all = tonumber(want.certain), want.certain + want.count - 1, {}
+  want.back, want.scores, want.fresh = {}, {}, {}
+  for port = from, to do all[#all + 1] = string.format('%d', port) end
+  local scores, i = call('ZMSCORE', free, unpack(all)), 1
+  while i <= #all do
+    if scores[i] then
+      local wait = scores[i] - free_before
+      if wait > 0 then return all[i], wait end
+      want.back[#want.back + 1], want.scores[#want.scores + 1] = all[i], scores[i]
+      i = i + 1
+    else
+      local first, last = run_of(all[i])
+      if not first then
+        local score = call('ZSCORE', resting, all[i])
+        return all[i], score and score - now
+      end
+      local stop = math.min(last, to)
+      want.fresh[#want.fresh + 1] = {from + i - 1, stop}
+      i = stop - from + 2
+    end
   end
+end
+
+-- Picks just the ports that a want names, which look_at_certain has found free.
+local function pick_certain(want)
+  pick_back(want.back, want.scores)
+  for _, piece in ipairs(want.fresh) do
+    local first, last = run_of(piece[1])
+    pick_fresh(first, last, piece[1], piece[2])
+  end
+  want.port = want.certain
+end
+
+-- Makes ports that were given back fresh, so that runs show: those that have been free the longest, 100 at most. How many, and
+-- whether there are more.
+local function gather()
+  local given_back = call('ZRANGEBYSCORE', free, '-inf', free_before, 'LIMIT', '0', '100')
+  if #given_back == 0 then return 0, false end
+  if not clear_all(given_back) then return 0, true end
   call('ZREM', free, unpack(given_back))
   table.sort(given_back, function(a, b) return tonumber(a) < tonumber(b) end)
   local first
@@ -41,59 +91,69 @@ local function gather()
       first = nil
     end
   end
-  return #given_back
+  return #given_back, #given_back == 100
 end
 
 -- Picks so many ports in a row: the first of them; nil, and whether another search may find some.
+local gathered = false
 local function pick_block(count)
   local first, gave_up = take_run(count)
-  if not first and not gave_up then
-    local gathered = gather()
+  if not first and not gave_up and not gathered then
+    gathered = true
+    local _, more = gather()
     first, gave_up = take_run(count)
-    gave_up = gave_up or gathered == 250
+    gave_up = gave_up or more
   end
   if not first then return nil, gave_up end
-  for i = 0, count - 1 do picked[#picked + 1] = {string.format('%d', first + i)} end
-  return first
+  pieces[#pieces + 1] = {first, first + count - 1}
+  return string.format('%d', first)
 end
 
--- Picks any one port; nil where there is none.
-local function pick_any()
-  -- include any
-  if port then pick_port(port) end
-  return port
-end
-
--- Picks just the ports that a want names; an error where it cannot have them.
-local function pick_certain(want)
-  for i = tonumber(want.certain), want.certain + want.count - 1 do
-    local port = string.format('%d', i)
-    local free_now, wait = pick_port(port)
-    if not free_now then
-      local until_when = wait and string.format(', and comes free in %d ms', wait) or ''
-      return fault(string.format('PORT_TAKEN %d', wait or -1), want, 'port', 'port ' .. port .. ' is taken' .. until_when)
-    end
+-- Picks so many ports, each any one: a list of them, shorter where there are not as many.
+local function pick_any(count)
+  local all, found, scores = call('ZRANGEBYSCORE', free, '-inf', free_before, 'WITHSCORES', 'LIMIT', '0', count), {}, {}
+  for i = 1, #all, 2 do
+    found[#found + 1], scores[#scores + 1] = all[i], all[i + 1]
   end
-  want.port = want.certain
+  pick_back(found, scores)
+  while #found < count do
+    local run = call('ZRANGE', fresh, '0', '0', 'WITHSCORES')
+    if #run == 0 then break end
+    local first, last = tonumber(run[2]), tonumber(run[1])
+    local stop = math.min(last, first + count - #found - 1)
+    if stop < last then call('ZADD', fresh, stop + 1, run[1]) else drop_run(run[1]) end
+    pieces[#pieces + 1] = {first, stop}
+    for port = first, stop do found[#found + 1] = string.format('%d', port) end
+  end
+  return found
 end
 
--- Picks the ports of all wants: nil where it could, false where there are none left, 1 where it has gathered some and
--- should be called again, or an error.
+-- Picks the ports of all wants: those that are certain, blocks from the longest to the shortest, those that are preferred, and
+-- then any. 'picked'; 'none' where there are not as many, or 'again' where another call may find a block.
 local function pick(wants)
+  local blocks, any = {}, {}
   for _, want in ipairs(wants) do
-    local wrong = want.certain and pick_certain(want)
-    if wrong then return wrong end
-    if want.prefer and pick_port(want.prefer) then want.port = want.prefer end
-  end
-  for _, want in ipairs(wants) do
-    if want.count > 1 and not want.port then
-      local first, more = pick_block(want.count)
-      if not first then return more and 1 or false end
-      want.port = first
+    if want.certain then
+      pick_certain(want)
+    elseif want.count > 1 then
+      blocks[#blocks + 1] = want
     end
   end
-  for _, want in ipairs(wants) do
-    want.port = want.port or pick_any()
-    if not want.port then return false end
+  table.sort(blocks, function(a, b)
+    if a.count ~= b.count then return a.count > b.count end
+    return a.place < b.place
+  end)
+  for _, want in ipairs(blocks) do
+    local first, more = pick_block(want.count)
+    if not first then return more and 'again' or 'none' end
+    want.port = first
   end
+  for _, want in ipairs(wants) do
+    if want.prefer and pick_port(want.prefer) then want.port = want.prefer end
+    if not want.port then any[#any + 1] = want end
+  end
+  if #any == 0 then return 'picked' end
+  local found = pick_any(#any)
+  for i, want in ipairs(any) do want.port = found[i] end
+  return #found == #any and 'picked' or 'none'
 end

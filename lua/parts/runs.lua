@@ -32,30 +32,31 @@ local function run_of(port)
   if run[1] and tonumber(run[1]) >= tonumber(port) then return tonumber(run[2]), tonumber(run[1]) end
 end
 
--- Takes a port out of the run first-last.
-local function cut_run(first, last, port)
-  port = tonumber(port)
-  if port < last then
-    set_run(port + 1, last)
+-- Takes the ports from-to out of the run first-last.
+local function cut_run(first, last, from, to)
+  if to < last then
+    set_run(to + 1, last)
   else
     drop_run(string.format('%d', last))
   end
-  if port > first then set_run(first, port - 1) end
+  if from > first then set_run(first, from - 1) end
 end
 
 -- Takes the lowest ports of the shortest run that is long enough: the first of them; nil where there is none, and whether it
--- gave up. Each run that turns out shorter than `room` has it was shortened since the last search, and is put right: 250 at
--- most in one go.
+-- gave up. Each run that turns out shorter than `room` has it was shortened since the last search, and is put right: 100 at
+-- most in one script.
+local put_right = 0
 local function take_run(count)
-  for _ = 1, 250 do
+  while put_right < 100 do
     local last = call('ZRANGEBYSCORE', room, count, '+inf', 'LIMIT', '0', '1')[1]
     if not last then return nil, false end
     local first = tonumber(call('ZSCORE', fresh, last))
     if first and last - first + 1 >= count then
       if last - first + 1 == count then drop_run(last) else set_run(first + count, tonumber(last)) end
-      return string.format('%d', first)
+      return first
     end
     if first then set_run(first, tonumber(last)) else call('ZREM', room, last) end
+    put_right = put_right + 1
   end
   return nil, true
 end

@@ -5,6 +5,7 @@
 --   'accepted'   it became an allocation, which is still there; record is the allocation's
 --   'rejected'   it was rejected a short while ago
 --   'released'   its allocation was released with this secret a short while ago
+--   'over'       it was accepted a short while ago, and the allocation is gone since
 --   'elsewhere'  it is an offer of another service of this pool
 --   nil          no such offer, or it expired
 -- lease is nil where the allocation is to last for ever.
@@ -21,11 +22,14 @@ local function look_up(offer, secret)
   if of ~= service then return 'elsewhere' end
   count = count == '' and 1 or tonumber(string.match(count, '%d+'))
   lease = lease ~= '' and string.match(lease, '%d+') or nil
-  if mark ~= '' then return string.match(mark, '"(%l+)":true'), record, name, port, expires, count, lease end
-  if call('HGET', offers, port) == record then
-    for i = 1, count - 1 do
-      local score = call('ZSCORE', free, string.format('%d', port + i))
-      if not score or tonumber(score) ~= tonumber(expires) then return nil end
+  mark = string.match(mark, '"(%l+)":true')
+  if mark and mark ~= 'claimed' then return mark, record, name, port, expires, count, lease end
+  if not mark and call('HGET', offers, port) == record then
+    if count == 1 then return 'open', record, name, port, expires, count, lease end
+    local all = {}
+    for i = 1, count - 1 do all[i] = string.format('%d', port + i) end
+    for _, score in ipairs(call('ZMSCORE', free, unpack(all))) do
+      if tonumber(score or 0) ~= tonumber(expires) then return nil end
     end
     return 'open', record, name, port, expires, count, lease
   end
@@ -34,5 +38,6 @@ local function look_up(offer, secret)
   if allocation and string.find(allocation, '"secret":"' .. secret .. '"', 1, true) and lives(allocation) then
     return 'accepted', allocation, name, port, expires, count, lease
   end
-  return nil
+  if mark then return nil end -- a claim may be made again with the same secret
+  return 'over', record, name, port, expires, count, lease
 end

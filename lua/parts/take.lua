@@ -1,7 +1,7 @@
 -- Takes ports for wants, and their names: want.port is the first of each. All, or none.
 --
 -- answer: nil                     they have them; what they are then written as is up to the act
---         0, 1, or an error       the script's answer: see the act
+--         a number, or an error   the script's answer: see the act
 
 -- What keeps a name from having ports, in words; nil where nothing does, and the port that it had when a hold ran out.
 local function taken(name)
@@ -14,56 +14,117 @@ local function taken(name)
   return name .. (offered and ' is offered port ' or ' has port ') .. port
 end
 
--- The answer where a call finds no ports: it has to wait, or it fails.
-local function none_free(wants, total, turn)
-  if stay == '1' then
-    join(ticket)
-    return 0
-  end
-  if not turn then
-    for _, want in ipairs(wants) do
-      if want.certain then
-        return fault('PORT_TAKEN -1', want, 'port', 'port ' .. want.certain .. ' is for those who wait in line')
-      end
-    end
-    return redis.error_reply('EXHAUSTED -1 others wait in line for a port of ' .. service)
-  end
-  local next_free = call('ZRANGEBYSCORE', free, '(' .. rested, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
-  local what = total == 1 and 'every port of ' .. service .. ' is taken' or service .. ' has no such ' .. total .. ' ports free'
-  return redis.error_reply(string.format('EXHAUSTED %d %s', next_free and next_free - rested or -1, what))
+-- The error that stands for several, the first in front.
+local function all_faults(faults)
+  local text = {faults[1]}
+  for i = 2, #faults do text[i] = string.match(faults[i], '%[.*') end
+  return redis.error_reply(table.concat(text, '|'))
 end
 
--- The error of a want that names a port outside of the service's range; nil where none does.
-local function outside(want)
-  local port = want.certain or want.prefer
-  if not port then return nil end
+-- The error of wants that can never be met, since the service has no such ports, or not so many; nil where there is none.
+local function impossible(wants, total)
   local range = call('HMGET', service_key, 'start', 'end')
-  if port - range[1] >= 0 and port + want.count - 1 - range[2] <= 0 then return nil end
-  return fault('INVALID', want, want.certain and 'port' or 'prefer', 'must lie within the range ' .. range[1] .. '-' .. range[2] ..
-    (want.count > 1 and ', with all that it counts' or ''))
+  local first, last, faults = tonumber(range[1]), tonumber(range[2]), {}
+  for _, want in ipairs(wants) do
+    local port = tonumber(want.certain or want.prefer or first)
+    if want.count > last - first + 1 then
+      faults[#faults + 1] = fault_text('INVALID', want, 'count', 'is more than the ' .. last - first + 1 .. ' ports of ' .. service)
+    elseif port < first or (want.certain or want.prefer) and port + want.count - 1 > last then
+      faults[#faults + 1] = fault_text('INVALID', want, want.certain and 'port' or 'prefer',
+        'must lie within the range ' .. first .. '-' .. last .. (want.count > 1 and ', with all that it counts' or ''))
+    end
+  end
+  if #faults > 0 then return all_faults(faults) end
+  if total > last - first + 1 then
+    return redis.error_reply('INVALID body asks for ' .. total .. ' ports, and ' .. service .. ' has ' .. last - first + 1)
+  end
+end
+
+-- The error of wants whose names have ports, or that name ports that are taken; nil where there is none. Finds also what the
+-- names had when a hold ran out.
+local function refused(wants, turn)
+  local faults, of_ports, wait = {}, {}, 0
+  for _, want in ipairs(wants) do
+    local why, last = taken(want.name)
+    want.last = last
+    if why then faults[#faults + 1] = fault_text('NAME_TAKEN', want, 'name', why) end
+    if want.certain then
+      local port, ms = look_at_certain(want)
+      local what = port and 'port ' .. port .. ' is taken' .. (ms and string.format(', and comes free in %d ms', ms) or '')
+      if not turn then what = what or 'port ' .. want.certain .. ' is for those who wait in line' end
+      if what then
+        of_ports[#of_ports + 1] = {want, what}
+        wait = wait and ms and math.max(wait, ms)
+      end
+    end
+  end
+  for _, of_port in ipairs(of_ports) do
+    faults[#faults + 1] = fault_text(string.format('PORT_TAKEN %d', wait or -1), of_port[1], 'port', of_port[2])
+  end
+  if #faults > 0 then return all_faults(faults) end
+end
+
+-- The answer where a call finds no ports: it has to wait, or it fails.
+local function none_free(total, turn)
+  if stay == '1' then return join(ticket) end
+  if not turn then return redis.error_reply('EXHAUSTED -1 others wait in line for a port of ' .. service) end
+  local what = total == 1 and 'every port of ' .. service .. ' is taken' or service .. ' has no such ' .. total .. ' ports free'
+  return redis.error_reply(string.format('EXHAUSTED %d %s', next_free() or -1, what))
+end
+
+-- Clears what holds that ran out have left at the ports that were picked, and those of the names. Whether that was all.
+local function clear_picked(wants)
+  local all = {}
+  for _, want in ipairs(wants) do
+    if want.last then all[#all + 1] = want.last end
+    for i = 0, want.count - 1 do all[#all + 1] = string.format('%d', want.port + i) end
+  end
+  return clear_all(all)
+end
+
+-- Where somebody looks whether the range can be narrowed, what is handed out outside is the answer: it can not.
+local function keep_range(wants)
+  local first, last, patience = string.match(changing, '^narrow (%d+) (%d+) (%d+)')
+  local outside = tonumber(patience) < tonumber(now)
+  for _, want in ipairs(wants) do
+    outside = outside or want.port - first < 0 or want.port + want.count - 1 - last > 0
+  end
+  if outside then call('HDEL', service_key, 'changing') end
 end
 
 local function take(wants)
   if not cooldown then return redis.error_reply('SERVICE_NOT_FOUND there is no service ' .. service) end
-  local total = 0
+  local total, row = 0, 1
   for _, want in ipairs(wants) do
-    local wrong = outside(want)
-    if wrong then return wrong end
-    local why, last = taken(want.name)
-    if why then return fault('NAME_TAKEN', want, 'name', why) end
-    want.last = last
     total = total + want.count
+    row = math.max(row, want.count)
   end
-  if waiting then drop_lost() end
-  local turn = not waiting or is_turn(ticket)
-  local failed = false
-  if turn then failed = pick(wants) end
-  if failed ~= nil then
+  local wrong = impossible(wants, total)
+  if wrong then return wrong end
+  if rests and tonumber(rests) <= tonumber(now) or changing and string.sub(changing, 1, 6) ~= 'narrow' then return 2 end
+  local turn = true
+  if waiting then turn = may_take(ticket, total, row) end
+  if turn == nil then return 1 end
+  wrong = refused(wants, turn)
+  if wrong then return wrong end
+  if not turn then return none_free(total, false) end
+  local outcome = pick(wants)
+  if outcome ~= 'picked' or not clear_picked(wants) then
     put_back()
-    return failed or none_free(wants, total, turn)
+    return outcome == 'none' and none_free(total, true) or 1
   end
+  local fields = {}
   for _, want in ipairs(wants) do
-    if want.last then clear(want.last) end
-    call('HSET', names, want.name, want.port)
+    fields[#fields + 1] = want.name
+    fields[#fields + 1] = want.port
   end
+  call('HSET', names, unpack(fields))
+  if changing then keep_range(wants) end
+end
+
+-- Ends the waiting of a call that has its answer, and tells those whose turn it is then.
+local function served()
+  if not waiting then return end
+  if ticket ~= '' then leave({ticket}) end
+  if waiting then notify(2) end
 end

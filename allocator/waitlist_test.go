@@ -127,7 +127,7 @@ func TestLineWaitsForABlock(t *testing.T) {
 		select {
 		case early := <-ended:
 			t.Errorf("%+v, while 2000 and 2002 were free", early)
-		case <-time.After(10 * lineInterval):
+		case <-time.After(100 * time.Millisecond):
 		}
 		must(t, a.Release(t.Context(), DefaultPool, "web", "b", Proof{}))
 		first, second := <-ended, <-ended

@@ -1,0 +1,481 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/lua"
+)
+
+// The waitlist of this server: its calls that wait in line for a port. The line of a service is in Redis, and holds the calls of
+// all servers in the order in which they came. Nothing is asked again and again: the script that frees a port sends a message
+// with the tickets whose turn it is, and the servers wake those of their calls. Each message, and each answer to a call that has
+// to wait, tells when the next port comes free by itself. A message that got lost is made up for at the next heartbeat, which
+// also keeps the places of all calls of this server in a pool.
+
+const (
+	beatInterval = 500 * time.Millisecond // how often Redis hears of this server; its places are kept for 1.5 s
+	lookInterval = 10                     // beats; how often a line is looked at although there was no word of it
+	askInterval  = time.Second            // how often a call with a secret of its own asks what another with that secret got
+	retryPause   = 100 * time.Millisecond // until a call in line is tried again that Redis did not answer
+
+	ticketsPerLook = 250 // of one script
+	looksAtATime   = 64
+)
+
+// waitlist is the calls of this server that wait, by their line and ticket.
+type waitlist struct {
+	server string // the id of this server in tickets
+
+	mu     sync.Mutex
+	number int // of the last ticket
+	calls  int // that wait, or may come to
+	lines  map[lineKey]*line
+	runs   bool
+}
+
+// lineKey is the pool and the service of a line.
+type lineKey struct{ pool, service string }
+
+// line is what this server knows of a line in which some of its calls wait.
+type line struct {
+	calls map[string]waitingCall // by ticket
+	size  int                    // how many ports the service has, as last heard
+	next  *time.Timer            // until the next port comes free by itself
+}
+
+// waitingCall is a call that waits for so many ports. What is sent tells it to ask again.
+type waitingCall struct {
+	ports int
+	turn  chan struct{}
+}
+
+func newWaitlist() waitlist {
+	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], lines: map[lineKey]*line{}}
+}
+
+// try makes a call once. It stays in line where it is told so and has to wait.
+type try func(ctx context.Context, ticket string, stay bool) (any, error)
+
+// waitInLine makes a call that may wait in line, and returns its answer. When the time is over, it is tried once more. A call that
+// is given up, by ctx, has left the line when this returns; one that is tried is not cut short, so that it is known what it got.
+func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer any, err error) {
+	ticket, ok := a.waitlist.ticket(ask.wants, a.opts.MaxWaiting)
+	if !ok {
+		return a.dontWait(ctx, ticket, try)
+	}
+	defer a.waitlist.forget()
+	if isGone(ctx) {
+		return nil, givenUp(ctx)
+	}
+	answer, err = try(context.WithoutCancel(ctx), ticket, true)
+	wait, waits := waitingFor(answer)
+	if err != nil || !waits {
+		return answer, err
+	}
+	key := lineKey{ask.pool, ask.service}
+	turn := a.waitlist.enter(a, key, ticket)
+	a.waitlist.expect(a, key, wait)
+	defer func() {
+		a.waitlist.leave(key, ticket)
+		if _, waits := waitingFor(answer); waits || err != nil {
+			a.leaveLine(ctx, key, ticket)
+		}
+	}()
+	return a.inLine(ctx, ask, key, turn, func(ctx context.Context, stay bool) (any, error) { return try(ctx, ticket, stay) })
+}
+
+// inLine tries a call that stands in line each time that its turn may have come.
+func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-chan struct{}, try func(context.Context, bool) (any, error)) (answer any, err error) {
+	over := time.NewTimer(ask.wait)
+	defer over.Stop()
+	again := time.NewTimer(askInterval)
+	defer again.Stop()
+	ownSecret := slices.ContainsFunc(ask.wants, func(w Want) bool { return !w.drawn })
+	if !ownSecret {
+		again.Stop()
+	}
+	for stay := true; ; {
+		select {
+		case <-turn:
+		case <-again.C:
+		case <-over.C:
+			stay = false
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			if errors.Is(err, ErrOutcomeUnknown) {
+				a.giveBackAll(context.WithoutCancel(ctx), ask)
+			}
+			return nil, givenUp(ctx)
+		}
+		answer, err = try(context.WithoutCancel(ctx), stay)
+		wait, waits := waitingFor(answer)
+		switch {
+		case stay && err != nil && isPassing(err): // its secrets make it the same call when it is made again
+			again.Reset(retryPause)
+		case err != nil || !waits:
+			return answer, err
+		default:
+			a.waitlist.expect(a, key, wait)
+			if ownSecret {
+				again.Reset(askInterval)
+			}
+		}
+	}
+}
+
+// dontWait makes a call for which there is no room in the waitlist: it may have what is free.
+func (a *Allocator) dontWait(ctx context.Context, ticket string, try try) (any, error) {
+	answer, err := try(ctx, ticket, false)
+	if errors.Is(err, ErrExhausted) {
+		return nil, &Error{Code: CodeTooManyWaiting, Detail: "every port is taken, and " + strconv.Itoa(a.opts.MaxWaiting) +
+			" calls wait on this server already", RetryAfter: retryAfter}
+	}
+	return answer, err
+}
+
+// waitingFor reads the answer of a script: whether the call has to wait, and after what time a port comes free by itself, -1 where
+// none does.
+func waitingFor(answer any) (next time.Duration, waits bool) {
+	ms, ok := answer.(int64)
+	switch {
+	case !ok || ms > 0:
+		return 0, false
+	case ms == 0:
+		return -1, true
+	}
+	return time.Duration(-ms) * time.Millisecond, true
+}
+
+// isPassing reports whether an error is of Redis being away, which it may not be for long.
+func isPassing(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)
+}
+
+// isGone reports whether the caller is gone. One that is to be told an error, since the server shuts down, is still there.
+func isGone(ctx context.Context) bool {
+	if ctx.Err() == nil {
+		return false
+	}
+	_, told := context.Cause(ctx).(*Error)
+	return !told
+}
+
+// givenUp is the error of a call that stopped waiting, by what made it stop.
+func givenUp(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if known, ok := cause.(*Error); ok {
+		return known
+	}
+	return unavailable("the call was given up while it waited in line", cause)
+}
+
+// leaveLine gives up a place. Where Redis does not hear of it, the place is lost when this server is not heard of any more, or
+// when it is the turn of a call that this server does not know.
+func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) {
+	k := a.keys(key.pool)
+	_, _ = a.door.run(context.WithoutCancel(ctx), 0, k, lua.Leave, k.ofLine(key.service), []any{key.service, ticket})
+}
+
+// ticket names a call that may wait in line, and says how many ports it waits for, and how many of them in a row. It is not ok
+// where as many wait as may. One that is ends with forget.
+func (w *waitlist) ticket(wants []Want, most int) (ticket string, ok bool) {
+	ports := 0
+	for _, want := range wants {
+		ports += want.count()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.number++
+	if ok = w.calls < most; ok {
+		w.calls++
+	}
+	return w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(wants), ok
+}
+
+// rowsOf says how many ports in a row are wanted, the most first: "4.2.1" for a block of 4, one of 2, and single ones.
+func rowsOf(wants []Want) string {
+	var rows []int
+	single := false
+	for _, want := range wants {
+		if single = single || want.count() == 1; want.count() > 1 {
+			rows = append(rows, want.count())
+		}
+	}
+	slices.SortFunc(rows, func(a, b int) int { return b - a })
+	if single {
+		rows = append(rows, 1)
+	}
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(rows)), "."), "[]")
+}
+
+func (w *waitlist) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls--
+}
+
+// portsOf is how many ports the call of a ticket waits for.
+func portsOf(ticket string) int {
+	parts := strings.Split(ticket, "/")
+	ports, _ := strconv.Atoi(parts[len(parts)-2])
+	return ports
+}
+
+// enter lets a call of this server wait to be woken.
+func (w *waitlist) enter(a *Allocator, key lineKey, ticket string) (turn <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lines[key] == nil {
+		w.lines[key] = &line{calls: map[string]waitingCall{}}
+	}
+	call := waitingCall{portsOf(ticket), make(chan struct{}, 1)}
+	w.lines[key].calls[ticket] = call
+	if !w.runs {
+		w.runs = true
+		go a.watchLines()
+	}
+	return call.turn
+}
+
+// leave lets a call be woken no more.
+func (w *waitlist) leave(key lineKey, ticket string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := w.lines[key]
+	delete(l.calls, ticket)
+	if len(l.calls) == 0 {
+		l.expect(nil)
+		delete(w.lines, key)
+	}
+}
+
+// expect has a line looked at when a port comes free there by itself: after that time, or not at all where it is negative.
+func (w *waitlist) expect(a *Allocator, key lineKey, next time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.lines[key]; l == nil {
+		return
+	} else if next < 0 {
+		l.expect(nil)
+	} else {
+		l.expect(time.AfterFunc(next, func() { a.lookAtLine(key, nil) }))
+	}
+}
+
+func (l *line) expect(next *time.Timer) {
+	if l.next != nil {
+		l.next.Stop()
+	}
+	l.next = next
+}
+
+// news is what is heard of a line.
+type news struct {
+	next    time.Duration // until a port comes free by itself; negative where none does
+	size    int           // how many ports the service has
+	tickets []string      // of calls that should ask again
+}
+
+// hear wakes calls of this server by what is heard of their line: those whose turn it is, and those that wait for more than
+// there is.
+func (w *waitlist) hear(a *Allocator, key lineKey, n news) {
+	w.mu.Lock()
+	l := w.lines[key]
+	if l == nil {
+		w.mu.Unlock()
+		return
+	}
+	for _, ticket := range n.tickets {
+		l.calls[ticket].wake()
+	}
+	if n.size != l.size {
+		l.size = n.size
+		for _, call := range l.calls {
+			if call.ports > n.size {
+				call.wake()
+			}
+		}
+	}
+	w.mu.Unlock()
+	w.expect(a, key, n.next)
+}
+
+func (c waitingCall) wake() {
+	select {
+	case c.turn <- struct{}{}:
+	default: // it is told already, or waits elsewhere
+	}
+}
+
+// here returns the tickets of this server by their lines.
+func (w *waitlist) here() map[lineKey][]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make(map[lineKey][]string, len(w.lines))
+	for key, l := range w.lines {
+		for ticket := range l.calls {
+			all[key] = append(all[key], ticket)
+		}
+	}
+	return all
+}
+
+// stops reports whether nobody waits any more, which ends the watching.
+func (w *waitlist) stops() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.runs = len(w.lines) > 0
+	return !w.runs
+}
+
+// watchLines listens to messages and sends heartbeats while calls of this server wait.
+func (a *Allocator) watchLines() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go a.listen(ctx)
+	ticker := time.NewTicker(beatInterval)
+	defer ticker.Stop()
+	for beat := 0; ; beat++ {
+		if a.waitlist.stops() {
+			return
+		}
+		lines := a.waitlist.here()
+		a.beat(lines)
+		if beat%lookInterval == lookInterval-1 {
+			a.lookAtLines(lines)
+		}
+		<-ticker.C
+	}
+}
+
+// beat keeps the places of this server in all pools, and looks at lines of which it should have heard. Where its places may be
+// lost, since Redis has not heard of it for long, it looks whether they are: those calls ask again, and are the last in line.
+func (a *Allocator) beat(lines map[lineKey][]string) {
+	pools := map[string]bool{}
+	for key := range lines {
+		pools[key.pool] = true
+	}
+	var mu sync.Mutex
+	due := map[lineKey][]string{}
+	eachOf(pools, func(pool string, _ bool) {
+		k := a.keys(pool)
+		answer, err := a.door.run(context.Background(), 0, k, lua.Beat, []string{k.beats(), k.lines()}, []any{a.waitlist.server})
+		parts, ok := answer.([]any)
+		if err != nil || !ok || len(parts) == 0 {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, service := range parts[1:] {
+			due[lineKey{pool, service.(string)}] = nil
+		}
+		for key, tickets := range lines {
+			if key.pool == pool && parts[0] == int64(0) {
+				due[key] = tickets
+			}
+		}
+	})
+	a.lookAtLines(due)
+}
+
+// lookAtLines looks at lines, and whether tickets are in them.
+func (a *Allocator) lookAtLines(lines map[lineKey][]string) {
+	eachOf(lines, func(key lineKey, tickets []string) {
+		for some := range slices.Chunk(append(make([]string, 0, 1+len(tickets)), tickets...), ticketsPerLook) {
+			a.lookAtLine(key, some)
+		}
+		if len(tickets) == 0 {
+			a.lookAtLine(key, nil)
+		}
+	})
+}
+
+// lookAtLine asks whose turn it is in a line, and which of some tickets are not in it.
+func (a *Allocator) lookAtLine(key lineKey, tickets []string) {
+	k := a.keys(key.pool)
+	args := []any{key.service}
+	for _, ticket := range tickets {
+		args = append(args, ticket)
+	}
+	answer, err := a.door.run(context.Background(), 0, k, lua.Line, k.ofLine(key.service), args)
+	if err == nil {
+		a.waitlist.hear(a, key, newsOf(answer))
+	}
+}
+
+// newsOf reads the answer of line.lua.
+func newsOf(answer any) (n news) {
+	parts, _ := answer.([]any)
+	if len(parts) < 2 {
+		return news{next: -1}
+	}
+	ms, _ := toInt(parts[0])
+	size, _ := toInt(parts[1])
+	n = news{next: time.Duration(ms) * time.Millisecond, size: int(size)}
+	for _, ticket := range parts[2:] {
+		n.tickets = append(n.tickets, ticket.(string))
+	}
+	return n
+}
+
+// listen hears messages of waitlist.lua. It connects again by itself, and then looks at all lines, since it may have missed
+// some.
+func (a *Allocator) listen(ctx context.Context) {
+	subscription := a.redis.Subscribe(ctx, a.turns())
+	defer subscription.Close()
+	heard := subscription.ChannelWithSubscriptions()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case word, ok := <-heard:
+			if !ok {
+				return
+			}
+			switch word := word.(type) {
+			case *redis.Subscription:
+				go a.lookAtLines(a.waitlist.here())
+			case *redis.Message:
+				if key, n, ok := parseNews(word.Payload); ok {
+					a.waitlist.hear(a, key, n)
+				}
+			}
+		}
+	}
+}
+
+// parseNews reads a message: pool, service, ms until a port comes free by itself, how many ports there are, and tickets.
+func parseNews(message string) (key lineKey, n news, ok bool) {
+	words := strings.Fields(message)
+	if len(words) < 4 {
+		return key, n, false
+	}
+	ms, err1 := strconv.ParseInt(words[2], 10, 64)
+	size, err2 := strconv.Atoi(words[3])
+	return lineKey{words[0], words[1]}, news{time.Duration(ms) * time.Millisecond, size, words[4:]}, errors.Join(err1, err2) == nil
+}
+
+// eachOf calls do for each item, some at a time.
+func eachOf[K comparable, V any](items map[K]V, do func(K, V)) {
+	var running sync.WaitGroup
+	places := make(chan struct{}, looksAtATime)
+	for key, value := range items {
+		places <- struct{}{}
+		running.Go(func() {
+			do(key, value)
+			<-places
+		})
+	}
+	running.Wait()
+}

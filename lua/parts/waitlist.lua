@@ -1,0 +1,117 @@
+-- Those who wait in line for a port of the service. `line` has their tickets by place: 'SERVER-NUMBER/PORTS/ROWS' says which call
+-- of which server it is, how many ports it waits for, and how many of them must be in a row: '4.2.1' for a block of 4, one of 2,
+-- and single ones. `beats` has when each server of
+-- the pool loses its places unless it is heard of before, and `lines` when it is worth a look at the line of a service.
+
+local kept_until = string.format('%d', now + 1500)
+local looked_at = 32 -- so many of the line are looked at; nobody passes more than that
+
+-- Takes tickets out of the line.
+local function leave(tickets)
+  if #tickets == 0 then return end
+  call('ZREM', line, unpack(tickets))
+  if call('EXISTS', line) == 0 then
+    call('HDEL', service_key, 'waiting')
+    call('ZREM', lines, service)
+    waiting = nil
+  end
+end
+
+-- What a ticket waits for: how many ports, and how many of them in a row, the most first.
+local function demand(ticket)
+  local wanted, rows = string.match(ticket, '/(%d+)/([%d.]+)$')
+  return tonumber(wanted), rows
+end
+
+-- The tickets in front of the line. Those of servers that were not heard of in time leave it.
+local function front()
+  local lives = {}
+  for _ = 1, 8 do
+    local tickets, kept, lost = call('ZRANGE', line, '0', string.format('%d', looked_at - 1)), {}, {}
+    for _, ticket in ipairs(tickets) do
+      local server = string.match(ticket, '^[^-]+')
+      if lives[server] == nil then
+        local heard_of = call('ZSCORE', beats, server)
+        lives[server] = heard_of and tonumber(heard_of) > tonumber(now) or false
+      end
+      if lives[server] then kept[#kept + 1] = ticket else lost[#lost + 1] = ticket end
+    end
+    if #lost == 0 then return kept end
+    leave(lost)
+  end
+  return {}
+end
+
+-- How many ports are free, and how many the service has.
+local function spare()
+  local range = call('HMGET', service_key, 'start', 'end')
+  local for_ever = call('HLEN', ports) - call('ZCARD', leases)
+  local held = call('ZCOUNT', free, '(' .. free_before, '+inf') + call('ZCOUNT', resting, '(' .. now, '+inf')
+  local size = range[2] - range[1] + 1
+  return size - for_ever - held, size
+end
+
+-- In how many ms the next port comes free by itself; nil where none does.
+local function next_free()
+  local held = call('ZRANGEBYSCORE', free, '(' .. free_before, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
+  local first = call('ZRANGEBYSCORE', resting, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
+  held, first = held and held - free_before, first and first - now
+  if held and first then return math.min(held, first) end
+  return held or first
+end
+
+-- Those in front for whom there are ports now, so many at most, in their order. Who waits for more than there ever are is told,
+-- too. Also how many ports the service has.
+local function called(most)
+  local left, size = spare()
+  local tickets = {}
+  for _, ticket in ipairs(front()) do
+    local wanted = demand(ticket)
+    if #tickets == most or wanted > left and wanted <= size then break end
+    tickets[#tickets + 1] = ticket
+    if wanted <= size then left = left - wanted end
+  end
+  return tickets, size
+end
+
+-- Says when it is worth a look at the line, should nobody hear of it otherwise.
+local function look_after(wait)
+  call('ZADD', lines, wait and string.format('%d', now + wait) or '+inf', service)
+end
+
+-- Sends a message to the servers: in how many ms a port comes free by itself, how many ports the service has, and the tickets
+-- whose turn it is. One that is lost is made up for when a server looks into `lines`.
+local function publish(wait, size, tickets)
+  local prefix, pool = string.match(service_key, '^(.*):{(.*)}:')
+  local about = string.format('%s %s %d %d ', pool, service, wait or -1, size)
+  redis.pcall('PUBLISH', prefix .. ':turns', about .. table.concat(tickets, ' '))
+end
+
+-- Tells whose turn it is, after a port has come free, or somebody has left the line.
+local function notify(most)
+  local tickets, size = called(most)
+  if not waiting then return end -- all places were lost
+  local wait = next_free()
+  look_after(#tickets > 0 and 0 or wait)
+  publish(wait, size, tickets)
+end
+
+-- Tells those in line that the service is gone.
+local function tell_gone()
+  call('ZREM', lines, service)
+  publish(nil, 0, {})
+end
+
+-- Puts a ticket at the end of the line, unless it is in there. The answer of a call that waits: 0, or, where a port comes
+-- free by itself, in how many ms, negative.
+local function join(ticket)
+  if not call('ZSCORE', line, ticket) then
+    local last = call('ZRANGE', line, '-1', '-1', 'WITHSCORES')[2]
+    call('ZADD', line, (last or 0) + 1, ticket)
+    call('HSET', service_key, 'waiting', '1')
+    call('ZADD', beats, kept_until, string.match(ticket, '^[^-]+'))
+  end
+  local wait = next_free()
+  if call('ZRANGE', line, '0', '0')[1] == ticket then look_after(wait) end
+  return wait and -wait or 0
+end
