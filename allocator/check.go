@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -20,7 +19,7 @@ const (
 	NotMaster   Problem = "not_master"   // it is a replica
 	WriteFailed Problem = "write_failed" // it could not write its append-only file
 	StateLost   Problem = "state_lost"   // the state that was there is gone, and nobody has recovered it yet
-	Volatile    Problem = "volatile"     // it keeps nothing on a disk: a warning, no reason to refuse it
+	Volatile    Problem = "volatile"     // it has no append-only file: a warning, no reason to refuse it
 )
 
 // Problems are all of them.
@@ -41,7 +40,7 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	var mu sync.Mutex
 	answered := false
 	err = a.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error {
-		says, err := info(ctx, node, "memory", "replication", "persistence", "server")
+		says, err := info(ctx, node, "memory", "replication", "persistence")
 		mu.Lock()
 		defer mu.Unlock()
 		findings = append(findings, a.judge(says)...)
@@ -74,20 +73,11 @@ func (a *Allocator) judge(says map[string]string) (findings []Finding) {
 	if status, known := says["aof_last_write_status"]; known && status != "ok" {
 		findings = append(findings, Finding{WriteFailed, "Redis could not write its append-only file"})
 	}
-	if !a.opts.AllowVolatile && keepsNothing(says) {
-		findings = append(findings, Finding{Volatile, "Redis has no append-only file, and has saved no snapshot since it started: what it holds ends with it"})
+	if !a.opts.AllowVolatile && says["aof_enabled"] == "0" { // a snapshot does not have what came after it
+		findings = append(findings, Finding{Volatile, "Redis has no append-only file: when it crashes it forgets what came after its last snapshot, or all where it " +
+			"saves none, and the ports are handed out again while their holders use them"})
 	}
 	return findings
-}
-
-// keepsNothing reports whether neither file that Redis may keep is there. That it is set to save a snapshot some time only
-// CONFIG would tell.
-func keepsNothing(says map[string]string) bool {
-	now, err1 := strconv.ParseInt(says["server_time_usec"], 10, 64)
-	uptime, err2 := strconv.ParseInt(says["uptime_in_seconds"], 10, 64)
-	saved, err3 := strconv.ParseInt(says["rdb_last_save_time"], 10, 64) // the start counts as one
-	started := now/1_000_000 - uptime
-	return errors.Join(err1, err2, err3) == nil && says["aof_enabled"] == "0" && saved <= started+1
 }
 
 // info reads sections of INFO. A section that the store does not have is missing from it.

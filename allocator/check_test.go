@@ -2,6 +2,7 @@ package allocator
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -37,6 +38,7 @@ func TestCheckFindsWhatMakesARedisUnfit(t *testing.T) {
 		"evicting":         {[]string{"--maxmemory-policy", "volatile-ttl"}, []Problem{Evicts}},
 		"a replica":        {[]string{"--replicaof", "127.0.0.1", "1"}, []Problem{NotMaster}},
 		"keeping nothing":  {[]string{"--appendonly", "no"}, []Problem{Volatile}},
+		"saving snapshots": {[]string{"--appendonly", "no", "--save", "3600 1 300 100 60 10000"}, []Problem{Volatile}},
 		"evicting replica": {[]string{"--maxmemory-policy", "allkeys-lru", "--replicaof", "127.0.0.1", "1"}, []Problem{Evicts, NotMaster}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -46,16 +48,19 @@ func TestCheckFindsWhatMakesARedisUnfit(t *testing.T) {
 	}
 }
 
-func TestCheckBelievesASnapshotAndWhoAllowsNone(t *testing.T) {
-	store, _, _ := storetest.Private(t, "--appendonly", "no")
-	allowing := New(store.Client, Options{KeyPrefix: store.Prefix, Timeout: long, AllowVolatile: true})
-	wantProblems(t, allowing)
-	a := newAllocator(store, long)
-	if found := a.judge(map[string]string{
+// A snapshot does not have what came after it: Redis at its defaults, 50 s after it saved one.
+func TestCheckWarnsOfASnapshotAlone(t *testing.T) {
+	found := new(Allocator).judge(map[string]string{
 		"aof_enabled": "0", "server_time_usec": "1700000100000000", "uptime_in_seconds": "100", "rdb_last_save_time": "1700000050",
-	}); len(found) > 0 {
-		t.Errorf("a snapshot was saved, and it found %v", found)
+	})
+	if len(found) != 1 || found[0].Problem != Volatile || !strings.Contains(found[0].Detail, "snapshot") {
+		t.Errorf("it found %v", found)
 	}
+}
+
+func TestCheckBelievesWhoAllowsNone(t *testing.T) {
+	store, _, _ := storetest.Private(t, "--appendonly", "no")
+	wantProblems(t, New(store.Client, Options{KeyPrefix: store.Prefix, Timeout: long, AllowVolatile: true}))
 }
 
 func TestCheckFindsAFailedWrite(t *testing.T) {

@@ -40,7 +40,7 @@ type Config struct {
 	RedisTimeout       time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
 	RedisQueue         int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
 	Durability         Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
-	AllowVolatile      bool          `split_words:"true" default:"false" desc:"true: no warning that Redis keeps nothing on a disk"`
+	AllowVolatile      bool          `split_words:"true" default:"false" desc:"true: no warning that Redis has no append-only file"`
 	KeyPrefix          string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
 	OfferTTL           time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
 	MaxWait            time.Duration `split_words:"true" default:"60s" desc:"how long a call may wait in line (?wait=)"`
