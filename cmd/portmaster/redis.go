@@ -85,40 +85,6 @@ func (c clientLog) Printf(ctx context.Context, format string, args ...any) {
 	}
 }
 
-// embeddedTick is how often the TTLs of the embedded store move, which do not by themselves. A key may go so much early.
-const embeddedTick = 20 * time.Millisecond
-
-func embeddedStore(settings config.Config, log *slog.Logger) (*store, error) {
-	embedded, err := miniredis.Run()
-	if err != nil {
-		return nil, fmt.Errorf("the embedded store does not start: %w", err)
-	}
-	log.Warn("state is kept inside this process and ends with it: set " + config.Prefix + "_REDIS_URL to keep it in Redis")
-	s := &store{
-		client:   connect(&redis.UniversalOptions{Addrs: []string{embedded.Addr()}}, settings),
-		embedded: embedded,
-		stop:     make(chan struct{}),
-	}
-	go s.tick()
-	return s, nil
-}
-
-// tick moves the time of the embedded store's TTLs.
-func (s *store) tick() {
-	ticker := time.NewTicker(embeddedTick)
-	defer ticker.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case now := <-ticker.C:
-			s.embedded.FastForward(now.Sub(last))
-			last = now
-		}
-	}
-}
-
 // Close ends the connections, and the embedded store with all it holds.
 func (s *store) Close() {
 	s.client.Close()
