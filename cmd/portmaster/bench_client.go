@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -94,13 +95,28 @@ func (c *benchClient) cycle(holder string) bool {
 	}
 	c.held.take(port)
 	if !c.measured(callAccept, "POST", c.service+"/offers/"+secret+"/accept", "", fasthttp.StatusCreated) {
-		_, _ = c.call("POST", c.service+"/offers/"+secret+"/reject", "")
-		_, _ = c.call("DELETE", c.service+"/ports/"+holder, "")
+		c.giveBack(secret, port)
 		c.held.leave(port)
 		return false
 	}
-	c.held.leave(port) // from the release on somebody else may have it
-	return c.measured(callRelease, "DELETE", c.service+"/ports/"+strconv.Itoa(port), "", fasthttp.StatusNoContent)
+	fence, _, _ := strings.Cut(between(c.response.Body(), `"fence":`, '}'), ",")
+	c.request.Header.Set(fasthttp.HeaderIfMatch, `"`+fence+`"`) // a server may insist on a proof, and this one costs Redis nothing
+	c.held.leave(port)                                          // from the release on somebody else may have it
+	released := c.measured(callRelease, "DELETE", c.service+"/ports/"+strconv.Itoa(port), "", fasthttp.StatusNoContent)
+	c.request.Header.Del(fasthttp.HeaderIfMatch)
+	if !released {
+		c.giveBack(secret, port)
+	}
+	return released
+}
+
+// giveBack tries to free a port of which it is not known whether it is on offer, allocated or free: else the service could
+// not be removed.
+func (c *benchClient) giveBack(secret string, port int) {
+	_, _ = c.call("POST", c.service+"/offers/"+secret+"/reject", "")
+	c.request.Header.Set("Portmaster-Secret", secret)
+	_, _ = c.call("DELETE", c.service+"/ports/"+strconv.Itoa(port), "")
+	c.request.Header.Del("Portmaster-Secret")
 }
 
 // measured calls, takes the time, and counts an answer other than the one expected as an error.
