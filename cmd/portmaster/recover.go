@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,7 @@ func recoverCommand() *cobra.Command {
 			defer store.Close()
 			needed, err := allocator.New(store.client, options(settings)).Recover(cmd.Context())
 			if err != nil {
-				return err
+				return cmp.Or(refused(err), err)
 			}
 			if needed {
 				fmt.Fprintln(cmd.OutOrStdout(), "recovered: the servers hand out ports again within a second or two")

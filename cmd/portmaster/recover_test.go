@@ -43,9 +43,19 @@ func TestRecover(t *testing.T) {
 	other.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
 }
 
+// Where it cannot be done the error is one line, and go-redis's own are not shown.
 func TestRecoverNeedsARedis(t *testing.T) {
-	for url, says := range map[string]string{"": "PORTMASTER_REDIS_URL", "redis://127.0.0.1:1": "UNAVAILABLE"} {
-		if code, _, stderr := run(t, []string{"recover"}, "PORTMASTER_REDIS_URL="+url); code != 1 || !strings.Contains(stderr, says) {
+	store, _, _ := storetest.Private(t)
+	const away = "portmaster: UNAVAILABLE: "
+	for url, says := range map[string]string{
+		"":                                       "portmaster: PORTMASTER_REDIS_URL is empty",
+		"redis://127.0.0.1:1":                    away,
+		"redis://127.0.0.1:1?master_name=nobody": away,
+		"redis+cluster://127.0.0.1:1":            away,
+		"redis://" + store.Addr:                  "portmaster: PORTMASTER_REDIS_URL or PORTMASTER_REDIS_PASSWORD_FILE: Redis refuses the login: NOAUTH",
+	} {
+		code, _, stderr := run(t, []string{"recover"}, "PORTMASTER_REDIS_URL="+url, "PORTMASTER_LOG_LEVEL=warn")
+		if code != 1 || !strings.HasPrefix(stderr, says) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("with %q it exits with %d and says %q", url, code, stderr)
 		}
 	}

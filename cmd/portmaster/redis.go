@@ -23,6 +23,7 @@ type store struct {
 // openStore connects to the Redis of the settings, or starts one inside the process where they name none. It does not
 // wait for Redis: greet tells whether it is there.
 func openStore(settings config.Config, log *slog.Logger) (*store, error) {
+	redis.SetLogger(clientLog{log})
 	if settings.RedisURL == "" {
 		return embeddedStore(settings, log)
 	}

@@ -22,10 +22,19 @@ func greet(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) er
 	if err == nil || errors.Is(err, allocator.ErrServiceNotFound) {
 		return nil
 	}
+	if err := refused(err); err != nil {
+		return err
+	}
+	log.Warn("Redis does not answer yet", slog.Any("error", err))
+	return nil
+}
+
+// refused returns the one line for who made the settings, where an error shows that Redis will never take the calls of a
+// program with these settings; nil where a later call may succeed.
+func refused(err error) error {
 	if variable, says := refusal(err); variable != "" {
 		return fmt.Errorf("%s_%s: %s", config.Prefix, variable, says)
 	}
-	log.Warn("Redis does not answer yet", slog.Any("error", err))
 	return nil
 }
 
@@ -53,9 +62,10 @@ func refusal(err error) (variable, says string) {
 	return "", ""
 }
 
-// refusedBy is refusal for what Redis, or a Sentinel, answered. The text is shown only where it cannot hold a password.
+// refusedBy is refusal for what Redis, or a Sentinel, answered: by its code, which Valkey and all versions of Redis share,
+// and by its text only where the code is ERR, which says nothing. A text is shown only where it cannot hold a password.
 func refusedBy(reply string) (variable, says string) {
-	code, _, _ := strings.Cut(reply, " ")
+	code, text, _ := strings.Cut(reply, " ")
 	switch code {
 	case "WRONGPASS", "NOAUTH", "DENIED":
 		return "REDIS_URL or " + config.Prefix + "_REDIS_PASSWORD_FILE", "Redis refuses the login: " + code
@@ -63,16 +73,17 @@ func refusedBy(reply string) (variable, says string) {
 		return "REDIS_URL", "the user lacks a permission: " + reply
 	case "MOVED":
 		return "REDIS_URL", "Redis is a node of a Cluster: the URL must begin with redis+cluster:// or rediss+cluster://"
-	}
-	for _, known := range []struct{ part, says string }{
-		{"The user executing the script", "the user lacks a permission that the scripts need"},
-		{"cluster support disabled", "Redis is not a node of a Cluster"},
-		{"DB index", "Redis has no such database"},
-		{"SELECT is not allowed in cluster mode", "a Cluster has no such database"},
-		{"unknown command", "what answers there is not what the URL says: a Redis, a Sentinel or a Cluster"},
-	} {
-		if strings.Contains(reply, known.part) {
-			return "REDIS_URL", known.says
+	case "ERR":
+		for _, known := range []struct{ part, says string }{
+			{"The user executing the script", "the user lacks a permission: " + text}, // up to Redis 7.0; then it is NOPERM
+			{"cluster support disabled", "Redis is not a node of a Cluster"},
+			{"DB index", "Redis has no such database"},
+			{"SELECT is not allowed in cluster mode", "a Cluster has no such database"},
+			{"unknown command", "what answers there is not what the URL says: a Redis, a Sentinel or a Cluster"},
+		} {
+			if strings.Contains(text, known.part) {
+				return "REDIS_URL", known.says
+			}
 		}
 	}
 	return "", ""

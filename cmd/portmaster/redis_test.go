@@ -328,8 +328,8 @@ func TestRefusedStart(t *testing.T) {
 		{"empty password file", []string{noUser, fileIs + file("empty", "\n")}, []string{"PORTMASTER_REDIS_PASSWORD_FILE: ", "is empty"}},
 		{"no password file", []string{noUser, fileIs + "/nonexistent"}, []string{"PORTMASTER_REDIS_PASSWORD_FILE: open /nonexistent: no such file"}},
 		{"two passwords", []string{right, fileIs + file("right", storetest.Password)}, []string{"PORTMASTER_REDIS_PASSWORD_FILE: PORTMASTER_REDIS_URL has a password, too"}},
-		{"user without the commands", []string{urlIs + "redis://" + loginAs("operator") + "@" + store.Addr}, []string{"PORTMASTER_REDIS_URL: the user lacks a permission: NOPERM", "evalsha"}},
-		{"keys of others", []string{right, "PORTMASTER_KEY_PREFIX=eu:ports"}, []string{"PORTMASTER_REDIS_URL: the user lacks a permission: NOPERM", "keys"}},
+		{"user without the commands", []string{urlIs + "redis://" + loginAs("operator") + "@" + store.Addr}, []string{"PORTMASTER_REDIS_URL: the user lacks a permission: NOPERM"}},
+		{"keys of others", []string{right, "PORTMASTER_KEY_PREFIX=eu:ports"}, []string{"PORTMASTER_REDIS_URL: the user lacks a permission: NOPERM"}},
 		{"no such database", []string{right + "/99"}, []string{"PORTMASTER_REDIS_URL: Redis has no such database"}},
 
 		{"no such master", []string{urlIs + "redis://" + sentinel + "?master_name=nobody" + dataLogin}, []string{"PORTMASTER_REDIS_URL: the Sentinels know no master of that name"}},
@@ -376,6 +376,34 @@ func TestRefusedStart(t *testing.T) {
 	}
 	if text, _ := readme(t); !strings.Contains(text, "\nportmaster: "+loginSays+"WRONGPASS\n") {
 		t.Error("the README shows another line")
+	}
+}
+
+// What Redis 6.2 to 8 and Valkey answer, word for word. Only where a code is ERR does the text count.
+func TestRefusedBy(t *testing.T) {
+	for reply, want := range map[string][2]string{
+		"NOPERM this user has no permissions to run the 'evalsha' command or its subcommand":                             {"REDIS_URL", "lacks a permission: NOPERM"},
+		"NOPERM this user has no permissions to access one of the keys used as arguments":                                {"REDIS_URL", "lacks a permission: NOPERM"},
+		"NOPERM User portmaster has no permissions to run the 'evalsha' command":                                         {"REDIS_URL", "lacks a permission: NOPERM"},
+		"NOPERM No permissions to access a key":                                                                          {"REDIS_URL", "lacks a permission: NOPERM"},
+		"NOPERM ACL failure in script: User portmaster has no permissions to run the 'hget' command script: 1, on @u:1.": {"REDIS_URL", "lacks a permission: NOPERM"},
+		"NOPERM in whatever words come next":                                                                             {"REDIS_URL", "lacks a permission: NOPERM"},
+		"ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1.":           {"REDIS_URL", "lacks a permission: The user"},
+		"WRONGPASS invalid username-password pair or user is disabled.":                                                  {"REDIS_URL or PORTMASTER_REDIS_PASSWORD_FILE", "login: WRONGPASS"},
+		"NOAUTH Authentication required.":                                                                                {"REDIS_URL or PORTMASTER_REDIS_PASSWORD_FILE", "login: NOAUTH"},
+		"DENIED Redis is running in protected mode":                                                                      {"REDIS_URL or PORTMASTER_REDIS_PASSWORD_FILE", "login: DENIED"},
+		"MOVED 1 127.0.0.1:6379":                                        {"REDIS_URL", "redis+cluster://"},
+		"ERR DB index is out of range":                                  {"REDIS_URL", "no such database"},
+		"ERR SELECT is not allowed in cluster mode":                     {"REDIS_URL", "a Cluster has no such database"},
+		"ERR This instance has cluster support disabled":                {"REDIS_URL", "not a node of a Cluster"},
+		"ERR unknown command 'SENTINEL', with args beginning with: 'x'": {"REDIS_URL", "not what the URL says"},
+		"ERR max number of clients reached":                             {"", ""},
+		"LOADING Redis is loading the dataset in memory":                {"", ""},
+		"MISCONF unknown command":                                       {"", ""},
+	} {
+		if variable, says := refusedBy(reply); variable != want[0] || !strings.Contains(says, want[1]) {
+			t.Errorf("%q: %q, %q, want %q", reply, variable, says, want)
+		}
 	}
 }
 

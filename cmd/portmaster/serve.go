@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"portmaster/allocator"
@@ -30,9 +29,7 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := newLogger(os.Stderr, settings)
-			redis.SetLogger(clientLog{log})
-			return serve(cmd.Context(), settings, log)
+			return serve(cmd.Context(), settings, newLogger(os.Stderr, settings))
 		},
 	}
 }
