@@ -11,8 +11,16 @@ PORT=${PORT:-8080}     # of HAProxy; the replicas take the next three
 REDIS_PORT=${REDIS_PORT:-16379}
 REPLICAS=(portmaster-1 portmaster-2 portmaster-3)
 ALL=(redis "${REPLICAS[@]}" haproxy)
+STARTED=() # of ALL, by this run of the script
 
 fail() { echo "$*" >&2; exit 1; }
+
+# port VARIABLE LAST: fail where the variable is no port up to the last.
+port() {
+  if ! [[ ${!1} =~ ^[1-9][0-9]{0,4}$ ]] || [ "${!1}" -gt "$2" ]; then
+    fail "$1=${!1} must be a port, 1 to $2"
+  fi
+}
 
 # start_time PID: when a process started, in ticks since boot, unless it has ended (Z: nobody has asked yet how it ended). It
 # tells a process from a later one with the same id.
@@ -30,22 +38,30 @@ start() {
   shift 2
   if pid "$name" >/dev/null; then return; fi
   if (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-    down
     fail "port $port, for $name, is taken: choose others with make up PORT=... REDIS_PORT=..."
   fi
   setsid "$@" >"$STATE/$name.log" 2>&1 </dev/null &
   echo "$! $(start_time $!)" >"$STATE/$name.pid"
   disown
+  STARTED+=("$name")
 }
 
-# await ADDRESS: wait until the server there is ready. Where a process ends instead, end all and say where to look.
+# undo ends what this run started, the last first, and leaves what ran before.
+undo() {
+  local i
+  for ((i = ${#STARTED[@]} - 1; i >= 0; i--)); do
+    stop "${STARTED[i]}" TERM
+    gone "${STARTED[i]}"
+  done
+}
+
+# await ADDRESS: wait until the server there is ready. Where a process ends instead, say where to look.
 await() {
   local name
   for _ in {1..150}; do
     for name in "${ALL[@]}"; do
       if ! pid "$name" >/dev/null; then
         tail -n 5 "$STATE/$name.log" >&2
-        down
         fail "$name does not run: see $STATE/$name.log"
       fi
     done
@@ -53,7 +69,6 @@ await() {
     sleep 0.2
   done
   cat "$STATE/healthcheck.log" >&2
-  down
   fail "not ready within 30 s: see $STATE/*.log"
 }
 
@@ -77,6 +92,11 @@ gone() {
 }
 
 up() {
+  port PORT 65532
+  port REDIS_PORT 65535
+  if [ "$REDIS_PORT" -ge "$PORT" ] && [ "$REDIS_PORT" -le $((PORT + 3)) ]; then
+    fail "REDIS_PORT=$REDIS_PORT is one of the four ports from PORT=$PORT on"
+  fi
   for program in redis-server haproxy; do
     command -v "$program" >/dev/null || fail "$program is missing: apt-get install $program"
   done
@@ -90,6 +110,7 @@ up() {
   else
     read -r PORT REDIS_PORT <"$STATE/ports"
   fi
+  trap undo EXIT
 
   start redis "$REDIS_PORT" redis-server deployments/redis/redis.conf \
     --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$STATE/redis"
@@ -99,9 +120,10 @@ up() {
   done
   start haproxy "$PORT" env HAPROXY_BIND="127.0.0.1:$PORT" REPLICA_1="127.0.0.1:$((PORT + 1))" \
     REPLICA_2="127.0.0.1:$((PORT + 2))" REPLICA_3="127.0.0.1:$((PORT + 3))" haproxy -db -f deployments/haproxy.cfg
-  await "127.0.0.1:$PORT"
+  for i in 1 2 3 0; do await "127.0.0.1:$((PORT + i))"; done
+  trap - EXIT
 
-  if [ $running = ${#ALL[@]} ]; then echo "It runs already."; fi
+  if [ $running = ${#ALL[@]} ]; then echo "It runs already."; elif [ $running != 0 ]; then echo "Started again: ${STARTED[*]}"; fi
   echo "url    http://127.0.0.1:$PORT, which is HAProxy before three replicas on the next three ports"
   echo "redis  redis-cli -p $REDIS_PORT"
   echo "logs   $STATE/*.log"
