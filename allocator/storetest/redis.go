@@ -29,24 +29,28 @@ const (
 
 // redisServer is a redis-server process in a temporary folder; a Sentinel is one, too.
 type redisServer struct {
-	addr, dir, version string
-	args               []string
-	options            *redis.Options // of who may do everything
-	user, password     string         // of the server
-	tls                *TLSFiles
-	process            *os.Process
-	exited             chan struct{}
+	addr, dir        string
+	program, version string
+	args             []string
+	options          *redis.Options // of who may do everything
+	user, password   string         // of the server
+	tls              *TLSFiles
+	process          *os.Process
+	exited           chan struct{}
 }
 
 // startRedis starts a Redis with an append-only file.
 func startRedis(by access, args ...string) (*redisServer, error) {
 	// Without fsync no write to the file is ever put off: it has all that was answered, whenever the process is killed.
-	args = append([]string{"--save", "", "--appendonly", "yes", "--appendfsync", "no", "--enable-debug-command", "local"}, args...)
+	args = append([]string{"--save", "", "--appendonly", "yes", "--appendfsync", "no"}, args...)
 	return start(func(s *redisServer) error {
 		host, port, _ := net.SplitHostPort(s.addr)
 		s.options = optionsOf(s.addr)
 		s.args = append([]string{"--bind", host, "--dir", s.dir, "--logfile", s.log()}, args...)
-		if by != open {
+		if !s.old() {
+			s.args = append(s.args, "--enable-debug-command", "local")
+		}
+		if by != open && !s.old() {
 			s.user, s.password = User, Password
 			s.options.Username, s.options.Password = admin, Password
 			if err := writeUsers(filepath.Join(s.dir, "users.acl")); err != nil {
@@ -67,12 +71,12 @@ func startRedis(by access, args ...string) (*redisServer, error) {
 
 // start starts a process on a port found free. That may be taken before the process has it: then another is tried.
 func start(prepare func(*redisServer) error) (s *redisServer, err error) {
-	version, err := exec.Command("redis-server", "--version").Output()
+	program, version, err := findServer()
 	if err != nil {
 		return nil, err
 	}
 	for range 5 {
-		s = &redisServer{version: "redis " + field(string(version), "v=")}
+		s = &redisServer{program: program, version: version}
 		if s.dir, err = os.MkdirTemp("", "portmaster-redis-"); err != nil {
 			return nil, err
 		}
@@ -87,6 +91,31 @@ func start(prepare func(*redisServer) error) (s *redisServer, err error) {
 	}
 	return nil, err
 }
+
+// findServer finds redis-server, or else valkey-server, and what it is: "redis 7.0.15".
+func findServer() (program, version string, err error) {
+	program, err = exec.LookPath("redis-server")
+	if err != nil {
+		if valkey, missing := exec.LookPath("valkey-server"); missing == nil {
+			program, err = valkey, nil
+		}
+	}
+	if err != nil {
+		return "", "", err
+	}
+	says, err := exec.Command(program, "--version").Output()
+	return program, parseVersion(string(says)), err
+}
+
+// parseVersion reads what a server answers to --version: "Redis server v=7.0.15 sha=...".
+func parseVersion(says string) string {
+	name, _, _ := strings.Cut(says, " ")
+	return strings.ToLower(name) + " " + field(says, "v=")
+}
+
+// old reports whether the server is a Redis 6, which knows neither all that deployments/redis/users.acl says nor all options
+// of a later one. Everybody may do everything there.
+func (s *redisServer) old() bool { return strings.HasPrefix(s.version, "redis 6.") }
 
 // writeUsers copies the file that is shipped, gives its users a password, and adds one who may do everything.
 func writeUsers(path string) error {
@@ -148,7 +177,7 @@ func (s *redisServer) store(t testing.TB) Store {
 
 // run starts the process and waits until it answers. The kernel ends it with the test process, however that ends.
 func (s *redisServer) run() error {
-	cmd := exec.Command("redis-server", s.args...)
+	cmd := exec.Command(s.program, s.args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	s.exited = make(chan struct{})

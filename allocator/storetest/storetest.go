@@ -1,6 +1,6 @@
 // Package storetest gives tests the stores that the allocator works on: miniredis inside the process, and a real Redis
-// where redis-server is installed. The real one lets the server in as the user of deployments/redis/users.acl and no
-// other; with PORTMASTER_TEST_TLS=1 also over TLS only, and with a client certificate.
+// where redis-server or valkey-server is installed. The real one, but for a Redis 6, lets the server in as the user of
+// deployments/redis/users.acl and no other; with PORTMASTER_TEST_TLS=1 also over TLS only, and with a client certificate.
 package storetest
 
 import (
@@ -59,7 +59,7 @@ func Main(m *testing.M) {
 		server, err = startRedis(usual())
 		if errors.Is(err, exec.ErrNotFound) {
 			if os.Getenv(RequireRedis) != "" {
-				fmt.Fprintf(os.Stderr, "%s is set, and redis-server is not on the PATH\n", RequireRedis)
+				fmt.Fprintf(os.Stderr, "%s is set, and neither redis-server nor valkey-server is on the PATH\n", RequireRedis)
 				return 1
 			}
 		} else if err != nil {

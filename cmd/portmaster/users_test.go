@@ -16,12 +16,16 @@ import (
 // unused are the commands of deployments/redis/users.acl that the runs of TestUsersFile do not show to be used, and why
 // they are there.
 var unused = map[string]string{
-	"portmaster info":      "asked for memory, replication and persistence; the test itself asks, too",
-	"portmaster incrby":    "PORTMASTER_DURABILITY=replicated:N",
-	"portmaster wait":      "the same",
-	"portmaster asking":    "a Cluster while a slot moves: TestCluster",
-	"operator ping":        "the first thing that anybody tries",
-	"sentinel script|kill": "a script that runs for too long",
+	"portmaster info":        "asked for memory, replication and persistence; the test itself asks, too",
+	"portmaster incrby":      "PORTMASTER_DURABILITY=replicated:N",
+	"portmaster wait":        "the same",
+	"portmaster asking":      "a Cluster while a slot moves: TestCluster",
+	"portmaster publish":     "a script tells the servers of a port: TestUsersFileOpensTheChannels",
+	"portmaster subscribe":   "the same",
+	"portmaster unsubscribe": "the same",
+	"portmaster ping":        "go-redis asks so whether a connection that only listens is alive",
+	"operator ping":          "the first thing that anybody tries",
+	"sentinel script|kill":   "a script that runs for too long",
 }
 
 // users reads deployments/redis/users.acl: the commands of each user.
@@ -91,6 +95,52 @@ func TestUsersFile(t *testing.T) {
 		if user, command, _ := strings.Cut(entry, " "); !slices.Contains(users[user], command) {
 			t.Errorf("%s is explained, and not in the file", entry)
 		}
+	}
+}
+
+// The server hears what its scripts say on its own channels, and may neither listen nor talk on any other.
+func TestUsersFileOpensTheChannels(t *testing.T) {
+	store := storetest.Redis(t)
+	ctx, client := t.Context(), store.Client
+	const ours, others = "portmaster:{default}:news", "news"
+	say := func(channel string) error {
+		script := redis.NewScript(`return redis.call('PUBLISH', ARGV[1], 'hello')`)
+		if err := script.Load(ctx, client).Err(); err != nil {
+			t.Fatal(err)
+		}
+		return script.EvalSha(ctx, client, nil, channel).Err()
+	}
+	subscription := client.Subscribe(ctx, ours)
+	defer subscription.Close()
+	if _, err := subscription.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := say(ours); err != nil {
+		t.Fatal(err)
+	}
+	if message, err := subscription.ReceiveMessage(ctx); err != nil || message.Payload != "hello" {
+		t.Errorf("it hears %v, %v", message, err)
+	}
+	if err := subscription.Ping(ctx); err != nil {
+		t.Error(err)
+	}
+	if pong, err := subscription.Receive(ctx); err != nil {
+		t.Errorf("a ping is answered with %v, %v", pong, err)
+	}
+	if err := subscription.Unsubscribe(ctx, ours); err != nil {
+		t.Error(err)
+	}
+	if answer, err := subscription.Receive(ctx); err != nil {
+		t.Errorf("it cannot leave: %v, %v", answer, err)
+	}
+
+	if err := say(others); err == nil {
+		t.Error("it may talk on a channel of others")
+	}
+	stranger := client.Subscribe(ctx, others)
+	defer stranger.Close()
+	if _, err := stranger.Receive(ctx); !redis.HasErrorPrefix(err, "NOPERM") {
+		t.Errorf("it may listen on a channel of others: %v", err)
 	}
 }
 
