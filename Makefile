@@ -2,6 +2,7 @@ GO          ?= go
 BIN         ?= bin
 FUZZTIME    ?= 30s
 FAULTS      ?= 1
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
@@ -12,7 +13,7 @@ help: ## print this list
 
 .PHONY: build
 build: ## build bin/portmaster
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/portmaster ./cmd/portmaster
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.release=$(VERSION)" -o $(BIN)/portmaster ./cmd/portmaster
 
 .PHONY: run
 run: build ## build it and serve on :8080, with a store inside the process

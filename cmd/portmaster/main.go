@@ -35,8 +35,14 @@ func command() *cobra.Command {
 	return root
 }
 
+// release is what the linker was told with -X main.release=, as make build and the Dockerfile do.
+var release string
+
 // version names the release, or the commit, that this program was built from.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "unknown"

@@ -133,6 +133,13 @@ func TestProgramRunsAlone(t *testing.T) {
 	eventually(t, "the healthcheck succeeds", func() bool { return alone("healthcheck").Run() == nil })
 }
 
+func TestProgramKnowsItsVersion(t *testing.T) {
+	out, err := exec.Command(program(t), "--version").CombinedOutput()
+	if err != nil || string(out) != "portmaster version "+version+"\n" {
+		t.Errorf("it says %q, %v", out, err)
+	}
+}
+
 // What .dockerignore leaves out of the build is what git leaves out, so that the program can name its commit.
 func TestDockerignore(t *testing.T) {
 	patterns := func(file string) string {

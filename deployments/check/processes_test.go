@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// version is what the build of the program is told.
+const version = "v1.2.3-4-gabcdef0"
+
 // program returns the path of the program, built by the last RUN of the Dockerfile's first stage.
 func program(t *testing.T) string {
 	t.Helper()
@@ -53,7 +56,7 @@ func program(t *testing.T) string {
 		}
 		cmd := exec.Command("sh", "-c", strings.Replace(build, "-o /portmaster ", `-o "$OUT/portmaster" `, 1))
 		cmd.Dir = repository
-		cmd.Env = append(os.Environ(), "OUT="+built.dir, "TARGETOS=linux", "TARGETARCH="+runtime.GOARCH)
+		cmd.Env = append(os.Environ(), "OUT="+built.dir, "VERSION="+version, "TARGETOS=linux", "TARGETARCH="+runtime.GOARCH)
 		built.out, built.err = cmd.CombinedOutput()
 	})
 	if built.err != nil {
