@@ -6,9 +6,13 @@
 package allocator
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"portmaster/lua"
 )
 
 // Options are the settings of an Allocator. Those up to Timeout are required.
@@ -38,6 +42,17 @@ type Allocator struct {
 	deployment deployment
 	waitlist   waitlist
 	opts       Options
+}
+
+// Greet makes a call that changes nothing, to hear whether Redis takes any. It is of few words: of a client that has not logged
+// in Redis reads ten, and then complains of their number.
+func (a *Allocator) Greet(ctx context.Context) error {
+	k := a.keys(DefaultPool)
+	_, err := a.door.read(ctx, k, lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, "none", "none")
+	if errors.Is(err, ErrServiceNotFound) {
+		return nil
+	}
+	return err
 }
 
 // New returns an Allocator that keeps its state in the Redis behind client, which needs version 6.2 or newer. The client

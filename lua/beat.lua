@@ -15,5 +15,5 @@ local call = redis.call
 local until_now = call('ZSCORE', beats, server)
 call('ZADD', beats, string.format('%d', now + 1500), server)
 local known = until_now and tonumber(until_now) > tonumber(now)
-if not known then call('ZREMRANGEBYSCORE', beats, '-inf', string.format('%d', now - 60000)) end
+call('ZREMRANGEBYSCORE', beats, '-inf', string.format('%d', now - 60000)) -- servers that are gone
 return {known and 1 or 0, unpack(call('ZRANGEBYSCORE', lines, '-inf', now, 'LIMIT', '0', '100'))}

@@ -18,20 +18,10 @@ import (
 // greet makes a first call to Redis, one that changes nothing. Its error says in one line with which setting Redis turns
 // this server away; a Redis that is merely away is none, since it may come later.
 func greet(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) error {
-	_, err := ports.Service(ctx, allocator.DefaultPool, "none")
-	if err == nil || errors.Is(err, allocator.ErrServiceNotFound) {
+	err := ports.Greet(ctx)
+	if err == nil {
 		return nil
 	}
-	if err := refused(err); err != nil {
-		return err
-	}
-	log.Warn("Redis does not answer yet", slog.Any("error", err))
-	return nil
-}
-
-// refused returns the one line for who made the settings, where an error shows that Redis will never take the calls of a
-// program with these settings; nil where a later call may succeed.
-func refused(err error) error {
 	if variable, says := refusal(err); variable != "" {
 		return fmt.Errorf("%s_%s: %s", config.Prefix, variable, says)
 	}
