@@ -86,6 +86,13 @@ func serve(t testing.TB, store storetest.Store, server *Server, log *logs) *api 
 	return a
 }
 
+// within returns the same client for a part of its test.
+func (a *api) within(t testing.TB) *api {
+	part := *a
+	part.t = t
+	return &part
+}
+
 func (a *api) get(path string, headers ...string) answer { return a.do("GET", path, "", headers...) }
 func (a *api) put(path, body string, headers ...string) answer {
 	return a.do("PUT", path, body, headers...)

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -128,28 +131,65 @@ func (s *Server) unmatched(c *fiber.Ctx, err error) error {
 	return nil
 }
 
-// hangUpInSilence closes a connection on which no request ever began. An answer to nothing would be taken for that of the
+// refuse answers a request that comes to no route.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
+	c := s.app.AcquireCtx(ctx)
+	defer s.app.ReleaseCtx(c)
+	s.unmatched(c, err)
+}
+
+// refuseBroken answers a request that did not arrive whole; next is what answers those whose sender is still there.
+//
+// A connection on which no request ever began is closed in silence: an answer to nothing would be taken for that of the
 // first request by a client or a load balancer that opened the connection ahead of need.
-func hangUpInSilence(next func(*fasthttp.RequestCtx, error)) func(*fasthttp.RequestCtx, error) {
+func (s *Server) refuseBroken(next func(*fasthttp.RequestCtx, error)) func(*fasthttp.RequestCtx, error) {
 	return func(ctx *fasthttp.RequestCtx, err error) {
-		if network, ok := err.(*net.OpError); ok && network.Timeout() { // one amid a request comes wrapped
+		began, late := s.crowd.spoke(ctx.Conn()), timedOut(err)
+		switch {
+		case late && began:
+			s.refuse(ctx, fiber.ErrRequestTimeout)
+		case late || reset(err):
+			if began {
+				s.refuse(ctx, errHungUp)
+			}
 			ctx.Conn().Close()
-			return
+		default:
+			next(ctx, err)
 		}
-		next(ctx, err)
 	}
 }
 
-// refuseUnknownMethods answers a method that Fiber does not know, which it would answer itself, in plain text.
-func (s *Server) refuseUnknownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+// timedOut reports whether a request took too long to arrive. Of a chunked body fasthttp tells the cause in words only.
+func timedOut(err error) bool {
+	timeout, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && timeout.Timeout() || strings.Contains(err.Error(), os.ErrDeadlineExceeded.Error())
+}
+
+// reset reports whether the connection broke while a request arrived.
+func reset(err error) bool {
+	_, broken := errors.AsType[net.Error](err)
+	return broken || strings.Contains(err.Error(), syscall.ECONNRESET.Error())
+}
+
+// check refuses what fasthttp lets through and no route should see.
+func (s *Server) check(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
-		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
+		switch header := &ctx.Request.Header; {
+		case s.crowd.turnsAway(ctx.Conn()):
+			s.refuse(ctx, tooManyConnections)
+		case !isUnambiguous(header):
+			s.refuse(ctx, fiber.ErrBadRequest)
+		case !slices.Contains(fiber.DefaultMethods, string(header.Method())): // Fiber would answer it in plain text
+			s.refuse(ctx, allocator.Invalid(allocator.FieldError{Field: "method", Detail: "is not one that HTTP knows"}))
+			return
+		default:
 			next(ctx)
 			return
 		}
-		c := s.app.AcquireCtx(ctx)
-		defer s.app.ReleaseCtx(c)
-		s.unmatched(c, allocator.Invalid(allocator.FieldError{Field: "method", Detail: "is not one that HTTP knows"}))
+		ctx.SetConnectionClose()
 	}
 }
 

@@ -34,7 +34,7 @@ func newMetrics(a *allocator.Allocator) *metrics {
 		}, []string{"method", "route", "status"}),
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "portmaster_operations_total",
-			Help: "Calls by operation and outcome: OK, the code of the error, or HUNG_UP (status 499) where the client did not wait for its turn in line.",
+			Help: "Calls by operation and outcome: OK, the code of the error, or HUNG_UP (status 499) where the client hung up while it waited in line, or before its request was there.",
 		}, []string{"operation", "code"}),
 		inUse: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "portmaster_ports_in_use_total",

@@ -20,7 +20,7 @@ type Options struct {
 	WriteTimeout time.Duration // for a whole answer
 	IdleTimeout  time.Duration // for the next request on a kept-alive connection
 	BodyLimit    int           // bytes
-	Concurrency  int           // connections
+	Concurrency  int           // connections; those beyond are told to come back later
 	SlowCall     time.Duration // a call that takes longer is logged
 	Baseline     bool          // also serve POST /services/{service}/baseline, to measure what HTTP alone costs
 	Log          *slog.Logger
@@ -33,6 +33,7 @@ type Server struct {
 	log       *slog.Logger
 	slowCall  time.Duration
 	metrics   *metrics
+	crowd     *crowd
 
 	// Ends when the server drains, and what waits with it.
 	open  context.Context
@@ -49,6 +50,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		log:       opts.Log,
 		slowCall:  opts.SlowCall,
 		metrics:   newMetrics(a),
+		crowd:     &crowd{limit: int64(opts.Concurrency), surplus: map[net.Conn]struct{}{}},
 		outages:   rate.Sometimes{First: 1, Interval: time.Second},
 		slowCalls: rate.Sometimes{First: 1, Interval: time.Second},
 	}
@@ -58,8 +60,8 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		WriteTimeout:                 opts.WriteTimeout,
 		IdleTimeout:                  opts.IdleTimeout,
 		BodyLimit:                    opts.BodyLimit,
-		Concurrency:                  opts.Concurrency,
-		ReadBufferSize:               8 << 10, // bounds the header of a request
+		Concurrency:                  opts.Concurrency + 2*maxSurplus, // never reached: fasthttp would answer in plain text
+		ReadBufferSize:               8 << 10,                         // bounds the header of a request
 		CaseSensitive:                true,
 		StrictRouting:                true,
 		DisableStartupMessage:        true,
@@ -67,8 +69,9 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		ErrorHandler:                 s.unmatched,
 	})
 	s.app.Server().CloseOnShutdown = true
-	s.app.Server().Handler = s.refuseUnknownMethods(s.app.Server().Handler)
-	s.app.Server().ErrorHandler = hangUpInSilence(s.app.Server().ErrorHandler)
+	s.app.Server().ConnState = s.crowd.follow
+	s.app.Server().Handler = s.check(s.app.Server().Handler)
+	s.app.Server().ErrorHandler = s.refuseBroken(s.app.Server().ErrorHandler)
 	if opts.Baseline {
 		s.mount(serverRoutes, append(poolRoutes, baselineRoute))
 	} else {
