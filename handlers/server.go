@@ -34,6 +34,7 @@ type Server struct {
 	slowCall  time.Duration
 	metrics   *metrics
 	crowd     *crowd
+	absence   absence
 
 	// Ends when the server drains, and what waits with it.
 	open  context.Context

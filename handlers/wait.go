@@ -3,8 +3,11 @@ package handlers
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -13,7 +16,7 @@ import (
 	"portmaster/allocator"
 )
 
-// lookEvery is how often a call that waits in line looks whether its client is still there.
+// lookEvery is how often the server looks whether the clients of calls that wait in line are still there.
 const lookEvery = 250 * time.Millisecond
 
 // errHungUp is why a call stopped waiting whose client is gone.
@@ -55,58 +58,102 @@ func (s *Server) whileWanted(c *fiber.Ctx, wait time.Duration) (ctx context.Cont
 		return c.UserContext(), func() {}
 	}
 	ctx, end := context.WithCancelCause(s.open)
-	conn := c.Context().Conn()
-	go watch(ctx, conn, end)
-	return wanted{ctx, conn, end}, func() { end(nil) }
+	socket, err := socketOf(c.Context().Conn())
+	if err != nil { // there is none to look at
+		return ctx, func() { end(nil) }
+	}
+	call := &wanted{ctx, socket, end}
+	s.absence.enter(call)
+	return call, func() {
+		s.absence.leave(call)
+		end(nil)
+	}
 }
 
 // wanted is the context of a call that waits. Who asks for its error, as the allocator does before and after it takes a
 // port, gets to know whether the client is there at that moment.
 type wanted struct {
 	context.Context
-	conn net.Conn
-	end  context.CancelCauseFunc
+	socket int
+	end    context.CancelCauseFunc
 }
 
 // Err is that of the context, once it has looked.
-func (w wanted) Err() error {
-	if w.Context.Err() == nil && hungUp(w.conn) {
+func (w *wanted) Err() error {
+	if w.Context.Err() == nil && closed([]int{w.socket})[0] {
 		w.end(errHungUp)
 	}
 	return w.Context.Err()
 }
 
-// watch ends a context when the client at the other end of conn hangs up.
-func watch(ctx context.Context, conn net.Conn, end context.CancelCauseFunc) {
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+// absence notices who hangs up among those that wait: one goroutine looks at all of their connections, while there are any.
+type absence struct {
+	mu    sync.Mutex // while it is held no call ends, and so no socket becomes another connection's
+	calls map[*wanted]struct{}
+}
+
+func (a *absence) enter(call *wanted) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.calls == nil {
+		a.calls = map[*wanted]struct{}{}
+		go a.watch()
+	}
+	a.calls[call] = struct{}{}
+}
+
+func (a *absence) leave(call *wanted) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.calls, call)
+}
+
+func (a *absence) watch() {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for range ticker.C {
+		if !a.look() {
 			return
-		case <-look.C:
-			if hungUp(conn) {
-				end(errHungUp)
-				return
-			}
 		}
 	}
 }
 
-// hungUp reports whether the other end has closed a connection. It leaves what may have come in to who reads next; and it
-// looks past the connection's own Read, which fails once the time for the request to arrive is over.
-func hungUp(conn net.Conn) (gone bool) {
-	socket, ok := conn.(syscall.Conn)
-	if !ok {
+// look ends the calls whose client is gone, and reports whether any waits.
+func (a *absence) look() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.calls) == 0 {
+		a.calls = nil // the next one to enter begins to watch again
 		return false
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return true
+	calls := slices.Collect(maps.Keys(a.calls))
+	sockets := make([]int, len(calls))
+	for i, call := range calls {
+		sockets[i] = call.socket
 	}
-	err = raw.Control(func(fd uintptr) {
-		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		gone = err == nil && n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
-	})
-	return gone || err != nil
+	for i, gone := range closed(sockets) {
+		if gone {
+			calls[i].end(errHungUp)
+		}
+	}
+	return true
+}
+
+// socketOf returns the file descriptor below a connection; it looks through what is on top, such as TLS.
+func socketOf(conn net.Conn) (socket int, err error) {
+	for {
+		if c, ok := conn.(syscall.Conn); ok {
+			raw, err := c.SyscallConn()
+			if err != nil {
+				return 0, err
+			}
+			err = raw.Control(func(fd uintptr) { socket = int(fd) })
+			return socket, err
+		}
+		upper, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return 0, errors.ErrUnsupported
+		}
+		conn = upper.NetConn()
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,93 @@ func TestHangUp(t *testing.T) {
 			t.Error("the log takes it for an outage")
 		}
 		contains(t, a.get("/metrics").body, `portmaster_operations_total{code="HUNG_UP",operation="claim"} 1`+"\n")
+	})
+}
+
+// Who hangs up is gone, though what was sent before has not been read yet.
+func TestHangUpWithBytesPending(t *testing.T) {
+	a := newAPI(t, storetest.Mini(t))
+	a.define("django", "5000-5000")
+	held := a.claim("django", `{"name":"web-00"}`)
+	const request = "POST /v1/services/django/ports?wait=30 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n" + `{"name":"web-01"}`
+	gone := 0
+	for name, pending := range map[string]string{"nothing": "", "a byte": "x", "a request": "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"} {
+		for how, hangUp := range map[string]func(*net.TCPConn) error{
+			"closed":            (*net.TCPConn).Close,
+			"closed for writes": (*net.TCPConn).CloseWrite,
+			"reset":             func(c *net.TCPConn) error { c.SetLinger(0); return c.Close() },
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				a := a.within(t)
+				conn := a.dial()
+				io.WriteString(conn, request)
+				soon(t, "it waits in line", func() bool { return a.service("django").Waiting == 1 })
+				io.WriteString(conn, pending)
+				time.Sleep(2 * lookEvery)
+				equal(t, "it still waits", a.service("django").Waiting, 1)
+				hangUp(conn)
+				soon(t, "its place is given up", func() bool { return a.service("django").Waiting == 0 })
+				gone++
+			})
+		}
+	}
+	contains(t, a.get("/metrics").body, fmt.Sprintf(`portmaster_operations_total{code="HUNG_UP",operation="claim"} %d`+"\n", gone))
+	a.delete(held.path()).want(204)
+	equal(t, "ports", a.service("django").Ports, ports{Total: 1, Free: 1})
+}
+
+// layered is a connection on top of another one, as that of TLS is.
+type layered struct{ net.Conn }
+
+func (l layered) NetConn() net.Conn { return l.Conn }
+
+// The socket is found below what is on top of it.
+func TestSocketBelow(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	defer theirs.Close()
+	if _, err := socketOf(layered{ours}); err == nil {
+		t.Error("a pipe has a socket")
+	}
+	a := newAPI(t, storetest.Mini(t))
+	conn := a.dial()
+	below, err := socketOf(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	above, err := socketOf(layered{layered{conn}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "socket", above, below)
+}
+
+// A waiting call costs no goroutine beside that of its connection, and who watches ends with the last of them.
+func TestOneWatcher(t *testing.T) {
+	a := newAPI(t, storetest.Mini(t))
+	a.define("django", "5000-5000")
+	a.claim("django", `{"name":"web-00"}`)
+	const calls = 50
+	before := runtime.NumGoroutine()
+	var waiting []*net.TCPConn
+	for i := range calls {
+		conn := a.dial()
+		body := fmt.Sprintf(`{"name":"late-%d"}`, i)
+		fmt.Fprintf(conn, "POST /v1/services/django/ports?wait=30 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		waiting = append(waiting, conn)
+	}
+	soon(t, "all wait", func() bool { return a.service("django").Waiting == calls })
+	if more := runtime.NumGoroutine() - before; more >= 2*calls {
+		t.Errorf("%d calls have %d goroutines", calls, more)
+	}
+	for _, conn := range waiting {
+		conn.Close()
+	}
+	soon(t, "all are gone", func() bool { return a.service("django").Waiting == 0 })
+	soon(t, "nobody watches", func() bool {
+		a.server.absence.mu.Lock()
+		defer a.server.absence.mu.Unlock()
+		return a.server.absence.calls == nil
 	})
 }
 

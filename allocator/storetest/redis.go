@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -178,7 +177,7 @@ func (s *redisServer) store(t testing.TB) Store {
 // run starts the process and waits until it answers. The kernel ends it with the test process, however that ends.
 func (s *redisServer) run() error {
 	cmd := exec.Command(s.program, s.args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	endWithThread(cmd)
 	started := make(chan error)
 	s.exited = make(chan struct{})
 	go func(exited chan struct{}) {
