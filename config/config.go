@@ -52,7 +52,7 @@ type Config struct {
 	PortMax            int           `split_words:"true" default:"49151" desc:"the highest port that a range may hold"`
 	LogFormat          string        `split_words:"true" default:"text" desc:"text or json"`
 	LogLevel           slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
-	LogSlowCall        time.Duration `split_words:"true" default:"500ms" desc:"a call that takes longer is logged, one a second at most"`
+	LogSlowCall        time.Duration `split_words:"true" default:"500ms" desc:"a call that takes longer, its time in line not counted, is logged, one a second at most"`
 	ShutdownDelay      time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM: how long /readyz fails before the listener closes, so that load balancers can turn away"`
 	ShutdownTimeout    time.Duration `split_words:"true" default:"10s" desc:"after that: how long requests under way may take to finish"`
 }

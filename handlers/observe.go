@@ -22,12 +22,11 @@ func (s *Server) observe(r route) fiber.Handler {
 		if err := guard(r, s, c); err != nil {
 			code = s.fail(c, err)
 		}
-		took := time.Since(start)
-		waits := waits(c)
-		watched.observe(outcome{c.Response().StatusCode(), code, waits}, took)
-		if took > s.slowCall && !waits { // to stand in line is not to be slow
+		took, waited := time.Since(start), waited(c)
+		watched.observe(outcome{c.Response().StatusCode(), code, waits(c)}, took)
+		if took-waited > s.slowCall { // to stand in line is not to be slow
 			s.slowCalls.Do(func() {
-				s.log.Warn("slow call", requestAttrs(c, r, code), slog.Duration("took", took))
+				s.log.Warn("slow call", requestAttrs(c, r, code), slog.Duration("took", took), slog.Duration("waited", waited))
 			})
 		}
 		return nil

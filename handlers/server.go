@@ -21,7 +21,7 @@ type Options struct {
 	IdleTimeout  time.Duration // for the next request on a kept-alive connection
 	BodyLimit    int           // bytes
 	Concurrency  int           // connections; those beyond are told to come back later
-	SlowCall     time.Duration // a call that takes longer is logged
+	SlowCall     time.Duration // a call that takes longer, its time in line not counted, is logged
 	Baseline     bool          // also serve POST /services/{service}/baseline, to measure what HTTP alone costs
 	Log          *slog.Logger
 }

@@ -57,7 +57,9 @@ func (s *Server) whileWanted(c *fiber.Ctx, wait time.Duration) (ctx context.Cont
 	if wait <= 0 {
 		return c.UserContext(), func() {}
 	}
-	ctx, end := context.WithCancelCause(s.open)
+	stood := new(time.Duration)
+	c.Locals(waitedKey{}, stood)
+	ctx, end := context.WithCancelCause(allocator.WithWaited(s.open, stood))
 	socket, err := socketOf(c.Context().Conn())
 	if err != nil { // there is none to look at
 		return ctx, func() { end(nil) }
@@ -68,6 +70,17 @@ func (s *Server) whileWanted(c *fiber.Ctx, wait time.Duration) (ctx context.Cont
 		s.absence.leave(call)
 		end(nil)
 	}
+}
+
+// waitedKey is where a request keeps for how long its call stood in line.
+type waitedKey struct{}
+
+// waited returns for how long the call of a request stood in line.
+func waited(c *fiber.Ctx) time.Duration {
+	if stood, ok := c.Locals(waitedKey{}).(*time.Duration); ok {
+		return *stood
+	}
+	return 0
 }
 
 // wanted is the context of a call that waits. Who asks for its error, as the allocator does before and after it takes a

@@ -328,7 +328,7 @@ func TestWaitingIsNotSlow(t *testing.T) {
 	a := newAPI(t, storetest.Mini(t))
 	a.define("django", "5000-5000")
 	a.claim("django", `{"name":"web-00"}`)
-	b := newAPI(t, a.store, func(s *settings) { s.server.SlowCall = 1 })
+	b := newAPI(t, a.store, func(s *settings) { s.server.SlowCall = 700 * time.Millisecond })
 	waiting := b.start("POST", "/v1/services/django/ports?wait=1", `{"name":"web-01"}`)
 	soon(t, "it waits in line", func() bool { return a.service("django").Waiting == 1 })
 	contains(t, a.get("/metrics").body, `portmaster_waiting{pool="default",service="django"} 1`+"\n")
@@ -343,5 +343,28 @@ func TestWaitingIsNotSlow(t *testing.T) {
 		`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/ports?wait",status="409"} 1`+"\n")
 	if strings.Contains(figures, `route="/v1/services/:service/ports"`) {
 		t.Error("it is among the calls that do not wait")
+	}
+}
+
+// What a call takes beyond its time in line is what the log goes by, whether it stood there or not.
+func TestSlowCallsThatWait(t *testing.T) {
+	a := newAPI(t, storetest.Mini(t), func(s *settings) { s.server.SlowCall = 1 })
+	b := newAPI(t, a.store, func(s *settings) { s.server.SlowCall = 1 })
+	c := newAPI(t, a.store, func(s *settings) { s.server.SlowCall = 1 })
+	a.define("django", "5000-5000")
+	held := read[allocation](b.post("/v1/services/django/ports?wait=1", `{"name":"web-00"}`).want(201))
+	contains(t, b.log.String(), "slow call", "waited=0s")
+
+	began := time.Now()
+	waiting := c.start("POST", "/v1/services/django/ports?wait=10", `{"name":"web-01"}`)
+	soon(t, "it waits in line", func() bool { return a.service("django").Waiting == 1 })
+	time.Sleep(500 * time.Millisecond)
+	a.delete(held.path()).want(204)
+	waiting.answer().want(201)
+	contains(t, c.log.String(), "slow call", "status=201")
+	_, text, _ := strings.Cut(c.log.String(), "waited=")
+	waited, err := time.ParseDuration(strings.TrimSpace(text))
+	if err != nil || waited < 500*time.Millisecond || waited > time.Since(began) {
+		t.Errorf("it waited %s, %v", waited, err)
 	}
 }
