@@ -104,6 +104,7 @@ func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-cha
 	if !ownSecret {
 		again.Stop()
 	}
+	joined := time.Now()
 	for stay := true; ; {
 		select {
 		case <-turn:
@@ -112,6 +113,7 @@ func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-cha
 			stay = false
 		case <-ctx.Done():
 		}
+		recordWaited(ctx, joined)
 		if ctx.Err() != nil {
 			if errors.Is(err, ErrOutcomeUnknown) {
 				a.giveBackAll(context.WithoutCancel(ctx), ask)

@@ -22,6 +22,16 @@ func greet(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) er
 	if err == nil {
 		return nil
 	}
+	if err := refused(err); err != nil {
+		return err
+	}
+	log.Warn("Redis does not answer yet", slog.Any("error", err))
+	return nil
+}
+
+// refused returns the one line for who made the settings, where an error shows that Redis will never take the calls of a
+// program with these settings; nil where a later call may succeed.
+func refused(err error) error {
 	if variable, says := refusal(err); variable != "" {
 		return fmt.Errorf("%s_%s: %s", config.Prefix, variable, says)
 	}
