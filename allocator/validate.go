@@ -48,10 +48,12 @@ func (f *faults) instance(field, name string) {
 	}
 }
 
-// secret checks a secret in its canonical form, and keeps it out of the fault.
+// secret checks that a secret is a random UUID in its canonical form, and keeps it out of the fault. The other versions, and
+// the nil UUID, can be guessed.
 func (f *faults) secret(field, secret string) {
-	if id, err := uuid.Parse(secret); err != nil || id.String() != secret {
-		f.add(field, "must be a UUID in lower case, such as 6f8ffc86-d98a-49ba-848a-a7cbaaea9360")
+	id, err := uuid.Parse(secret)
+	if err != nil || id.String() != secret || id.Variant() != uuid.RFC4122 || id.Version() != 4 && id.Version() != 7 {
+		f.add(field, "must be a random UUID (version 4 or 7) in lower case, such as 6f8ffc86-d98a-49ba-848a-a7cbaaea9360")
 	}
 }
 

@@ -28,3 +28,31 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+// A secret is a UUID that cannot be guessed, written in one way.
+func TestSecretsAreRandom(t *testing.T) {
+	for _, good := range []string{
+		"6f8ffc86-d98a-49ba-848a-a7cbaaea9360", "00000000-0000-4000-8000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff",
+		"019a2b3c-4d5e-7f60-9a7b-8c9d0e1f2a3b",
+	} {
+		var f faults
+		if f.secret("secret", good); f != nil {
+			t.Errorf("%s: %v", good, f)
+		}
+	}
+	for _, bad := range []string{
+		"", "guess", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff",
+		"6f8ffc86-d98a-19ba-848a-a7cbaaea9360", "6f8ffc86-d98a-29ba-848a-a7cbaaea9360", "6f8ffc86-d98a-39ba-848a-a7cbaaea9360",
+		"6f8ffc86-d98a-59ba-848a-a7cbaaea9360", "6f8ffc86-d98a-69ba-848a-a7cbaaea9360", "6f8ffc86-d98a-89ba-848a-a7cbaaea9360",
+		"6f8ffc86-d98a-49ba-748a-a7cbaaea9360", "6f8ffc86-d98a-49ba-c48a-a7cbaaea9360", "6f8ffc86-d98a-49ba-e48a-a7cbaaea9360",
+		"6F8FFC86-D98A-49BA-848A-A7CBAAEA9360", "{6f8ffc86-d98a-49ba-848a-a7cbaaea9360}", "6f8ffc86d98a49ba848aa7cbaaea9360",
+		"urn:uuid:6f8ffc86-d98a-49ba-848a-a7cbaaea9360", "6f8ffc86-d98a-49ba-848a-a7cbaaea9360 ",
+	} {
+		var f faults
+		if f.secret("secret", bad); len(f) != 1 || f[0].Field != "secret" {
+			t.Errorf("%q: %v", bad, f)
+		} else if bad != "" && strings.Contains(f[0].Detail, bad) {
+			t.Errorf("%q: it is in %q", bad, f[0].Detail)
+		}
+	}
+}
