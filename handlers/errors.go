@@ -182,10 +182,12 @@ func (s *Server) check(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			s.refuse(ctx, tooManyConnections)
 		case !isUnambiguous(header):
 			s.refuse(ctx, fiber.ErrBadRequest)
-		case !slices.Contains(fiber.DefaultMethods, string(header.Method())): // Fiber would answer it in plain text
-			s.refuse(ctx, allocator.Invalid(allocator.FieldError{Field: "method", Detail: "is not one that HTTP knows"}))
-			return
 		default:
+			// A method that Fiber does not know it would refuse in plain text. It is refused as one that no route has: with 405 where
+			// the path is known, and else with 404.
+			if !slices.Contains(fiber.DefaultMethods, string(header.Method())) {
+				header.SetMethod(fiber.MethodTrace)
+			}
 			next(ctx)
 			return
 		}

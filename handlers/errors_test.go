@@ -38,6 +38,7 @@ func TestUnknownRoutes(t *testing.T) {
 	} {
 		a.get(path).problem(404, "NOT_FOUND")
 		a.do("PATCH", path, `{}`).problem(404, "NOT_FOUND")
+		a.do("BREW", path, `{}`).problem(404, "NOT_FOUND")
 	}
 }
 
@@ -59,7 +60,7 @@ func TestMethodNotAllowed(t *testing.T) {
 	add("/v1", poolRoutes)
 	add("/v1/pools/host", poolRoutes)
 	for path, methods := range have {
-		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"} {
 			if slices.Contains(methods, method) {
 				continue
 			}
@@ -73,7 +74,6 @@ func TestMethodNotAllowed(t *testing.T) {
 			equal(t, method+" "+path+": Allow", strings.Join(allow, " "), strings.Join(methods, " "))
 		}
 	}
-	a.do("BREW", "/v1/services", "").invalid("method")
 }
 
 // HEAD is answered as GET is, without the body.
@@ -116,7 +116,9 @@ func TestMalformedRequests(t *testing.T) {
 	a.raw("PUT /v1/services/django HTTP/1.1\r\nHost: a\r\nContent-Length: ten\r\n\r\n").invalid("request")
 	a.raw("GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: "+strings.Repeat("x", 9<<10)+"\r\n\r\n").problem(413, "TOO_LARGE")
 	a.raw("GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow: ").problem(408, "TIMEOUT")
-	a.raw("GET /v1/services/dj%zz HTTP/1.1\r\nHost: a\r\n\r\n").invalid("service")
+	for _, name := range []string{"dj%zz", "django%", "django%2", "%%36%34jango"} {
+		a.raw("GET /v1/services/" + name + " HTTP/1.1\r\nHost: a\r\n\r\n").invalid("service")
+	}
 	a.get("/livez").want(200)
 }
 

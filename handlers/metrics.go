@@ -51,7 +51,10 @@ func newMetrics(a *allocator.Allocator) *metrics {
 }
 
 // scrape: GET /metrics
-func (s *Server) scrape(c *fiber.Ctx) error { return s.metrics.scrape(c) }
+func (s *Server) scrape(c *fiber.Ctx) error {
+	c.Request().Header.Del(fiber.HeaderAccept) // text, whatever else is asked for
+	return s.metrics.scrape(c)
+}
 
 // routeMetrics are the figures of one route. They remember what they found by its labels, which saves the look-up on the
 // way of every request.

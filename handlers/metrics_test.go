@@ -32,7 +32,7 @@ func TestMetrics(t *testing.T) {
 		a.do("PATCH", "/v1/services", "").want(405)
 		a.post("/v1/services", "{", "X-Request-ID", "1").want(400)
 
-		r := a.get("/metrics").want(200)
+		r := a.get("/metrics", "Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited").want(200)
 		if got := r.header.Get("Content-Type"); !strings.HasPrefix(got, "text/plain; version=0.0.4") {
 			t.Errorf("Content-Type %q", got)
 		}
