@@ -9,7 +9,7 @@ import (
 )
 
 // baselineRoute is a route of a pool like those in routes.go, and mounted only where it was asked for.
-var baselineRoute = route{"POST", "/services/:service/baseline", "baseline", (*Server).baseline}
+var baselineRoute = route{"POST", "/services/:service/baseline", "baseline", ofWants, (*Server).baseline}
 
 // baseline: POST /services/{service}/baseline, which decodes and encodes what an offer does and asks nobody. It is there to
 // be compared with.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -70,6 +71,25 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 		}
 	}
 	sameWords(t, "routes of the table", routes, "of the document", operations)
+}
+
+// A route takes the query parameters that the document lists for it.
+func TestDocumentHasEveryQuery(t *testing.T) {
+	braces := regexp.MustCompile(`:([a-z]+)`)
+	compare := func(table []route) {
+		for _, r := range table {
+			item := document().Paths.Value(braces.ReplaceAllString(r.path, "{$1}"))
+			var listed []string
+			for _, parameter := range append(item.Parameters, item.GetOperation(r.method).Parameters...) {
+				if parameter.Value.In == "query" {
+					listed = append(listed, parameter.Value.Name)
+				}
+			}
+			equal(t, r.method+" "+r.path, strings.Join(r.query, " "), strings.Join(listed, " "))
+		}
+	}
+	compare(poolRoutes)
+	compare(serverRoutes)
 }
 
 // A code is known to the document where it is known to the program, and every operation says which it gives.
@@ -194,14 +214,32 @@ func holdAgainstDocument(request *http.Request, path string, sent []byte, respon
 		return err
 	}
 	if response.StatusCode < 300 && request.URL != nil {
-		input.Request = request.Clone(context.Background())
-		input.Request.Body = io.NopCloser(bytes.NewReader(sent))
-		input.Request.ContentLength = int64(len(sent))
-		if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil {
+		if err := refusal(request, sent); err != nil {
 			return fmt.Errorf("the request should have been refused: %w", err)
 		}
 	}
 	return nil
+}
+
+// refusal says why openapi.yaml refuses a request to one of its operations.
+func refusal(request *http.Request, sent []byte) error {
+	found, params := operationOf(request.Method, request.URL.EscapedPath())
+	input := &openapi3filter.RequestValidationInput{Request: request.Clone(context.Background()), PathParams: params, Route: found}
+	input.Request.Body = io.NopCloser(bytes.NewReader(sent))
+	input.Request.ContentLength = int64(len(sent))
+	if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(request.URL.Path, "/v1/") {
+		return nil
+	}
+	given, err := url.ParseQuery(request.URL.RawQuery)
+	for name, values := range given {
+		if found.Operation.Parameters.GetByInAndName("query", name) == nil || len(values) != 1 {
+			return fmt.Errorf("the query parameter %q is unknown, or given twice", name)
+		}
+	}
+	return err
 }
 
 // operationOf finds the operation of a request under any of its servers. HEAD is asked as GET.
@@ -216,7 +254,9 @@ func operationOf(method, path string) (*routers.Route, map[string]string) {
 		}
 		params := map[string]string{}
 		for i, name := range p.pattern.SubexpNames() {
-			params[name] = values[i]
+			if params[name] = values[i]; strings.Contains(values[i], "%") {
+				params[name], _ = url.PathUnescape(values[i])
+			}
 		}
 		return &routers.Route{Spec: document(), Path: path, PathItem: p.item, Method: method, Operation: p.item.GetOperation(method)}, params
 	}

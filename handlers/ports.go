@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"bytes"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -104,7 +106,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 // proofOf reads the headers that say which allocation a release means. A secret that is there and empty is refused: who
 // sends it has lost the one that was to prove something.
 func proofOf(c *fiber.Ctx) (proof allocator.Proof, err error) {
-	proof.Fences, err = ifMatch(c.Get(fiber.HeaderIfMatch))
+	proof.Fences, err = ifMatch(c.Request().Header.PeekAll(fiber.HeaderIfMatch))
 	if err != nil {
 		return allocator.Proof{}, err
 	}
@@ -118,18 +120,23 @@ func proofOf(c *fiber.Ctx) (proof allocator.Proof, err error) {
 	return proof, nil
 }
 
-// ifMatch reads the fences that an If-Match header lists: none where it is absent or "*", which match any allocation.
-func ifMatch(header string) (fences []int64, err error) {
-	if header == "" || header == "*" {
+// ifMatch reads the fences that the lines of an If-Match header list, together: none where there is no line, or all that
+// they say is "*", which match any allocation.
+func ifMatch(lines [][]byte) (fences []int64, err error) {
+	header := string(bytes.Join(lines, []byte(",")))
+	if len(lines) == 0 || header == "*" {
 		return nil, nil
 	}
 	for tag := range strings.SplitSeq(header, ",") {
-		tag = strings.TrimSpace(tag)
-		fence, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
-		if err != nil || len(tag) < 3 || tag[0] != '"' || tag[len(tag)-1] != '"' {
-			return nil, allocator.Invalid(allocator.FieldError{Field: "If-Match", Detail: `must list ETags that a GET gave, such as "17"`})
+		digits := etag.FindStringSubmatch(strings.Trim(tag, " \t"))
+		if digits == nil {
+			return nil, allocator.Invalid(allocator.FieldError{Field: "If-Match", Detail: `must list ETags that a GET gave, such as "17", or be *`})
 		}
+		fence, _ := strconv.ParseInt(digits[1], 10, 64)
 		fences = append(fences, fence)
 	}
 	return fences, nil
 }
+
+// etag is what tag makes of a fence, with no more digits than an int64 has room for.
+var etag = regexp.MustCompile(`^"(0|[1-9][0-9]{0,17})"$`)

@@ -27,7 +27,7 @@ func TestReadAllocation(t *testing.T) {
 			a.get("/v1/services/django/ports/"+holder).problem(404, "PORT_NOT_FOUND")
 			a.delete("/v1/services/django/ports/"+holder).problem(404, "PORT_NOT_FOUND")
 		}
-		for _, holder := range []string{"-", "web-", "5000%20", "w%65b-01", "web+01", "wéb"} {
+		for _, holder := range []string{"-", "web-", "5000%20", "w%20b-01", "web+01", "wéb"} {
 			a.get("/v1/services/django/ports/" + holder).invalid("port")
 			a.delete("/v1/services/django/ports/" + holder).invalid("port")
 		}
@@ -70,10 +70,25 @@ func TestReleaseIfMatch(t *testing.T) {
 		for _, tags := range []string{old, `"0"`, old + `, "0"`} {
 			a.delete(port, "If-Match", tags).problem(412, "PRECONDITION_FAILED")
 		}
-		for _, tags := range []string{"1", `"`, `""`, `"one"`, `W/"1"`, `"1" "2"`, `"1",`, `"99999999999999999999"`} {
+		for _, tags := range []string{"1", `"`, `""`, `"one"`, `W/"1"`, `"1" "2"`, `"1",`, `"99999999999999999999"`,
+			`"` + now + `"`, `"+1"`, `"-1"`, `"01"`, `"00"`, `"1.0"`, `" 1"`, `*, ` + now, now + `, *`, `*,*`, `,` + now, `,`, `"*"`} {
 			a.delete(port, "If-Match", tags).invalid("If-Match")
 		}
+		// An empty line says nothing that could match, and several lines are one list.
+		for _, lines := range []string{
+			"If-Match:\r\n", "If-Match: \r\n", "If-Match:\r\nIf-Match: " + now + "\r\n", "If-Match: " + now + "\r\nIf-Match:\r\n",
+			"If-Match: *\r\nIf-Match: \"9999\"\r\n", "If-Match: \"9999\"\r\nif-match: *\r\n", "If-Match: *\r\nIf-Match: *\r\n",
+		} {
+			a.raw("DELETE " + port + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n").invalid("If-Match")
+		}
+		lines := "If-Match: " + old + "\r\nIf-Match: \"0\"\r\n"
+		a.raw("DELETE "+port+" HTTP/1.1\r\nHost: a\r\n"+lines+"\r\n").problem(412, "PRECONDITION_FAILED")
 		equal(t, "holder", read[allocation](a.get(port)).Name, "web-02")
+		lines += "If-Match: \"7\" \t,\t" + now + "\r\n"
+		a.raw("DELETE " + port + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n").want(204)
+
+		a.accept(a.offer("django", "web-02"))
+		now = a.get(port).header.Get("ETag")
 		a.delete(port, "If-Match", old+`, `+now).want(204)
 
 		a.accept(a.offer("django", "web-03"))

@@ -5,7 +5,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -147,11 +150,71 @@ func kindName(kind string) string {
 	return "a " + kind
 }
 
+// strict returns the handler of a route, behind a look at the query: a parameter that the route does not take, or that is
+// given twice or without a value, is ErrInvalid.
+func strict(r route) func(*Server, *fiber.Ctx) error {
+	return func(s *Server, c *fiber.Ctx) error {
+		if query := c.Request().URI().QueryString(); len(query) > 0 {
+			if err := checkQuery(string(query), r.query); err != nil {
+				return err
+			}
+		}
+		return r.handle(s, c)
+	}
+}
+
+func checkQuery(query string, known []string) error {
+	given, err := url.ParseQuery(query)
+	if err != nil {
+		return allocator.Invalid(allocator.FieldError{Field: "query", Detail: "is malformed"})
+	}
+	var faults []allocator.FieldError
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		detail := ""
+		switch {
+		case !slices.Contains(known, name):
+			detail = "is not a query parameter of this route"
+		case len(given[name]) > 1:
+			detail = "is given twice"
+		case given[name][0] == "":
+			detail = "must not be empty"
+		default:
+			continue
+		}
+		faults = append(faults, allocator.FieldError{Field: cmp.Or(name[:min(len(name), allocator.MaxName)], "query"), Detail: detail})
+	}
+	if faults == nil {
+		return nil
+	}
+	return allocator.Invalid(faults...)
+}
+
+// unescape reads those percent-encoded characters of a path that need not be: to RFC 3986 (6.2.2.2) %2D is the same as -.
+// Any other stays as it is, and is in no name.
+func unescape(path string) string {
+	if !strings.Contains(path, "%") {
+		return path
+	}
+	return percentEncoded.ReplaceAllStringFunc(path, func(escape string) string {
+		code, _ := strconv.ParseUint(escape[1:], 16, 8)
+		if c := string(rune(code)); strings.Contains(unreserved, c) {
+			return c
+		}
+		return escape
+	})
+}
+
+const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+
+var percentEncoded = regexp.MustCompile("%[0-9A-Fa-f]{2}")
+
 // page reads the query of a list. A limit that is no number is out of bounds as well, and the allocator says so.
 func page(c *fiber.Ctx) (cursor string, limit int) {
 	limit = allocator.MaxPage
 	if text := c.Query("limit"); text != "" {
-		limit, _ = strconv.Atoi(text)
+		if limit, _ = strconv.Atoi(text); strconv.Itoa(limit) != text { // "+5" and "05" are none
+			limit = 0
+		}
 	}
 	return strings.Clone(c.Query("cursor")), limit
 }
@@ -159,6 +222,6 @@ func page(c *fiber.Ctx) (cursor string, limit int) {
 // linkNext says in the Link header where a list goes on, if it does.
 func linkNext(c *fiber.Ctx, next string, limit int) {
 	if next != "" {
-		c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?limit=%d&cursor=%s>; rel="next"`, c.Path(), limit, next))
+		c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?limit=%d&cursor=%s>; rel="next"`, unescape(c.Path()), limit, next))
 	}
 }

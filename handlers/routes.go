@@ -13,39 +13,46 @@ type route struct {
 	method    string
 	path      string // below the mount point
 	operation string // its name in metrics
+	query     []string
 	handle    func(*Server, *fiber.Ctx) error
 }
 
+// The query parameters of routes that list, and of those that take wants.
+var (
+	ofList  = []string{"limit", "cursor"}
+	ofWants = []string{"wait"}
+)
+
 // The routes of a pool. They are mounted twice: at /v1 for the pool "default", and at /v1/pools/{pool} for any.
 var poolRoutes = []route{
-	{"POST", "/services", "createService", (*Server).createService},
-	{"GET", "/services", "listServices", (*Server).listServices},
-	{"GET", "/services/:service", "readService", (*Server).readService},
-	{"PUT", "/services/:service", "defineService", (*Server).defineService},
-	{"DELETE", "/services/:service", "removeService", (*Server).removeService},
+	{"POST", "/services", "createService", nil, (*Server).createService},
+	{"GET", "/services", "listServices", ofList, (*Server).listServices},
+	{"GET", "/services/:service", "readService", nil, (*Server).readService},
+	{"PUT", "/services/:service", "defineService", nil, (*Server).defineService},
+	{"DELETE", "/services/:service", "removeService", nil, (*Server).removeService},
 
-	{"POST", "/services/:service/offers", "offer", (*Server).offer},
-	{"GET", "/services/:service/offers", "listOffers", (*Server).listOffers},
-	{"GET", "/services/:service/offers/:secret", "readOffer", (*Server).readOffer},
-	{"POST", "/services/:service/offers/:secret/accept", "accept", (*Server).accept},
-	{"PUT", "/services/:service/offers/:secret", "accept", (*Server).accept},
-	{"POST", "/services/:service/offers/:secret/reject", "reject", (*Server).reject},
-	{"DELETE", "/services/:service/offers/:secret", "reject", (*Server).reject},
+	{"POST", "/services/:service/offers", "offer", ofWants, (*Server).offer},
+	{"GET", "/services/:service/offers", "listOffers", ofList, (*Server).listOffers},
+	{"GET", "/services/:service/offers/:secret", "readOffer", nil, (*Server).readOffer},
+	{"POST", "/services/:service/offers/:secret/accept", "accept", nil, (*Server).accept},
+	{"PUT", "/services/:service/offers/:secret", "accept", nil, (*Server).accept},
+	{"POST", "/services/:service/offers/:secret/reject", "reject", nil, (*Server).reject},
+	{"DELETE", "/services/:service/offers/:secret", "reject", nil, (*Server).reject},
 
-	{"POST", "/services/:service/ports", "claim", (*Server).claim},
-	{"GET", "/services/:service/ports", "listAllocations", (*Server).listAllocations},
-	{"GET", "/services/:service/ports/:port", "readAllocation", (*Server).readAllocation},
-	{"POST", "/services/:service/ports/:port/renew", "renew", (*Server).renew},
-	{"DELETE", "/services/:service/ports/:port", "release", (*Server).release},
+	{"POST", "/services/:service/ports", "claim", ofWants, (*Server).claim},
+	{"GET", "/services/:service/ports", "listAllocations", ofList, (*Server).listAllocations},
+	{"GET", "/services/:service/ports/:port", "readAllocation", nil, (*Server).readAllocation},
+	{"POST", "/services/:service/ports/:port/renew", "renew", nil, (*Server).renew},
+	{"DELETE", "/services/:service/ports/:port", "release", nil, (*Server).release},
 }
 
 // The routes of the whole server.
 var serverRoutes = []route{
-	{"GET", "/v1/pools", "listPools", (*Server).listPools},
-	{"GET", "/livez", "live", (*Server).live},
-	{"GET", "/readyz", "ready", (*Server).ready},
-	{"GET", "/metrics", "metrics", (*Server).scrape},
-	{"GET", "/openapi.yaml", "openapi", (*Server).openapi},
+	{"GET", "/v1/pools", "listPools", ofList, (*Server).listPools},
+	{"GET", "/livez", "live", nil, (*Server).live},
+	{"GET", "/readyz", "ready", nil, (*Server).ready},
+	{"GET", "/metrics", "metrics", nil, (*Server).scrape},
+	{"GET", "/openapi.yaml", "openapi", nil, (*Server).openapi},
 }
 
 // The two places where poolRoutes are mounted.
@@ -67,6 +74,9 @@ func (s *Server) mount(ofServer, ofPool []route) {
 }
 
 func (s *Server) add(r route) {
+	if strings.HasPrefix(r.path, "/v1/") { // Prometheus and load balancers may put into a query what they like
+		r.handle = strict(r)
+	}
 	handler := s.observe(r)
 	s.app.Add(r.method, r.path, handler)
 	if r.method == fiber.MethodGet {
@@ -76,7 +86,7 @@ func (s *Server) add(r route) {
 
 // param returns a part of the request's path, copied: what Fiber hands out is overwritten by the connection's next request,
 // and a call that was given up may still be in the queue to Redis then.
-func param(c *fiber.Ctx, name string) string { return strings.Clone(c.Params(name)) }
+func param(c *fiber.Ctx, name string) string { return unescape(strings.Clone(c.Params(name))) }
 
 // pool returns the pool that a request is about.
 func pool(c *fiber.Ctx) string {
@@ -88,7 +98,7 @@ func pool(c *fiber.Ctx) string {
 
 // base returns where the routes of the request's pool are mounted.
 func base(c *fiber.Ctx) string {
-	if pool := c.Params("pool"); pool != "" {
+	if pool := param(c, "pool"); pool != "" {
 		return "/v1/pools/" + pool
 	}
 	return defaultMount

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -39,14 +38,9 @@ func patience(c *fiber.Ctx) (time.Duration, error) {
 	if !waits(c) {
 		return 0, nil
 	}
-	text := c.Query("wait")
-	parse := time.ParseDuration
-	if strings.Trim(text, "0123456789.") == "" {
-		parse = seconds
-	}
-	wait, err := parse(text)
+	wait, err := parseWait(c.Query("wait"))
 	if err != nil {
-		return 0, allocator.Invalid(allocator.FieldError{Field: "wait", Detail: "must be seconds, such as 30 or 1.5, or a duration, such as 1m30s"})
+		return 0, allocator.Invalid(allocator.FieldError{Field: "wait", Detail: "must be seconds, such as 30 or 1.5, or a duration, such as 1m30s or 1d"})
 	}
 	return wait, nil
 }

@@ -80,7 +80,7 @@ func TestNoNeedToWait(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5001")
-		for i, wait := range []string{"30", "1.5", "0.001", "60", "60.000", "30s", "1m", "%2B1s", "0", "0s", "1us"} {
+		for i, wait := range []string{"30", "1.5", "0.001", "60", "60.000", "30s", "1m", "1.s", ".0", "0.", ".5s", "0", "0s", "1us", "0.0006d"} {
 			name := fmt.Sprint("web-", i)
 			held := read[allocation](a.post("/v1/services/django/ports?wait="+wait, `{"name":"`+name+`"}`).want(201))
 			a.post("/v1/services/django/offers?wait="+wait, `{"name":"`+name+`"}`).problem(409, "NAME_TAKEN")
@@ -117,7 +117,7 @@ func TestWaitInvalid(t *testing.T) {
 	a.define("django", "5000-5009")
 	for _, route := range routesOfWants {
 		for _, bad := range []string{
-			"", "soon", "-1", "-1s", "5.001", "6", "6s", "5001ms", "1e1", "NaN", "Inf", "1.5.5", ".", "1s5", "1 s", "1,5", "0x5", "1d",
+			"", "soon", "-1", "-1s", "5.001", "6", "6s", "5001ms", "1e1", "NaN", "Inf", "1.5.5", ".", "1s5", "1 s", "1,5", "0x5", "1d", "-0", "-0s", "%2B0", "%2B1s", "0d0", "1s.", "0.5ns",
 			"99999999999999999999", "9999999999h", "0.0000000001",
 		} {
 			a.post(route+"?wait="+strings.ReplaceAll(bad, " ", "%20"), `{"name":"web-01"}`).invalid("wait")

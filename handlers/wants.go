@@ -1,9 +1,12 @@
 package handlers
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gofiber/fiber/v2"
 
 	"portmaster/allocator"
@@ -12,7 +15,7 @@ import (
 // wantBody is what a body says of one want. What may be absent and must not be 0 is a pointer.
 type wantBody struct {
 	Name   string    `json:"name"`
-	Secret string    `json:"secret"`
+	Secret *string   `json:"secret"`
 	Lease  *duration `json:"lease"`
 	Port   *int      `json:"port"`
 	Prefer *int      `json:"prefer"`
@@ -21,7 +24,7 @@ type wantBody struct {
 
 func (b wantBody) want() allocator.Want {
 	return allocator.Want{
-		Name: b.Name, Secret: b.Secret, Lease: time.Duration(given(b.Lease)),
+		Name: b.Name, Secret: givenSecret(b.Secret), Lease: time.Duration(given(b.Lease)),
 		Port: given(b.Port), Prefer: given(b.Prefer), Count: given(b.Count),
 	}
 }
@@ -36,6 +39,18 @@ func given[T int | duration](value *T) T {
 		return -1
 	}
 	return *value
+}
+
+// givenSecret tells the allocator of a secret that may be absent, which to it is empty. One that is empty becomes what is no
+// secret either.
+func givenSecret(secret *string) string {
+	switch {
+	case secret == nil:
+		return ""
+	case *secret == "":
+		return "none"
+	}
+	return *secret
 }
 
 // asked is a call for ports: what is wanted, and for how long it may wait in line.
@@ -66,6 +81,9 @@ func decodeWants(c *fiber.Ctx) (want allocator.Want, wants []allocator.Want, err
 		err := decode(c, &body)
 		return body.want(), nil, err
 	}
+	if tooMany(c.Request().Body()) {
+		return want, nil, allocator.Invalid(allocator.FieldError{Field: "body", Detail: fmt.Sprintf("must list 1 to %d", allocator.MaxWants)})
+	}
 	var list []wantBody
 	if err := decode(c, &list); err != nil {
 		return allocator.Want{}, nil, err
@@ -75,4 +93,18 @@ func decodeWants(c *fiber.Ctx) (want allocator.Want, wants []allocator.Want, err
 		wants[i] = body.want()
 	}
 	return allocator.Want{}, wants, nil
+}
+
+// tooMany reports whether a list has more items than a call may ask for. It looks no further than at the first too many, for
+// to decode them all would take long.
+func tooMany(list []byte) bool {
+	d := jsontext.NewDecoder(bytes.NewReader(list))
+	_, err := d.ReadToken()
+	for n := 0; err == nil && d.PeekKind() != ']'; n++ {
+		if n == allocator.MaxWants {
+			return d.PeekKind() > 0
+		}
+		err = d.SkipValue()
+	}
+	return false
 }
