@@ -3,6 +3,7 @@ package handlers
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -230,13 +231,19 @@ func refusal(request *http.Request, sent []byte) error {
 	if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil {
 		return err
 	}
+	if found.Operation.RequestBody != nil && len(sent) > 0 && !json.Valid(sent) {
+		return errors.New("the body is no JSON") // behind what the validator reads
+	}
+	if pool, given := params["pool"]; given && document().Components.Schemas["Name"].Value.VisitJSON(pool) != nil {
+		return fmt.Errorf("the pool %q is no name", pool) // a server's variable, which has no schema
+	}
 	if !strings.HasPrefix(request.URL.Path, "/v1/") {
 		return nil
 	}
 	given, err := url.ParseQuery(request.URL.RawQuery)
 	for name, values := range given {
-		if found.Operation.Parameters.GetByInAndName("query", name) == nil || len(values) != 1 {
-			return fmt.Errorf("the query parameter %q is unknown, or given twice", name)
+		if found.Operation.Parameters.GetByInAndName("query", name) == nil || len(values) != 1 || values[0] == "" {
+			return fmt.Errorf("the query parameter %q is unknown, or given twice or without a value", name)
 		}
 	}
 	return err

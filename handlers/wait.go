@@ -40,7 +40,7 @@ func patience(c *fiber.Ctx) (time.Duration, error) {
 	}
 	wait, err := parseWait(c.Query("wait"))
 	if err != nil {
-		return 0, allocator.Invalid(allocator.FieldError{Field: "wait", Detail: "must be seconds, such as 30 or 1.5, or a duration, such as 1m30s or 1d"})
+		return 0, allocator.Invalid(allocator.FieldError{Field: "wait", Detail: "must be seconds, such as 30 or 1.5, or a duration, such as 1m30s"})
 	}
 	return wait, nil
 }
