@@ -24,7 +24,7 @@ func (d *door) runInCluster(ctx context.Context, cluster *redis.ClusterClient, c
 	for redirections := 0; ; redirections++ {
 		c := newCall(ctx, pool, script, keys, args, deadline)
 		c.asking = asking
-		answer, err := d.queue(place{node, copies}).do(ctx, c)
+		answer, err := d.queue(place{node: node, copies: copies}).do(ctx, c)
 		if err == nil {
 			return answer, nil
 		}

@@ -21,10 +21,12 @@ type door struct {
 	queues sync.Map // place -> *queue
 }
 
-// place is what has a queue of its own. Calls that change nothing wait for no replica, and so not behind those that do.
+// place is what has a queue of its own. Calls that change nothing wait for no replica, and so not behind those that do; and
+// nobody waits for the answers to many.
 type place struct {
 	node   redis.UniversalClient
 	copies int
+	many   bool // of runAll
 }
 
 // change runs a script that may change something, once. Errors are as those of queue.do.
@@ -39,14 +41,20 @@ func (d *door) read(ctx context.Context, pool keys, script *lua.Script, keys []s
 }
 
 func (d *door) run(ctx context.Context, copies int, pool keys, script *lua.Script, keys []string, args []any) (any, error) {
-	deadline := time.Now().Add(d.timeout)
-	if end, ok := ctx.Deadline(); ok && end.Before(deadline) {
-		deadline = end
-	}
+	deadline := d.deadline(ctx)
 	if cluster, ok := d.redis.(*redis.ClusterClient); ok {
 		return d.runInCluster(ctx, cluster, copies, pool, script, keys, args, deadline)
 	}
-	return d.queue(place{d.redis, copies}).do(ctx, newCall(ctx, pool, script, keys, args, deadline))
+	return d.queue(place{node: d.redis, copies: copies}).do(ctx, newCall(ctx, pool, script, keys, args, deadline))
+}
+
+// deadline returns when a call that is made now has to end.
+func (d *door) deadline(ctx context.Context) time.Time {
+	deadline := time.Now().Add(d.timeout)
+	if end, ok := ctx.Deadline(); ok && end.Before(deadline) {
+		return end
+	}
+	return deadline
 }
 
 func (d *door) queue(at place) *queue {

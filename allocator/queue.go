@@ -47,7 +47,7 @@ type call struct {
 	asking   bool // the node is to run it although the pool is still on its way there
 	deadline time.Time
 	err      error       // how it ended
-	wake     chan wakeUp // at most one lead and one done, in this order
+	wake     chan wakeUp // at most one lead and one done, in this order; calls of doAll share theirs
 	leads    bool        // it was told to lead; guarded by queue.mu
 }
 
@@ -77,7 +77,7 @@ func newCall(ctx context.Context, pool keys, script *lua.Script, keys []string, 
 // anything about; a change that Redis may have made without an answer is ErrOutcomeUnknown.
 func (q *queue) do(ctx context.Context, c *call) (any, error) {
 	if !q.enter(c) {
-		return nil, unavailable("too many calls wait for Redis", nil)
+		return nil, tooMany()
 	}
 	for {
 		select {
@@ -96,6 +96,48 @@ func (q *queue) do(ctx context.Context, c *call) (any, error) {
 	}
 }
 
+// doAll runs calls of one deadline, each once, and returns how each ended. They enter together and wait together: whichever
+// of them is told to lead, this leads. Where they are given up, nothing is known of those that were sent.
+func (q *queue) doAll(ctx context.Context, calls []*call) []result {
+	results := make([]result, len(calls))
+	wake := make(chan wakeUp, 2*len(calls))
+	for _, c := range calls {
+		c.wake = wake
+	}
+	if !q.enter(calls...) {
+		for i := range results {
+			results[i].err = tooMany()
+		}
+		return results
+	}
+	for ended := 0; ended < len(calls); {
+		select {
+		case word := <-wake:
+			if word == done {
+				ended++
+				continue
+			}
+			q.send(q.take(calls[0]))
+			q.handOver()
+		case <-ctx.Done():
+			for i, c := range calls {
+				if q.leave(c) {
+					results[i].err = unavailable("the call was given up before it was sent", ctx.Err())
+				} else {
+					results[i].err = unknown("the call was given up before Redis answered", ctx.Err())
+				}
+			}
+			return results
+		}
+	}
+	for i, c := range calls {
+		results[i] = result{c.Val(), c.err}
+	}
+	return results
+}
+
+func tooMany() *Error { return unavailable("too many calls wait for Redis", nil) }
+
 // evalSHA returns the command that runs a script. Keys go in by pointers, which need no copy to become an any.
 func evalSHA(script *lua.Script, keys []string, args []any) []any {
 	command := make([]any, 0, 3+len(keys)+len(args))
@@ -106,14 +148,14 @@ func evalSHA(script *lua.Script, keys []string, args []any) []any {
 	return append(command, args...)
 }
 
-// enter queues a call, which leads where nobody does. It is false where too many wait.
-func (q *queue) enter(c *call) bool {
+// enter queues calls, of which the first leads where nobody does. It is false where too many wait.
+func (q *queue) enter(calls ...*call) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) >= q.limit {
 		return false
 	}
-	q.waiting = append(q.waiting, c)
+	q.waiting = append(q.waiting, calls...)
 	if !q.led {
 		q.appoint()
 	}
@@ -148,7 +190,7 @@ func (q *queue) take(leader *call) []*call {
 		late := c.deadline.Sub(now) < q.timeout/4
 		if late {
 			c.end(unavailable("Redis does not keep up", nil))
-			led = led && c != leader
+			led = led && c.wake != leader.wake
 		}
 		return late
 	})
@@ -212,12 +254,16 @@ func (q *queue) send(batch []*call) {
 // it rests on; uncopied says why.
 func conclude(err, uncopied error) error {
 	err = classify(err)
-	failed, ok := errors.AsType[*Error](err)
-	answered := err == nil || ok && failed.Code != CodeUnavailable && failed.Code != CodeOutcomeUnknown
-	if uncopied != nil && answered {
+	if uncopied != nil && (err == nil || wasRefused(err)) {
 		return unknown("too few replicas have it", uncopied)
 	}
 	return err
+}
+
+// wasRefused reports whether a call ended with an error that its script answered.
+func wasRefused(err error) bool {
+	failed, ok := errors.AsType[*Error](err)
+	return ok && failed.Code != CodeUnavailable && failed.Code != CodeOutcomeUnknown
 }
 
 func scriptsOf(calls []*call) map[string]*lua.Script {

@@ -171,7 +171,7 @@ func TestQueueStaysOpenWhenCallsAreGivenUp(t *testing.T) {
 	if _, _, err := a.Offer(t.Context(), DefaultPool, "django", Want{Name: "last"}, 0); err != nil {
 		t.Errorf("after all that: %v", err)
 	}
-	q := a.door.queue(place{a.redis, 0})
+	q := a.door.queue(place{node: a.redis})
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) > 0 || q.led {
