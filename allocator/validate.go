@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
 
-// The longest name and description.
+// The longest name and description, in bytes.
 const (
-	MaxName        = 64   // bytes
-	MaxDescription = 1024 // characters
+	MaxName        = 64
+	MaxDescription = 256
 )
 
 const nameRule = "must be 1 to 64 of A-Z a-z 0-9 . _ -, and begin and end with a letter or digit"
@@ -58,8 +57,8 @@ func (f *faults) secret(field, secret string) {
 }
 
 func (f *faults) description(description string) {
-	if n := utf8.RuneCountInString(description); n > MaxDescription {
-		f.add("description", "has %d characters, of %d at most", n, MaxDescription)
+	if n := len(description); n > MaxDescription {
+		f.add("description", "has %d bytes, of %d at most", n, MaxDescription)
 	}
 }
 
