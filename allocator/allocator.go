@@ -25,6 +25,9 @@ type Options struct {
 	Queue     int           // how many calls may wait for a node of Redis; 0 is 4096
 	Copies    int           // how many replicas must have a change before it is answered; 0 waits for none
 
+	MaxServices int // how many services a pool may have; 0 is 10,000
+	MaxPools    int // how many pools there may be; 0 is 10,000
+
 	MaxWait            time.Duration // how long a call may wait in line for a port; 0: none may
 	MaxWaiting         int           // how many calls of this Allocator may wait in line at a time; 0 is 2000
 	MaxPorts           int           // how many ports one call may ask for; 0 is MaxPorts, and more is not allowed
@@ -67,6 +70,12 @@ func New(client redis.UniversalClient, opts Options) *Allocator {
 	}
 	if opts.MaxPorts == 0 {
 		opts.MaxPorts = MaxPorts
+	}
+	if opts.MaxServices == 0 {
+		opts.MaxServices = 10_000
+	}
+	if opts.MaxPools == 0 {
+		opts.MaxPools = 10_000
 	}
 	door := &door{redis: client, timeout: opts.Timeout, limit: opts.Queue, copies: opts.Copies}
 	return &Allocator{redis: client, door: door, waitlist: newWaitlist(), opts: opts}

@@ -19,6 +19,7 @@ const (
 	CodeRangeOverlap         Code = "RANGE_OVERLAP"
 	CodeRangeInUse           Code = "RANGE_IN_USE"
 	CodeServiceInUse         Code = "SERVICE_IN_USE"
+	CodeLimitReached         Code = "LIMIT_REACHED"
 	CodeNameTaken            Code = "NAME_TAKEN"
 	CodeOfferAccepted        Code = "OFFER_ACCEPTED"
 	CodeOfferRejected        Code = "OFFER_REJECTED"
@@ -42,6 +43,7 @@ var (
 	ErrRangeOverlap         = &Error{Code: CodeRangeOverlap}         // another service of the pool has some of these ports
 	ErrRangeInUse           = &Error{Code: CodeRangeInUse}           // a port held or on offer would fall outside
 	ErrServiceInUse         = &Error{Code: CodeServiceInUse}         // ports are held or on offer
+	ErrLimitReached         = &Error{Code: CodeLimitReached}         // the pool has as many services as it may, or there are as many pools
 	ErrNameTaken            = &Error{Code: CodeNameTaken}            // the instance name holds a port or an open offer
 	ErrOfferAccepted        = &Error{Code: CodeOfferAccepted}        // the offer was accepted before
 	ErrOfferRejected        = &Error{Code: CodeOfferRejected}        // the offer was rejected before
@@ -111,7 +113,7 @@ func fromScript(text string) *Error {
 		}
 		return &Error{Code: code, Detail: sentence, RetryAfter: time.Duration(wait) * time.Millisecond}
 	case CodeServiceNotFound, CodeOfferNotFound, CodePortNotFound, CodeServiceExists, CodeRangeOverlap, CodeRangeInUse,
-		CodeServiceInUse, CodeNameTaken, CodeOfferAccepted, CodeOfferRejected, CodeSecretMismatch, CodePreconditionFailed:
+		CodeServiceInUse, CodeLimitReached, CodeNameTaken, CodeOfferAccepted, CodeOfferRejected, CodeSecretMismatch, CodePreconditionFailed:
 		return &Error{Code: code, Detail: detail}
 	}
 	return nil

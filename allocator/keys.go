@@ -9,8 +9,11 @@ type keys string
 
 func (a *Allocator) keys(pool string) keys { return keys(a.opts.KeyPrefix + ":{" + pool + "}:") }
 
-// pools is the SET of the pools that were ever given a service: a list for people, on which no decision rests.
+// pools is the SET of the pools that have a service; see list in pool.go.
 func (a *Allocator) poolsKey() string { return a.opts.KeyPrefix + ":pools" }
+
+// figuresKey is a STRING with a TTL: the last reading of all services; see figures.go.
+func (a *Allocator) figuresKey() string { return a.opts.KeyPrefix + ":figures" }
 
 // deploymentKey is a STRING: which state this is, as JSON, by which a server notices that the one it knew is gone.
 func (a *Allocator) deploymentKey() string { return a.opts.KeyPrefix + ":deployment" }

@@ -18,7 +18,7 @@ import (
 func (m *model) describe(pools []string) (lines []string) {
 	for _, name := range pools {
 		p := m.pools[name]
-		if p.listed {
+		if len(p.services) > 0 {
 			lines = append(lines, fmt.Sprintf("%s is listed", name))
 		}
 		lines = append(lines, fmt.Sprintf("%s gave fence %d", name, p.fence))

@@ -150,7 +150,6 @@ type model struct {
 }
 
 type modelPool struct {
-	listed   bool // the pool was ever to be given a service
 	fence    int64
 	services map[string]*modelService
 	secrets  map[string]*known
@@ -253,7 +252,6 @@ func (m *model) do(c request) answer {
 }
 
 func (m *model) define(p *modelPool, c request) answer {
-	p.listed = true
 	s := p.services[c.service]
 	if s != nil && c.act == "create" {
 		return answer{Code: CodeServiceExists}

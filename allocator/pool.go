@@ -2,103 +2,160 @@ package allocator
 
 import (
 	"context"
-	"iter"
+	"errors"
 	"slices"
 
 	"github.com/redis/go-redis/v9"
+
+	"portmaster/lua"
 )
 
 // Pool is one port space.
 type Pool struct {
 	Name     string
-	Services int // how many are defined
+	Services int // how many are defined; -1 where that is not known, since its node of a Cluster did not answer
 }
 
-// Pools lists the pools that were ever given a service, by name: those from cursor ("" for the first), limit of them at
-// most. next is the cursor of the rest, "" where there is none.
+// Pools lists the pools that have a service, by name: those from cursor ("" for the first), limit of them at most. next is
+// the cursor of the rest, "" where there is none.
 func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools []Pool, next string, err error) {
 	var f faults
 	f.limit(limit)
 	if err := f.err(); err != nil {
 		return nil, "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	defer cancel()
-	names, err := a.redis.SMembers(ctx, a.poolsKey()).Result()
+	names, err := a.listedPools(ctx)
 	if err != nil {
-		return nil, "", nothingDone(classify(err))
+		return nil, "", err
 	}
-	slices.Sort(names)
 	from, _ := slices.BinarySearch(names, cursor)
-	names = names[from:]
-	if len(names) > limit {
-		next, names = names[limit], names[:limit]
-	}
-	counts := make([]*redis.IntCmd, len(names))
-	_, err = a.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, name := range names {
-			counts[i] = p.ZCard(ctx, a.keys(name).services())
+	for some := range slices.Chunk(names[from:], limit+1) {
+		counts, err := a.countServices(ctx, some)
+		if err != nil {
+			return nil, "", err
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, "", nothingDone(classify(err))
-	}
-	for i, name := range names {
-		pools = append(pools, Pool{Name: name, Services: int(counts[i].Val())})
+		var empty []string
+		for i, name := range some {
+			switch {
+			case counts[i] == 0:
+				empty = append(empty, name)
+			case len(pools) < limit:
+				pools = append(pools, Pool{name, counts[i]})
+			case next == "":
+				next = name
+			}
+		}
+		a.unlist(ctx, empty...)
+		if next != "" {
+			break
+		}
 	}
 	return pools, next, nil
 }
 
-// listPool puts a pool into the list, before it gets a service. The list is in a slot of its own, so no script can do it.
-func (a *Allocator) listPool(ctx context.Context, pool string) error {
+// listedPools returns the names in the list, in order. No command looks at many more than 1,000 of them.
+func (a *Allocator) listedPools(ctx context.Context) (names []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
 	defer cancel()
-	if err := a.redis.SAdd(ctx, a.poolsKey(), pool).Err(); err != nil {
-		return nothingDone(classify(err))
-	}
-	return nil
-}
-
-// PooledService is a service and the pool that it belongs to.
-type PooledService struct {
-	Pool string
-	Service
-}
-
-// Everything walks the services of all pools. It ends at the first error.
-func (a *Allocator) Everything(ctx context.Context) iter.Seq2[PooledService, error] {
-	return func(yield func(PooledService, error) bool) {
-		var pools []Pool
-		for cursor, more := "", true; more; more = cursor != "" {
-			var err error
-			if pools, cursor, err = a.Pools(ctx, cursor, MaxPage); err != nil {
-				yield(PooledService{}, err)
-				return
-			}
-			for _, pool := range pools {
-				if !a.everyService(ctx, pool.Name, yield) {
-					return
-				}
-			}
+	for cursor := uint64(0); ; {
+		var some []string
+		if some, cursor, err = a.redis.SScan(ctx, a.poolsKey(), cursor, "", 1000).Result(); err != nil {
+			return nil, nothingDone(classify(err))
+		}
+		names = append(names, some...)
+		if cursor == 0 {
+			slices.Sort(names) // some may have come twice
+			return slices.Compact(names), nil
 		}
 	}
 }
 
-func (a *Allocator) everyService(ctx context.Context, pool string, yield func(PooledService, error) bool) bool {
-	var services []Service
-	for cursor, more := "", true; more; more = cursor != "" {
-		var err error
-		if services, cursor, err = a.Services(ctx, pool, cursor, MaxPage); err != nil {
-			return yield(PooledService{}, err) && false
-		}
-		for _, service := range services {
-			if !yield(PooledService{pool, service}, nil) {
-				return false
-			}
+// countServices returns how many services each of some pools has, and -1 where its node did not answer. It is an error
+// where none did.
+func (a *Allocator) countServices(ctx context.Context, pools []string) (counts []int, err error) {
+	jobs := make([]job, len(pools))
+	for i, pool := range pools {
+		jobs[i] = a.keys(pool).toList(0, 0)
+	}
+	counts = make([]int, len(pools))
+	unknown := 0
+	for i, r := range a.door.runAll(ctx, jobs) {
+		if counts[i], _, _, err = parseListed(r); err != nil {
+			counts[i] = -1
+			unknown++
 		}
 	}
-	return true
+	if unknown < len(pools) {
+		err = nil
+	}
+	return counts, err
+}
+
+// A pool is listed if and only if it has a service, although no script can see both: the list is in a slot of its own. So
+// a pool is listed before it is given a service; and whoever has brought its first service, taken its last, or changed the
+// list looks at the other afterwards, until both agree: of any two calls the later one finds what the earlier has done.
+// (Where one ends between two steps, a pool without services stays listed until somebody looks at the list; or, if another
+// one brings a service at that moment, one with a service stays unlisted until something is defined in it.)
+
+// listPool lists a pool before it is given a service; added says that it was not listed.
+func (a *Allocator) listPool(ctx context.Context, pool string) (added bool, err error) {
+	list := a.toListPool(pool, a.opts.MaxPools)
+	answer, err := a.door.run(ctx, 0, list.pool, list.script, list.keys, list.args)
+	return answer == int64(1), nothingDone(err)
+}
+
+// relist lists pools that have a service.
+func (a *Allocator) relist(ctx context.Context, pools ...string) {
+	if len(pools) == 0 {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	jobs := make([]job, len(pools))
+	for i, pool := range pools {
+		jobs[i] = a.toListPool(pool, "")
+	}
+	var added []string
+	for i, r := range a.door.runAll(ctx, jobs) {
+		if r.answer == int64(1) {
+			added = append(added, pools[i])
+		}
+	}
+	empty, _ := a.split(ctx, added)
+	a.unlist(ctx, empty...)
+}
+
+// unlist takes pools that have no service out of the list.
+func (a *Allocator) unlist(ctx context.Context, pools ...string) {
+	ctx = context.WithoutCancel(ctx)
+	for some := range slices.Chunk(pools, 250) {
+		args := make([]any, len(some))
+		for i, pool := range some {
+			args[i] = pool
+		}
+		_, err := a.door.run(ctx, 0, keys(a.poolsKey()), lua.UnlistPools, []string{a.poolsKey()}, args)
+		if err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+			return
+		}
+		_, others := a.split(ctx, some)
+		a.relist(ctx, others...)
+	}
+}
+
+// split tells the pools that have no service from those that have, or may have: their node did not answer.
+func (a *Allocator) split(ctx context.Context, pools []string) (empty, others []string) {
+	counts, err := a.countServices(ctx, pools)
+	for i, pool := range pools {
+		if err == nil && counts[i] == 0 {
+			empty = append(empty, pool)
+		} else {
+			others = append(others, pool)
+		}
+	}
+	return empty, others
+}
+
+func (a *Allocator) toListPool(pool string, limit any) job {
+	return job{keys(a.poolsKey()), lua.ListPool, []string{a.poolsKey()}, []any{pool, limit}}
 }
 
 // PoolStats returns the figures of the connections to Redis.

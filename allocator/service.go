@@ -2,12 +2,10 @@ package allocator
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"portmaster/lua"
 )
@@ -43,14 +41,14 @@ type Definition struct {
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
 }
 
-// Create defines a new service. It returns ErrInvalid, ErrServiceExists, or ErrRangeOverlap.
+// Create defines a new service. It returns ErrInvalid, ErrServiceExists, ErrLimitReached, or ErrRangeOverlap.
 func (a *Allocator) Create(ctx context.Context, pool string, d Definition) (Service, error) {
 	service, _, err := a.define(ctx, pool, d, false)
 	return service, err
 }
 
 // Define defines a service, or changes the range and description of the one of that name; created says which it was. It
-// returns ErrInvalid, ErrRangeOverlap, or ErrRangeInUse where a port held or on offer would fall outside: then all is as
+// returns ErrInvalid, ErrLimitReached, ErrRangeOverlap, or ErrRangeInUse where a port held or on offer would fall outside: then all is as
 // before.
 func (a *Allocator) Define(ctx context.Context, pool string, d Definition) (service Service, created bool, err error) {
 	return a.define(ctx, pool, d, true)
@@ -66,9 +64,6 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err := f.err(); err != nil {
 		return Service{}, false, err
 	}
-	if err := a.listPool(ctx, pool); err != nil {
-		return Service{}, false, err
-	}
 	// A store that lost its state has no service: so none gets ports before that is noticed.
 	if err := a.recall(ctx); err != nil {
 		return Service{}, false, err
@@ -76,7 +71,17 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err := a.deployment.refusal(); err != nil {
 		return Service{}, false, err
 	}
+	listed, err := a.listPool(ctx, pool)
+	if err != nil {
+		return Service{}, false, err
+	}
 	service, created, settled, err := a.defineOnce(ctx, pool, d, mayExist)
+	if err != nil && listed && wasRefused(err) {
+		a.unlist(ctx, pool)
+	}
+	if created {
+		a.relist(ctx, pool)
+	}
 	if err != nil || settled {
 		return service, created, err
 	}
@@ -96,7 +101,7 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 	k, goOn := a.keys(pool), ""
 	for range maxSteps {
 		answer, err := a.door.change(ctx, k, lua.Define, k.toDefine(d.Name),
-			d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), 10_000, goOn)
+			d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices, goOn)
 		if err != nil {
 			return Service{}, false, false, err
 		}
@@ -136,8 +141,11 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	}
 	k := a.keys(pool)
 	for range maxSteps {
-		answer, err := a.door.change(ctx, k, lua.Remove, k.toDefine(service), service)
-		if err != nil || answer == int64(1) {
+		left, err := a.door.change(ctx, k, lua.Remove, k.toDefine(service), service)
+		if err == nil && left == int64(0) {
+			a.unlist(ctx, pool)
+		}
+		if err != nil || left != int64(-1) {
 			return err
 		}
 	}
@@ -161,7 +169,8 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 }
 
 // Services lists the services of a pool by their ranges: those that start at cursor ("" for the first) or after, limit of
-// them at most. next is the cursor of the rest, "" where there is none.
+// them at most. next is the cursor of the rest, "" where there is none. Where some could not be read, the page ends before
+// them, and next goes on from there; it is an error where none could.
 func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int) (services []Service, next string, err error) {
 	var f faults
 	f.name("pool", pool)
@@ -170,57 +179,117 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 	if err := f.err(); err != nil {
 		return nil, "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	defer cancel()
 	k := a.keys(pool)
-	page, err := a.redis.ZRangeByScoreWithScores(ctx, k.services(), &redis.ZRangeBy{
-		Min: strconv.Itoa(start), Max: "+inf", Count: int64(limit) + 1,
-	}).Result()
+	list := k.toList(start, limit)
+	answer, err := a.door.run(ctx, 0, k, list.script, list.keys, list.args)
+	_, names, next, err := parseListed(result{answer, err})
 	if err != nil {
-		return nil, "", nothingDone(classify(err))
+		return nil, "", err
 	}
-	if len(page) > limit {
-		next = strconv.Itoa(int(page[limit].Score))
-		page = page[:limit]
+	var jobs []job
+	for some := range slices.Chunk(names, servicesPerScript) {
+		jobs = append(jobs, k.toRead(some, false))
 	}
-	for _, z := range page {
-		name := z.Member.(string)
-		s, err := a.Service(ctx, pool, name)
-		if errors.Is(err, ErrServiceNotFound) {
-			continue // removed since
-		} else if err != nil {
+	for i, r := range a.door.runAll(ctx, jobs) {
+		some := names[i*servicesPerScript : min((i+1)*servicesPerScript, len(names))]
+		err := parseServices(some, r, func(s Service) { services = append(services, s) })
+		if err != nil && len(services) == 0 {
 			return nil, "", err
+		} else if err != nil {
+			return services, strconv.Itoa(services[len(services)-1].End + 1), nil
 		}
-		services = append(services, s)
 	}
 	return services, next, nil
+}
+
+// toList returns the job that counts the services of a pool, and lists those that start at a port or later, most of them.
+func (k keys) toList(start, most int) job {
+	return job{k, lua.ListServices, []string{k.services()}, []any{start, most}}
+}
+
+// parseListed reads the answer of list_services.lua. next is where the rest starts, "" where there is none.
+func parseListed(r result) (count int, names []string, next string, err error) {
+	if r.err != nil {
+		return 0, nil, "", nothingDone(r.err)
+	}
+	parts, _ := r.answer.([]any)
+	if len(parts) != 3 {
+		return 0, nil, "", malformed("the list of", "services")
+	}
+	n, _ := parts[0].(int64)
+	listed, _ := parts[1].([]any)
+	for _, each := range listed {
+		name, _ := each.(string)
+		names = append(names, name)
+	}
+	next, _ = parts[2].(string)
+	return int(n), names, next, nil
+}
+
+// servicesPerScript is how many services one script reads: so it takes far less than a millisecond.
+const servicesPerScript = 32
+
+// toRead returns the job that reads some services, in brief: without description and time of creation.
+func (k keys) toRead(services []string, inBrief bool) job {
+	all := make([]string, 0, 6*len(services))
+	for _, service := range services {
+		all = append(all, k.toDescribe(service)...)
+	}
+	return job{pool: k, script: lua.ReadServices, keys: all, args: []any{flag(inBrief)}}
+}
+
+// parseServices reads the answer of read_services.lua to a job of toRead. Those that were removed since are left out.
+func parseServices(of []string, r result, add func(Service)) error {
+	if r.err != nil {
+		return nothingDone(r.err)
+	}
+	answers, _ := r.answer.([]any)
+	if len(answers) != len(of) {
+		return malformed("the list of", "services")
+	}
+	for i, answer := range answers {
+		if answer == "" {
+			continue
+		}
+		s, err := parseService(of[i], answer)
+		if err != nil {
+			return err
+		}
+		add(s)
+	}
+	return nil
 }
 
 // parseService reads the answer of describe.lua.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
-	if !ok || len(fields) != 10 {
+	if !ok || len(fields) != 10 && len(fields) != 8 {
 		return Service{}, malformed("service", name)
 	}
-	description, _ := fields[0].(string)
-	var n [10]int64
-	for i := 1; i < len(fields); i++ {
+	var n [8]int64
+	for i := range n {
 		var err error
 		if n[i], err = toInt(fields[i]); err != nil {
 			return Service{}, malformed("service", name)
 		}
 	}
 	s := Service{
-		Name:        name,
-		Description: description,
-		Start:       int(n[1]),
-		End:         int(n[2]),
-		Created:     time.UnixMilli(n[3]).UTC(),
-		Cooldown:    time.Duration(n[4]) * time.Millisecond,
-		Waiting:     int(n[8]),
-		now:         time.UnixMilli(n[9]),
+		Name:     name,
+		Start:    int(n[0]),
+		End:      int(n[1]),
+		Cooldown: time.Duration(n[2]) * time.Millisecond,
+		Waiting:  int(n[6]),
+		now:      time.UnixMilli(n[7]),
 	}
-	p := PortCounts{Total: s.End - s.Start + 1, Offered: int(n[5]), Allocated: int(n[6]), Cooling: int(n[7])}
+	if len(fields) == 10 {
+		s.Description, _ = fields[8].(string)
+		created, err := toInt(fields[9])
+		if err != nil {
+			return Service{}, malformed("service", name)
+		}
+		s.Created = time.UnixMilli(created).UTC()
+	}
+	p := PortCounts{Total: s.End - s.Start + 1, Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
 	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling
 	s.Ports = p
 	if s.Start <= ephemeralMax && s.End >= ephemeralMin {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +30,6 @@ const (
 	retryPause   = 100 * time.Millisecond // until a call in line is tried again that Redis did not answer
 
 	ticketsPerLook = 250 // of one script
-	looksAtATime   = 64
 )
 
 // waitlist is the calls of this server that wait, by their line and ticket.
@@ -271,7 +271,7 @@ func (w *waitlist) expect(a *Allocator, key lineKey, next time.Duration) {
 	} else if next < 0 {
 		l.expect(nil)
 	} else {
-		l.expect(time.AfterFunc(next, func() { a.lookAtLine(key, nil) }))
+		l.expect(time.AfterFunc(next, func() { a.lookAtLines(map[lineKey][]string{key: nil}) }))
 	}
 }
 
@@ -364,55 +364,51 @@ func (a *Allocator) watchLines() {
 // beat keeps the places of this server in all pools, and looks at lines of which it should have heard. Where its places may be
 // lost, since Redis has not heard of it for long, it looks whether they are: those calls ask again, and are the last in line.
 func (a *Allocator) beat(lines map[lineKey][]string) {
-	pools := map[string]bool{}
+	of := map[string][]lineKey{}
 	for key := range lines {
-		pools[key.pool] = true
+		of[key.pool] = append(of[key.pool], key)
 	}
-	var mu sync.Mutex
-	due := map[lineKey][]string{}
-	eachOf(pools, func(pool string, _ bool) {
+	pools, jobs := slices.Collect(maps.Keys(of)), make([]job, 0, len(of))
+	for _, pool := range pools {
 		k := a.keys(pool)
-		answer, err := a.door.run(context.Background(), 0, k, lua.Beat, []string{k.beats(), k.lines()}, []any{a.waitlist.server})
-		parts, ok := answer.([]any)
-		if err != nil || !ok || len(parts) == 0 {
-			return
+		jobs = append(jobs, job{k, lua.Beat, []string{k.beats(), k.lines()}, []any{a.waitlist.server}})
+	}
+	due := map[lineKey][]string{}
+	for i, r := range a.door.runAll(context.Background(), jobs) {
+		parts, _ := r.answer.([]any)
+		if r.err != nil || len(parts) == 0 {
+			continue
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		for _, service := range parts[1:] {
-			due[lineKey{pool, service.(string)}] = nil
+			due[lineKey{pools[i], service.(string)}] = nil
 		}
-		for key, tickets := range lines {
-			if key.pool == pool && parts[0] == int64(0) {
-				due[key] = tickets
+		if parts[0] == int64(0) {
+			for _, key := range of[pools[i]] {
+				due[key] = lines[key]
 			}
 		}
-	})
+	}
 	a.lookAtLines(due)
 }
 
-// lookAtLines looks at lines, and whether tickets are in them.
+// lookAtLines asks whose turn it is in some lines, and which of some tickets are not in them.
 func (a *Allocator) lookAtLines(lines map[lineKey][]string) {
-	eachOf(lines, func(key lineKey, tickets []string) {
-		for some := range slices.Chunk(append(make([]string, 0, 1+len(tickets)), tickets...), ticketsPerLook) {
-			a.lookAtLine(key, some)
+	var keys []lineKey
+	var jobs []job
+	for key, tickets := range lines {
+		k := a.keys(key.pool)
+		for first := 0; first == 0 || first < len(tickets); first += ticketsPerLook {
+			args := []any{key.service}
+			for _, ticket := range tickets[first:min(first+ticketsPerLook, len(tickets))] {
+				args = append(args, ticket)
+			}
+			keys, jobs = append(keys, key), append(jobs, job{k, lua.Line, k.ofLine(key.service), args})
 		}
-		if len(tickets) == 0 {
-			a.lookAtLine(key, nil)
-		}
-	})
-}
-
-// lookAtLine asks whose turn it is in a line, and which of some tickets are not in it.
-func (a *Allocator) lookAtLine(key lineKey, tickets []string) {
-	k := a.keys(key.pool)
-	args := []any{key.service}
-	for _, ticket := range tickets {
-		args = append(args, ticket)
 	}
-	answer, err := a.door.run(context.Background(), 0, k, lua.Line, k.ofLine(key.service), args)
-	if err == nil {
-		a.waitlist.hear(a, key, newsOf(answer))
+	for i, r := range a.door.runAll(context.Background(), jobs) {
+		if r.err == nil {
+			a.waitlist.hear(a, keys[i], newsOf(r.answer))
+		}
 	}
 }
 
@@ -466,18 +462,4 @@ func parseNews(message string) (key lineKey, n news, ok bool) {
 	ms, err1 := strconv.ParseInt(words[2], 10, 64)
 	size, err2 := strconv.Atoi(words[3])
 	return lineKey{words[0], words[1]}, news{time.Duration(ms) * time.Millisecond, size, words[4:]}, errors.Join(err1, err2) == nil
-}
-
-// eachOf calls do for each item, some at a time.
-func eachOf[K comparable, V any](items map[K]V, do func(K, V)) {
-	var running sync.WaitGroup
-	places := make(chan struct{}, looksAtATime)
-	for key, value := range items {
-		places <- struct{}{}
-		running.Go(func() {
-			do(key, value)
-			<-places
-		})
-	}
-	running.Wait()
 }

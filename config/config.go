@@ -48,6 +48,8 @@ type Config struct {
 	MaxPorts           int           `split_words:"true" default:"256" desc:"how many ports one call may ask for: 1 to 256"`
 	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected as in use is kept out"`
 	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: releasing needs the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
+	MaxServices        int           `split_words:"true" default:"10000" desc:"how many services a pool may have"`
+	MaxPools           int           `split_words:"true" default:"10000" desc:"how many pools there may be"`
 	PortMin            int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
 	PortMax            int           `split_words:"true" default:"49151" desc:"the highest port that a range may hold"`
 	LogFormat          string        `split_words:"true" default:"text" desc:"text or json"`
@@ -137,6 +139,10 @@ func (c Config) validate() error {
 		return fail("DURABILITY", "needs %s_REDIS_URL: the store inside the process has no replica", Prefix)
 	case !keyPrefix.MatchString(c.KeyPrefix):
 		return fail("KEY_PREFIX", "must be of A-Z a-z 0-9 . _ -, in parts joined by colons, not %q", c.KeyPrefix)
+	case c.MaxServices < 1 || c.MaxServices > 65535:
+		return fail("MAX_SERVICES", "must lie within 1-65535, not %d", c.MaxServices)
+	case c.MaxPools < 1 || c.MaxPools > 100_000:
+		return fail("MAX_POOLS", "must lie within 1-100000, not %d", c.MaxPools)
 	case c.PortMin < 1 || c.PortMin > 65535:
 		return fail("PORT_MIN", "must lie within 1-65535, not %d", c.PortMin)
 	case c.PortMax < c.PortMin || c.PortMax > 65535:

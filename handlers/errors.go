@@ -43,6 +43,7 @@ var problems = map[string]struct {
 	string(allocator.CodeRangeOverlap):         {409, "The range overlaps another service's"},
 	string(allocator.CodeRangeInUse):           {409, "A port outside the new range is in use"},
 	string(allocator.CodeServiceInUse):         {409, "The service has ports in use"},
+	string(allocator.CodeLimitReached):         {409, "There may be no more of them"},
 	string(allocator.CodeNameTaken):            {409, "The instance name has a port"},
 	string(allocator.CodeOfferAccepted):        {409, "The offer was accepted"},
 	string(allocator.CodeOfferRejected):        {409, "The offer was rejected"},

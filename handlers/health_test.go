@@ -107,7 +107,7 @@ func TestRedisAway(t *testing.T) {
 		}
 	}
 	a.get("/livez").want(200)
-	contains(t, a.get("/metrics").want(200).body, "portmaster_redis_up 0")
+	contains(t, a.get("/metrics").want(200).body, "portmaster_redis_up 0", "portmaster_pools_unread +Inf")
 	contains(t, a.log.String(), "call failed")
 
 	start()

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"portmaster/allocator"
 )
@@ -107,6 +109,8 @@ var (
 		"How many calls wait in line for a port of a service.", []string{"pool", "service"}, nil)
 	redisUpDesc = prometheus.NewDesc("portmaster_redis_up",
 		"1 where Redis answered this scrape, 0 where it did not: then the ports are missing.", nil, nil)
+	unreadDesc = prometheus.NewDesc("portmaster_pools_unread",
+		"Of how many pools services are missing in this scrape, since Redis did not answer for them in time; +Inf where that is all.", nil, nil)
 	storeProblemDesc = prometheus.NewDesc("portmaster_store_problem",
 		"1 where Redis has this problem: evicts, not_master, write_failed, state_lost (then /readyz fails), volatile.", []string{"problem"}, nil)
 	redisConnectionsDesc = prometheus.NewDesc("portmaster_redis_connections",
@@ -125,7 +129,7 @@ type redisCollector struct{ allocator *allocator.Allocator }
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, redisUpDesc, storeProblemDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, redisUpDesc, unreadDesc, storeProblemDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
 		ch <- d
 	}
 }
@@ -134,29 +138,52 @@ func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
 func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	up := 1.0
-	for service, err := range r.allocator.Everything(ctx) {
-		if err != nil {
-			up = 0
-			break
-		}
-		p := service.Ports
-		for state, n := range map[string]int{"free": p.Free, "offered": p.Offered, "allocated": p.Allocated, "cooling": p.Cooling} {
-			ch <- prometheus.MustNewConstMetric(portsDesc, prometheus.GaugeValue, float64(n), service.Pool, service.Name, state)
-		}
-		ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(service.Waiting), service.Pool, service.Name)
-	}
+	up, missing := 0.0, math.Inf(1)
 	if findings, err := r.allocator.Check(ctx); err == nil {
+		up = 1
 		collectProblems(ch, findings)
-	} else {
-		up = 0
+		if figures, unread, err := r.allocator.AllFigures(ctx); err == nil {
+			missing = float64(unread)
+			collectFigures(ch, figures)
+		}
 	}
+	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
 	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)
 	stats := r.allocator.PoolStats()
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.IdleConns), "idle")
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.TotalConns-stats.IdleConns), "used")
 	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(stats.Timeouts))
 	ch <- prometheus.MustNewConstMetric(redisStaleDesc, prometheus.CounterValue, float64(stats.StaleConns))
+}
+
+func collectFigures(ch chan<- prometheus.Metric, figures []allocator.Figures) {
+	free, offered, allocated, cooling := label("state", "free"), label("state", "offered"), label("state", "allocated"), label("state", "cooling")
+	for _, f := range figures {
+		pool, service := label("pool", f.Pool), label("service", f.Service)
+		ch <- &gauge{portsDesc, []*dto.LabelPair{pool, service, free}, float64(f.Ports.Free)}
+		ch <- &gauge{portsDesc, []*dto.LabelPair{pool, service, offered}, float64(f.Ports.Offered)}
+		ch <- &gauge{portsDesc, []*dto.LabelPair{pool, service, allocated}, float64(f.Ports.Allocated)}
+		ch <- &gauge{portsDesc, []*dto.LabelPair{pool, service, cooling}, float64(f.Ports.Cooling)}
+		ch <- &gauge{waitingDesc, []*dto.LabelPair{pool, service}, float64(f.Waiting)}
+	}
+}
+
+// gauge is a figure of which there are many: it takes half of what prometheus.MustNewConstMetric does.
+type gauge struct {
+	desc   *prometheus.Desc
+	labels []*dto.LabelPair // in the order of their names
+	value  float64
+}
+
+func label(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
+
+// Desc implements prometheus.Metric.
+func (g *gauge) Desc() *prometheus.Desc { return g.desc }
+
+// Write implements prometheus.Metric.
+func (g *gauge) Write(out *dto.Metric) error {
+	out.Label, out.Gauge = g.labels, &dto.Gauge{Value: &g.value}
+	return nil
 }
 
 func collectProblems(ch chan<- prometheus.Metric, findings []allocator.Finding) {

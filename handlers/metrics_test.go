@@ -1,9 +1,13 @@
 package handlers
 
 import (
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
+	"portmaster/allocator"
 	"portmaster/allocator/storetest"
 )
 
@@ -45,6 +49,7 @@ func TestMetrics(t *testing.T) {
 			`portmaster_ports_in_use_total 1`,
 			`portmaster_ports{pool="host-1",service="flask",state="free"} 2`,
 			`portmaster_redis_up 1`,
+			`portmaster_pools_unread 0`,
 
 			`portmaster_operations_total{code="OK",operation="defineService"} 2`,
 			`portmaster_operations_total{code="OK",operation="claim"} 1`,
@@ -71,7 +76,7 @@ func TestMetrics(t *testing.T) {
 		for _, family := range []string{
 			"portmaster_http_request_duration_seconds histogram", "portmaster_operations_total counter", "portmaster_ports gauge",
 			"portmaster_waiting gauge", "portmaster_ports_in_use_total counter",
-			"portmaster_redis_up gauge", "portmaster_redis_connections gauge", "portmaster_redis_connection_timeouts_total counter",
+			"portmaster_redis_up gauge", "portmaster_pools_unread gauge", "portmaster_redis_connections gauge", "portmaster_redis_connection_timeouts_total counter",
 			"portmaster_redis_stale_connections_total counter",
 			"go_goroutines gauge", "go_build_info gauge", "process_open_fds gauge",
 		} {
@@ -85,4 +90,42 @@ func TestMetrics(t *testing.T) {
 			t.Error("a removed service is in the figures")
 		}
 	})
+}
+
+// A master of a Cluster is dead: what it has is missing, and the answers say so.
+func TestListsAndMetricsWithADeadMaster(t *testing.T) {
+	nodes := storetest.Cluster(t, 3)
+	cluster := storetest.ClusterClient(t, nodes)
+	log := &logs{}
+	a := serve(t, nodes[0], New(
+		allocator.New(cluster, allocator.Options{KeyPrefix: "portmaster", OfferTTL: time.Hour, PortMin: 1024, PortMax: 49151, Timeout: 2 * time.Second}),
+		Options{ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, BodyLimit: 64 << 10, Concurrency: 100,
+			SlowCall: time.Minute, Log: slog.New(slog.NewTextHandler(log, nil))}), log)
+	const pools = 30
+	for i := range pools {
+		a.put(fmt.Sprintf("/v1/pools/p%d/services/web", i), `{"start":5000,"end":5000}`).want(201)
+	}
+	ended := storetest.EndMaster(t, cluster, nodes, "portmaster:pools", "portmaster:deployment")
+
+	lost := 0
+	body := a.get("/metrics").want(200).body
+	listed := a.get("/v1/pools").want(200).body
+	for i := range pools {
+		pool := fmt.Sprint("p", i)
+		master, err := cluster.MasterForKey(t.Context(), "portmaster:{"+pool+"}:")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := master.Options().Addr == ended.Addr
+		if gone {
+			lost++
+		}
+		equal(t, pool+" is in the metrics", strings.Contains(body, `portmaster_ports{pool="`+pool+`",service="web",state="free"} 1`), !gone)
+		equal(t, pool+" is listed alone", strings.Contains(listed, `{"name":"`+pool+`"}`), gone)
+		equal(t, pool+" is listed with its number", strings.Contains(listed, `{"name":"`+pool+`","services":1}`), !gone)
+	}
+	contains(t, body, "portmaster_redis_up 1\n", fmt.Sprintf("portmaster_pools_unread %d\n", lost))
+	if lost == 0 {
+		t.Error("the master that ended had no pool")
+	}
 }

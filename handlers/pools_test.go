@@ -46,7 +46,10 @@ func TestListPools(t *testing.T) {
 				a.put(fmt.Sprintf("/v1/pools/%s/services/s%d", pool, n), fmt.Sprintf(`{"start":%d,"end":%d}`, 5000+n, 5000+n)).want(201)
 			}
 		}
-		a.get("/v1/pools/read-only/services").want(200) // a look makes no pool
+		a.get("/v1/pools/read-only/services").want(200)                                                   // a look makes no pool
+		a.put("/v1/pools/b/services/overlaps", `{"start":5000,"end":5000}`).problem(409, "RANGE_OVERLAP") // nor unmakes one
+		a.put("/v1/pools/emptied/services/s", `{"start":5000,"end":5000}`).want(201)
+		a.delete("/v1/pools/emptied/services/s").want(204)
 		for limit := 1; limit < 7; limit++ {
 			equal(t, fmt.Sprint("pages of ", limit), names(pages[pooled](a, "/v1/pools", limit)), "B a b b.1 c")
 		}

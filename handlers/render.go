@@ -121,8 +121,11 @@ func appendCount(b []byte, count int) []byte {
 func appendPool(b []byte, p allocator.Pool) []byte {
 	b = append(b, `{"name":"`...)
 	b = append(b, p.Name...)
-	b = append(b, `","services":`...)
-	b = strconv.AppendInt(b, int64(p.Services), 10)
+	b = append(b, '"')
+	if p.Services >= 0 {
+		b = append(b, `,"services":`...)
+		b = strconv.AppendInt(b, int64(p.Services), 10)
+	}
 	return append(b, '}')
 }
 

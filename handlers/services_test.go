@@ -273,3 +273,19 @@ func pages[T any](a *api, path string, limit int) (all []T) {
 	a.t.Fatalf("%s never ends", path)
 	return nil
 }
+
+func TestServiceLimits(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store, func(s *settings) { s.allocator.MaxServices, s.allocator.MaxPools = 2, 2 })
+		a.define("a", "5000-5000")
+		a.define("b", "5001-5001")
+		a.post("/v1/services", `{"name":"c","start":5002,"end":5002}`).problem(409, "LIMIT_REACHED")
+		a.put("/v1/services/c", `{"start":5002,"end":5002}`).problem(409, "LIMIT_REACHED")
+		a.put("/v1/services/b", `{"start":5001,"end":5002}`).want(200)
+		a.put("/v1/pools/second/services/a", `{"start":5000,"end":5000}`).want(201)
+		a.post("/v1/pools/third/services", `{"name":"a","start":5000,"end":5000}`).problem(409, "LIMIT_REACHED")
+		a.delete("/v1/pools/second/services/a").want(204)
+		a.put("/v1/pools/third/services/a", `{"start":5000,"end":5000}`).want(201)
+		equal(t, "the pools", a.get("/v1/pools").want(200).body, `[{"name":"default","services":2},{"name":"third","services":1}]`)
+	})
+}

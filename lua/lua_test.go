@@ -13,7 +13,7 @@ import (
 )
 
 // The keys of other types than these would be a new part of the state.
-var keyTypes = []string{"HASH", "ZSET", "STRING"}
+var keyTypes = []string{"HASH", "ZSET", "STRING", "SET"}
 
 var (
 	numbered  = regexp.MustCompile(`\b(KEYS|ARGV)\[(\d+)\]`)

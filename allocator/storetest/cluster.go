@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Cluster returns the nodes of a Redis Cluster of the test's own, none with a replica. The first has the first slots.
@@ -40,6 +42,46 @@ func cluster(t testing.TB, by access, size int) (nodes []Store) {
 		})
 	})
 	return nodes
+}
+
+// ClusterClient returns a client of a Cluster as the server has it.
+func ClusterClient(t testing.TB, nodes []Store) *redis.ClusterClient {
+	t.Helper()
+	options := nodes[0].Options()
+	var addrs []string
+	for _, node := range nodes {
+		addrs = append(addrs, node.Addr)
+	}
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: addrs, Username: options.Username, Password: options.Password, TLSConfig: options.TLSConfig, Dialer: options.Dialer,
+		Protocol: 2, MaxRetries: -1, MaxRedirects: 3, DialerRetries: 1, ContextTimeoutEnabled: true, DialTimeout: time.Second,
+		DisableIdentity: true, DisableRoutingPolicies: true,
+	})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// EndMaster ends a master of a Cluster that has none of some keys. The others serve on.
+func EndMaster(t testing.TB, client *redis.ClusterClient, nodes []Store, keys ...string) (ended Store) {
+	t.Helper()
+	spared := map[string]bool{}
+	for _, key := range keys {
+		master, err := client.MasterForKey(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spared[master.Options().Addr] = true
+	}
+	for _, node := range nodes {
+		if err := node.Admin.ConfigSet(t.Context(), "cluster-require-full-coverage", "no").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if !spared[node.Addr] {
+			ended = node
+		}
+	}
+	ended.Admin.ShutdownNoSave(t.Context())
+	return ended
 }
 
 // ClusterReplica returns a further node of a Cluster, which is a replica of the first and has all that this one has.

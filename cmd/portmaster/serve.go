@@ -99,6 +99,8 @@ func options(settings config.Config) allocator.Options {
 		Queue:         settings.RedisQueue,
 		Copies:        int(settings.Durability),
 		AllowVolatile: settings.AllowVolatile,
+		MaxServices:   settings.MaxServices,
+		MaxPools:      settings.MaxPools,
 
 		MaxWait:            settings.MaxWait,
 		MaxWaiting:         settings.MaxWaiting,

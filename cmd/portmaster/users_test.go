@@ -173,6 +173,8 @@ func everyRoute(t *testing.T, p *program) {
 	p.must(t, 409, "DELETE", "/v1/services/single", "")
 	p.must(t, 204, "DELETE", single, "")
 	p.must(t, 204, "DELETE", "/v1/services/single", "")
+	p.must(t, 201, "PUT", "/v1/pools/brief/services/single", `{"start":6000,"end":6000}`)
+	p.must(t, 204, "DELETE", "/v1/pools/brief/services/single", "")
 	for _, path := range []string{"/v1/pools", "/v1/services", "/v1/services/django", "/v1/services/django/offers", "/v1/services/django/ports",
 		"/v1/services/django/ports/web-01", "/v1/services/django/ports/5001", "/metrics"} {
 		p.must(t, 200, "GET", path, "")

@@ -12,18 +12,36 @@ end
 
 -- Describes a service and counts its ports.
 --
--- answer: {description, start, end, created (Unix ms), cooldown (ms), ports offered, ports allocated, ports cooling,
---          calls waiting, now (Unix ms)}
+-- answer: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now (Unix ms),
+--          description, created (Unix ms)}; in brief without the last two
 --         nil  no such service
-local function describe()
-  local about = call('HMGET', service_key, 'description', 'start', 'end', 'created', 'cooldown')
-  if not about[2] then return nil end
+
+-- Counts its ports: offered, allocated, cooling. What is not there is not looked at: of most services nothing is.
+local function count_ports(cooldown, rests)
+  if call('EXISTS', free, ports, resting) == 0 then return 0, 0, 0 end
+  local allocated, leased = call('HLEN', ports), 0
+  local leases_held = allocated > 0 and call('ZCARD', leases) or 0
+  if leases_held > 0 then
+    leased = call('ZCOUNT', leases, '(' .. now, '+inf')
+    allocated = allocated - (leases_held - leased) -- less those that ran out
+  end
   local held = call('ZCOUNT', free, '(' .. now, '+inf') -- until a time: on offer or leased
-  local leased = call('ZCOUNT', leases, '(' .. now, '+inf')
-  about[6] = held - leased
-  about[7] = call('HLEN', ports) - call('ZCOUNT', leases, '-inf', now)
-  about[8] = call('ZCOUNT', resting, '(' .. now, '+inf') + call('ZCOUNT', free, '(' .. string.format('%d', now - about[5]), now)
-  about[9] = count_waiting()
-  about[10] = now
+  local cooling = rests and call('ZCOUNT', resting, '(' .. now, '+inf') or 0
+  if cooldown ~= '0' then cooling = cooling + call('ZCOUNT', free, '(' .. string.format('%d', now - cooldown), now) end
+  return held - leased, allocated, cooling
+end
+
+local function describe(in_brief)
+  local about
+  if in_brief then
+    about = call('HMGET', service_key, 'start', 'end', 'cooldown', 'waiting', 'rests')
+  else
+    about = call('HMGET', service_key, 'start', 'end', 'cooldown', 'waiting', 'rests', 'description', 'created')
+  end
+  if not about[1] then return nil end
+  about[9], about[10] = about[6], about[7]
+  about[7] = about[4] and count_waiting() or 0
+  about[4], about[5], about[6] = count_ports(about[3], about[5])
+  about[8] = now
   return about
 end

@@ -1,0 +1,170 @@
+package allocator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Figures count the ports of a service, and the calls that wait in line for one.
+type Figures struct {
+	Pool, Service string
+	Ports         PortCounts
+	Waiting       int
+}
+
+// figuresLast is how long a reading of all services stands for the next, of whatever server.
+const figuresLast = 10 * time.Second
+
+// fewServices are read in the time that it takes to look for another server's reading: so they are always read anew.
+const fewServices = 256
+
+// AllFigures reads the figures of the services of all pools. unread is the number of pools of which it could not read them,
+// or not all; it is an error where not even the list of pools could be read. Where there are more than a few services, the
+// reading may be one that another server has made in the last 10 s.
+func (a *Allocator) AllFigures(ctx context.Context) (all []Figures, unread int, err error) {
+	if all, ok := a.sharedFigures(ctx); ok {
+		return all, 0, nil
+	}
+	pools, err := a.listedPools(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	all, unread = a.readFigures(ctx, pools)
+	if unread == 0 && len(all) > fewServices {
+		a.shareFigures(ctx, all)
+	}
+	return all, unread, nil
+}
+
+// servicesPerList is how many services one script of a reading lists.
+const servicesPerList = 500
+
+// readFigures reads the figures of the services of some pools. Those that turn out to have none are unlisted.
+func (a *Allocator) readFigures(ctx context.Context, pools []string) (all []Figures, unread int) {
+	failed := map[string]bool{}
+	starts := make([]int, len(pools)) // where the rest of each pool begins
+	var empty []string
+	for len(pools) > 0 {
+		lists := make([]job, len(pools))
+		for i, pool := range pools {
+			lists[i] = a.keys(pool).toList(starts[i], servicesPerList)
+		}
+		var reads []job
+		var of []listedPart // what each read is of
+		var longer []string
+		var rest []int
+		for i, r := range a.door.runAll(ctx, lists) {
+			count, names, next, err := parseListed(r)
+			if err != nil {
+				failed[pools[i]] = true
+			} else if count == 0 {
+				empty = append(empty, pools[i])
+			}
+			if start, err := strconv.Atoi(next); err == nil {
+				longer, rest = append(longer, pools[i]), append(rest, start)
+			}
+			for some := range slices.Chunk(names, servicesPerScript) {
+				reads = append(reads, a.keys(pools[i]).toRead(some, true))
+				of = append(of, listedPart{pools[i], some})
+			}
+		}
+		for i, r := range a.door.runAll(ctx, reads) {
+			pool := of[i].pool
+			err := parseServices(of[i].services, r, func(s Service) {
+				all = append(all, Figures{pool, s.Name, s.Ports, s.Waiting})
+			})
+			if err != nil {
+				failed[pool] = true
+			}
+		}
+		pools, starts = longer, rest
+	}
+	// A service whose range was changed meanwhile may have been met twice.
+	byName := func(f, g Figures) int {
+		return cmp.Or(strings.Compare(f.Pool, g.Pool), strings.Compare(f.Service, g.Service))
+	}
+	slices.SortFunc(all, byName)
+	all = slices.CompactFunc(all, func(f, g Figures) bool { return byName(f, g) == 0 })
+	a.unlist(ctx, empty...)
+	return all, len(failed)
+}
+
+// listedPart is some of the services of a pool.
+type listedPart struct {
+	pool     string
+	services []string
+}
+
+// The reading that servers share is a text: a line "/POOL" before the services of a pool, and one
+// "SERVICE FREE OFFERED ALLOCATED COOLING WAITING" for each. It begins with the version of this format.
+const figuresVersion = "1\n"
+
+// shareFigures leaves a reading to other servers. Where Redis has no room for it, they read for themselves.
+func (a *Allocator) shareFigures(ctx context.Context, all []Figures) {
+	text := make([]byte, 0, 32*len(all))
+	text = append(text, figuresVersion...)
+	pool := ""
+	for _, f := range all {
+		if f.Pool != pool {
+			pool = f.Pool
+			text = append(append(append(text, '/'), pool...), '\n')
+		}
+		text = append(text, f.Service...)
+		for _, n := range []int{f.Ports.Free, f.Ports.Offered, f.Ports.Allocated, f.Ports.Cooling, f.Waiting} {
+			text = strconv.AppendInt(append(text, ' '), int64(n), 10)
+		}
+		text = append(text, '\n')
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
+	defer cancel()
+	_ = a.redis.Set(ctx, a.figuresKey(), text, figuresLast).Err()
+}
+
+// sharedFigures returns the last reading of any server, where there is one.
+func (a *Allocator) sharedFigures(ctx context.Context) (all []Figures, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
+	defer cancel()
+	text, err := a.redis.Get(ctx, a.figuresKey()).Result()
+	if err != nil {
+		return nil, false
+	}
+	text, ok = strings.CutPrefix(text, figuresVersion)
+	if !ok {
+		return nil, false
+	}
+	all = make([]Figures, 0, strings.Count(text, "\n"))
+	pool := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if name, ok := strings.CutPrefix(line, "/"); ok {
+			pool = name
+			continue
+		}
+		f := Figures{Pool: pool}
+		if f.parse(line) != nil {
+			return nil, false
+		}
+		all = append(all, f)
+	}
+	return all, true
+}
+
+func (f *Figures) parse(line string) (err error) {
+	var numbers string
+	f.Service, numbers, _ = strings.Cut(line, " ")
+	p := &f.Ports
+	for _, to := range []*int{&p.Free, &p.Offered, &p.Allocated, &p.Cooling, &f.Waiting} {
+		var n string
+		var parseErr error
+		n, numbers, _ = strings.Cut(numbers, " ")
+		*to, parseErr = strconv.Atoi(n)
+		err = errors.Join(err, parseErr)
+	}
+	p.Total = p.Free + p.Offered + p.Allocated + p.Cooling
+	return err
+}

@@ -1,0 +1,244 @@
+package allocator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"portmaster/allocator/storetest"
+)
+
+// Mutants that these tests were seen to catch: one call a trip; a node that hangs is asked for all; a page goes on behind what
+// could not be read; figures that are not complete are shared, or those of few services, or none.
+
+// slowNetwork returns a client of a store to which each way takes as long as it is told.
+func slowNetwork(t *testing.T, store storetest.Store, delay time.Duration) *redis.Client {
+	t.Helper()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	proxy := toxiproxy.NewProxy(server, "slow", "127.0.0.1:0", store.Addr)
+	for _, way := range []string{"upstream", "downstream"} {
+		toxic := fmt.Sprintf(`{"type": "latency", "stream": %q, "attributes": {"latency": %d}}`, way, delay.Milliseconds())
+		_, err := proxy.Toxics.AddToxicJson(strings.NewReader(toxic))
+		must(t, err)
+	}
+	must(t, proxy.Start())
+	t.Cleanup(proxy.Stop)
+	options := store.Options()
+	options.Addr = proxy.Listen
+	if options.TLSConfig != nil {
+		t.Skip("the proxy is no host of the certificate")
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// 2,000 services on a slow network, while others call: one trip for each service would take two minutes.
+func TestManyServicesOnASlowNetwork(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		const services, timeout, delay = 2_000, 2 * time.Second, 30 * time.Millisecond
+		near := newAllocator(store, long)
+		defineMany(t, near, DefaultPool, services)
+		offer := mustOffer(t, near, "s7", "ann")
+
+		options := near.opts
+		options.Timeout = timeout
+		a := New(slowNetwork(t, store, delay), options)
+		ctx, end := context.WithCancel(t.Context())
+		calls := make(chan int)
+		for range 4 {
+			go func() {
+				n := 0
+				for ; ctx.Err() == nil; n++ {
+					_, _ = a.OpenOffer(ctx, DefaultPool, "s7", offer.Secret)
+				}
+				calls <- n
+			}()
+		}
+		began := time.Now()
+		names := pages(t, MaxPage, func(cursor string) (items []string, next string, err error) {
+			page, next, err := a.Services(t.Context(), DefaultPool, cursor, MaxPage)
+			for _, s := range page {
+				items = append(items, s.Name)
+			}
+			return items, next, err
+		})
+		if n := strings.Count(names, ",") + 1; n != services {
+			t.Errorf("%d services are listed, want %d", n, services)
+		}
+		figures, unread, err := a.AllFigures(t.Context())
+		if err != nil || unread > 0 || len(figures) != services {
+			t.Errorf("figures of %d services, %d pools unread, %v", len(figures), unread, err)
+		}
+		if want := (Figures{Pool: DefaultPool, Service: "s7", Ports: PortCounts{Total: 2, Free: 1, Offered: 1}}); !slices.Contains(figures, want) {
+			t.Errorf("the figures lack %+v", want)
+		}
+		took := time.Since(began)
+		end()
+		n := <-calls + <-calls + <-calls + <-calls
+		t.Logf("%d services were listed and read in %s, beside %d calls", services, took, n)
+		if trips := 60; took > time.Duration(trips)*2*delay { // it is some 20; a script a trip would be 130
+			t.Errorf("it took as long as %d trips", took/(2*delay))
+		}
+	})
+}
+
+// defineMany defines services s0, s1, ... of two ports each.
+func defineMany(t *testing.T, a *Allocator, pool string, n int) {
+	t.Helper()
+	errs := make(chan error, n)
+	for client := range 16 {
+		go func() {
+			for i := client; i < n; i += 16 {
+				_, err := a.Create(t.Context(), pool, Definition{Name: fmt.Sprint("s", i), Start: 2000 + 2*i, End: 2001 + 2*i})
+				errs <- err
+			}
+		}()
+	}
+	for range n {
+		must(t, <-errs)
+	}
+}
+
+// A Redis that hangs costs many calls one timeout.
+func TestManyCallsOnARedisThatHangs(t *testing.T) {
+	a, _, hang := newQueueTest(t, 400*time.Millisecond, 100)
+	k := a.keys(DefaultPool)
+	jobs := slices.Repeat([]job{k.toRead([]string{"django", "nobody"}, false)}, 1_000)
+	for i, r := range a.door.runAll(t.Context(), jobs) {
+		read, _ := r.answer.([]any)
+		if r.err != nil || len(read) != 2 || read[1] != "" {
+			t.Fatalf("%d: %v, %v", i, r.answer, r.err)
+		}
+	}
+	hang(2 * time.Second)
+	began := time.Now()
+	for i, r := range a.door.runAll(t.Context(), jobs) {
+		if !isSilent(r.err) {
+			t.Fatalf("%d: %v, %v", i, r.answer, r.err)
+		}
+	}
+	if took := time.Since(began); took > 1500*time.Millisecond {
+		t.Errorf("it took %s", took)
+	}
+	ctx, giveUp := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer giveUp()
+	wantError(t, "given up", nothingDone(a.door.runAll(ctx, jobs)[999].err), ErrUnavailable)
+}
+
+// Where some could not be read, the page ends before them; it is an error where none could.
+func TestPageEndsWhereServicesCannotBeRead(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	a := newAllocator(store, long)
+	defineMany(t, a, DefaultPool, 3*servicesPerScript)
+	broken := a.keys(DefaultPool).service(fmt.Sprint("s", servicesPerScript+3))
+	must(t, store.Admin.Rename(t.Context(), broken, "aside").Err())
+	must(t, store.Admin.Set(t.Context(), broken, "not a hash", 0).Err())
+	page, next, err := a.Services(t.Context(), DefaultPool, "", MaxPage)
+	if err != nil || len(page) != servicesPerScript || next != fmt.Sprint(page[servicesPerScript-1].End+1) {
+		t.Errorf("%d services, next %q, %v", len(page), next, err)
+	}
+	if page, next, err := a.Services(t.Context(), DefaultPool, next, MaxPage); err == nil {
+		t.Errorf("%d services, next %q, and no error", len(page), next)
+	}
+	if figures, unread, err := a.AllFigures(t.Context()); err != nil || unread != 1 || len(figures) != 2*servicesPerScript {
+		t.Errorf("figures of %d services, %d pools unread, %v", len(figures), unread, err)
+	}
+	must(t, store.Admin.Rename(t.Context(), "aside", broken).Err())
+	rest, next, err := a.Services(t.Context(), DefaultPool, next, MaxPage)
+	if err != nil || len(rest) != 2*servicesPerScript || next != "" {
+		t.Errorf("the rest: %d services, next %q, %v", len(rest), next, err)
+	}
+}
+
+// A reading of all services stands for other servers, unless something is missing in it.
+func TestFiguresAreShared(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a, b := newAllocator(store, long), newAllocator(store, long)
+		read := func(of *Allocator, services int) (free int) {
+			t.Helper()
+			figures, unread, err := of.AllFigures(t.Context())
+			if err != nil || unread != 0 || len(figures) != services {
+				t.Fatalf("figures of %d services, %d pools unread, %v", len(figures), unread, err)
+			}
+			for _, f := range figures {
+				free += f.Ports.Free
+			}
+			return free
+		}
+		defineMany(t, a, "few", fewServices)
+		read(a, fewServices)
+		if n := store.Admin.Exists(t.Context(), a.figuresKey()).Val(); n != 0 {
+			t.Error("the figures of few services are shared")
+		}
+		must(t, a.Remove(t.Context(), "few", "s0"))
+		read(b, fewServices-1)
+
+		defineMany(t, a, "more", 2)
+		before := read(a, fewServices+1)
+		mustDefine(t, a, "web", 2000, 2009)
+		if after := read(b, fewServices+1); after != before {
+			t.Errorf("%d free ports, want %d as another server has read", after, before)
+		}
+		if ttl := store.Admin.PTTL(t.Context(), a.figuresKey()).Val(); ttl <= 0 || ttl > 10*time.Second {
+			t.Errorf("they stand for %s", ttl)
+		}
+		must(t, store.Admin.Set(t.Context(), a.figuresKey(), "2\nof another version", 0).Err())
+		read(b, fewServices+2)
+	})
+}
+
+// A master of a Cluster is dead: its pools are missing, and the others are there.
+func TestManyInAClusterWithADeadMaster(t *testing.T) {
+	nodes := storetest.Cluster(t, 3)
+	cluster := storetest.ClusterClient(t, nodes)
+	a := New(cluster, Options{KeyPrefix: "portmaster", OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 2 * time.Second})
+	const pools, services = 300, 2
+	at := map[string][]string{} // the pools by the address of their node
+	for i := range pools {
+		pool := fmt.Sprint("pool-", i)
+		defineMany(t, a, pool, services)
+		master, err := cluster.MasterForKey(t.Context(), string(a.keys(pool)))
+		must(t, err)
+		at[master.Options().Addr] = append(at[master.Options().Addr], pool)
+	}
+	if figures, unread, err := a.AllFigures(t.Context()); err != nil || unread != 0 || len(figures) != pools*services {
+		t.Errorf("figures of %d services, %d pools unread, %v", len(figures), unread, err)
+	}
+	must(t, a.redis.Set(t.Context(), a.figuresKey(), "", time.Millisecond).Err()) // it may not delete them
+
+	missing := at[storetest.EndMaster(t, cluster, nodes, a.poolsKey(), a.figuresKey()).Addr]
+	began := time.Now()
+	figures, unread, err := a.AllFigures(t.Context())
+	if err != nil || unread != len(missing) || len(figures) != (pools-len(missing))*services {
+		t.Errorf("figures of %d services, %d pools unread, %v; the dead one had %d of %d pools", len(figures), unread, err, len(missing), pools)
+	}
+	if n := cluster.Exists(t.Context(), a.figuresKey()).Val(); n != 0 {
+		t.Error("figures that are not complete are shared")
+	}
+	listed, _, err := a.Pools(t.Context(), "", MaxPage)
+	must(t, err)
+	unknown := 0
+	for _, pool := range listed {
+		if pool.Services == -1 {
+			unknown++
+		} else if pool.Services != services {
+			t.Errorf("%+v", pool)
+		}
+	}
+	if len(listed) != pools || unknown != len(missing) {
+		t.Errorf("%d pools are listed, of %d the number of services is unknown", len(listed), unknown)
+	}
+	_, _, err = a.Services(t.Context(), missing[0], "", MaxPage)
+	wantError(t, "the services of a pool of the dead one", err, ErrUnavailable)
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}

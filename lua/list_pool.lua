@@ -1,0 +1,16 @@
+-- Puts a pool into the list of pools.
+--
+-- KEYS   pools SET
+-- ARGV   pool, how many pools there may be ('' where it is not to be refused)
+--
+-- answer 1  it was not in the list
+--        0  it was
+-- errors LIMIT_REACHED
+local pools = KEYS[1]
+local pool, most = ARGV[1], ARGV[2]
+local call = redis.call
+
+if most ~= '' and call('SISMEMBER', pools, pool) == 0 and call('SCARD', pools) >= tonumber(most) then
+  return redis.error_reply('LIMIT_REACHED there are ' .. most .. ' pools, and there may be no more')
+end
+return call('SADD', pools, pool)
