@@ -112,7 +112,7 @@ func TestRedisAway(t *testing.T) {
 
 	start()
 	soon(t, "ready again", func() bool { return a.get("/readyz").status == 200 })
-	soon(t, "on every connection", func() bool { return a.get("/v1/services").status == 200 }) // the client dials once a second
+	soon(t, "on every connection", func() bool { return a.get("/v1/services/django/ports").status == 200 }) // the client dials once a second
 	equal(t, "what was held", read[allocation](a.get("/v1/services/django/ports/web-01").want(200)), held)
 	a.accept(open)
 	equal(t, "services", names(read[[]service](a.get("/v1/services").want(200))), "django")

@@ -383,7 +383,8 @@ func TestReadmeNamesTargetsThatExist(t *testing.T) {
 	}
 }
 
-// The README's table of keys is what Redis holds where there is something of everything: a call in line, too.
+// The README's table of keys is what Redis holds where there is something of everything: a call in line, and the figures of
+// many services, too.
 func TestReadmeKeys(t *testing.T) {
 	store, _, _ := storetest.Private(t)
 	p := startProgram(t, store.Settings()...)
@@ -393,6 +394,14 @@ func TestReadmeKeys(t *testing.T) {
 	p.must(t, 204, "POST", "/v1/services/django/offers/"+secret+"/reject", `{"reason":"in_use"}`)
 	p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"web-01","lease":60}`)
 	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02"}`)
+	for _, method := range []string{"PUT", "DELETE"} { // the figures stay for a while
+		for i := range 300 {
+			p.call(t.Context(), method, fmt.Sprint("/v1/pools/many/services/s", i), fmt.Sprintf(`{"start":%d,"end":%d}`, 5000+i, 5000+i))
+		}
+		if method == "PUT" {
+			p.must(t, 200, "GET", "/metrics", "")
+		}
+	}
 	waited := make(chan struct{})
 	go func() {
 		defer close(waited)

@@ -140,7 +140,8 @@ func takeEveryRoute(t *testing.T, c *cluster, server *replica, pool string) {
 var scripts = map[string]*lua.Script{
 	"define": lua.Define, "remove": lua.Remove, "offer": lua.Offer, "accept": lua.Accept, "reject": lua.Reject, "release": lua.Release,
 	"claim": lua.Claim, "renew": lua.Renew, "line": lua.Line, "leave": lua.Leave,
-	"read_service": lua.ReadService, "read_offer": lua.ReadOffer, "read_allocation": lua.ReadAllocation,
+	"read_service": lua.ReadService, "read_services": lua.ReadServices, "list_services": lua.ListServices,
+	"read_offer": lua.ReadOffer, "read_allocation": lua.ReadAllocation,
 }
 
 // TestEveryRouteIsTaken compares the routes that are taken with those that the server says it has.
