@@ -144,7 +144,7 @@ func (m *model) claim(p *modelPool, s *modelService, c request, w want, of hold)
 	h := m.allocate(p, s, of)
 	if w.own {
 		m.rememberHold(p, c.service, h, m.now+remembered.Milliseconds())
-		p.secrets[h.secret].claimed = true
+		p.secrets[h.secret].claimed = of.created == 0
 	}
 	return h
 }

@@ -1,8 +1,10 @@
 package main
 
-// life is the status of a secret: it stands for nothing, is open, or was accepted, rejected, or released.
+// life is the status of a secret: it stands for nothing, is open, or was accepted, rejected, or released with it. Once it was an
+// offer's it is over when its allocation is gone otherwise; else a claim may be made again with it.
 type life struct {
 	stage   string
+	offered bool
 	port    int
 	fence   int64
 	expires int64
@@ -14,13 +16,21 @@ func (l life) during(e event) (all []status) {
 		all = append(all, l)
 	}
 	if ranOut {
-		all = append(all, life{})
+		all = append(all, l.gone())
 	}
 	return all
 }
 
+// gone is a life whose allocation is gone, not by its secret.
+func (l life) gone() life {
+	if l.offered {
+		return life{stage: "over", offered: true}
+	}
+	return life{}
+}
+
 func (l life) after(e event) []status {
-	accepted := life{"accepted", e.port, e.fence, e.expires}
+	accepted := life{"accepted", l.stage == "open" || l.offered, e.port, e.fence, e.expires}
 	switch e.act + " " + e.code {
 	case "offer 201":
 		return only(l.stage == "", life{stage: "open", port: e.port})
@@ -38,11 +48,11 @@ func (l life) after(e event) []status {
 	case "offer OFFER_REJECTED", "claim OFFER_REJECTED", "accept OFFER_REJECTED":
 		return only(l.stage == "rejected", l)
 	case "offer OFFER_ACCEPTED":
-		return only(l.stage == "accepted" || l.stage == "released", l)
+		return only(l.stage == "accepted" || l.stage == "released" || l.stage == "over", l)
 	case "claim OFFER_ACCEPTED":
-		return only(l.stage == "released", l)
+		return only(l.stage == "released" || l.stage == "over", l)
 	case "accept OFFER_NOT_FOUND", "reject OFFER_NOT_FOUND":
-		return only(l.stage == "" || l.stage == "released" || e.drawn, l)
+		return only(l.stage == "" || l.stage == "released" || l.stage == "over" || e.drawn, l)
 	case "reject OFFER_ACCEPTED":
 		return only(l.stage == "accepted", l)
 	case "reject 204":
@@ -64,10 +74,10 @@ func (l life) afterGivenBack(e event) []status {
 	case "release own SECRET_MISMATCH", "release own PORT_NOT_FOUND":
 		return only(!here && !(l.stage == "released" && named), l)
 	case "release 204":
-		return only(l.stage == "accepted" && l.fence == e.condition, life{})
+		return only(l.stage == "accepted" && l.fence == e.condition, l.gone())
 	case "maybe released":
 		if l.fence == e.condition {
-			return []status{life{}, l}
+			return []status{l.gone(), l}
 		}
 		return []status{l}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"strconv"
 )
@@ -47,8 +46,8 @@ func (r *replicas) checkState(has belongings) {
 	r.same("offers", offers, secretsOf(r.hash("offers")))
 	r.same("ports", ports, secretsOf(r.hash("ports")))
 	r.checkFree(until, has)
-	if got := r.store.Admin.Get(context.Background(), r.store.Prefix+":{default}:fence").Val(); got != fmt.Sprint(has.fences) {
-		r.t.Errorf("%s allocations were made, not %d", got, has.fences)
+	if got := r.allocated(); got != has.fences {
+		r.t.Errorf("%d allocations were made, not %d", got, has.fences)
 	}
 }
 
@@ -82,7 +81,7 @@ func (r *replicas) checkFree(until map[string]int64, has belongings) {
 	r.t.Helper()
 	ctx := context.Background()
 	free, leases := r.scores("free"), r.scores("leases")
-	fresh := map[string]bool{}
+	fresh, resting := map[string]bool{}, r.scores("resting")
 	for last, first := range r.scores("fresh") {
 		end, _ := strconv.Atoi(last)
 		for port := int(first); port <= end; port++ {
@@ -105,7 +104,7 @@ func (r *replicas) checkFree(until map[string]int64, has belongings) {
 		case isHeld:
 			right = scored && int64(score) == expires && !fresh[port]
 		case has.keptOut[n]:
-			right = right && scored && int64(score) > now.UnixMilli()
+			right = right && !scored && !fresh[port] && int64(resting[port]) > now.UnixMilli()
 		case scored:
 			right = right && !fresh[port] && int64(score) <= now.UnixMilli()
 		default:

@@ -36,7 +36,24 @@ func startReplicas(t *testing.T, servers, first, ports int, settings ...string) 
 	for range servers {
 		r.servers = append(r.servers, startProgram(t, append(r.store.Settings(), settings...)...))
 	}
+	err := r.store.Admin.Set(t.Context(), r.store.Prefix+":{default}:fence", fencesBefore, 0).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return r.define("web", first, ports)
+}
+
+// fencesBefore is the last fence before a test begins, so that it can count how many are given.
+const fencesBefore = 1000
+
+// allocated is how many allocations were ever made.
+func (r *replicas) allocated() int {
+	r.t.Helper()
+	last, err := r.store.Admin.Get(context.Background(), r.store.Prefix+":{default}:fence").Int()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return last - fencesBefore
 }
 
 // define defines a service. What comes back is asked about that.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -38,8 +37,8 @@ func (q *queue) checkServed() {
 			q.t.Errorf("%s was not served: %s", c.name, c.got.code+" "+c.got.detail)
 		}
 	}
-	if got := q.store.Admin.Get(q.t.Context(), q.store.Prefix+":{default}:fence").Val(); got != fmt.Sprint(q.ports+len(q.callers)) {
-		q.t.Errorf("%s ports were given to %d callers, and before to %d others", got, len(q.callers), q.ports)
+	if got := q.allocated(); got != q.ports+len(q.callers) {
+		q.t.Errorf("%d ports were given to %d callers, and before to %d others", got, len(q.callers), q.ports)
 	}
 	if len(q.holds) != q.ports+len(q.callers) {
 		q.t.Errorf("%d of %d gave their port back", len(q.holds), q.ports+len(q.callers))
