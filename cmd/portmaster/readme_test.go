@@ -186,6 +186,9 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`), "TIME"},
+	{regexp.MustCompile(`\b1[789]\d{14}\b`), "FENCE"},
+	{regexp.MustCompile(`\b[0-9a-f]{16}-\d+/`), "TICKET/"},
+	{regexp.MustCompile(`(?m)^[0-9a-f]{16}$`), "SERVER"},
 	{regexp.MustCompile(`\b1[789]\d{11}\b`), "UNIX-MS"},
 	{regexp.MustCompile(`(?m)^1(7\d\d|800)$`), "SECONDS-OF-30-MINUTES"},
 	{regexp.MustCompile(`comes free in \d+ ms`), "comes free in a while"},
