@@ -11,10 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Cluster returns the nodes of a Redis Cluster of the test's own, none with a replica. The first has the first slots.
+// Cluster returns the nodes of a Redis Cluster of the test's own, none with a replica. The first has the first slots. Several
+// nodes are not run over TLS: each has an authority of its own, and would not know the others.
 func Cluster(t testing.TB, size int) (nodes []Store) {
 	t.Helper()
-	return cluster(t, usual(), size)
+	by := usual()
+	if by == overTLS && size > 1 {
+		by = users
+	}
+	return cluster(t, by, size)
 }
 
 // ClusterTLS is Cluster, over TLS in any case.
