@@ -98,23 +98,22 @@ const maxSteps = 10 + 65536/100
 // defineOnce runs the script until it has an answer: each time that it asks for another call it has looked at some ports.
 // settled is false where the service has still to be put in order.
 func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created, settled bool, err error) {
-	k, goOn := a.keys(pool), ""
+	k := a.keys(pool)
 	for range maxSteps {
 		answer, err := a.door.change(ctx, k, lua.Define, k.toDefine(d.Name),
-			d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices, goOn)
+			d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)
 		if err != nil {
 			return Service{}, false, false, err
 		}
+		if answer == int64(0) {
+			continue
+		}
 		parts, _ := answer.([]any)
-		switch {
-		case len(parts) == 3:
-			service, err := parseService(d.Name, parts[0])
-			return service, parts[1] == int64(1), parts[2] == int64(0), err
-		case len(parts) == 2:
-			goOn, _ = parts[1].(string)
-		default:
+		if len(parts) != 3 {
 			return Service{}, false, false, malformed("service", d.Name)
 		}
+		service, err := parseService(d.Name, parts[0])
+		return service, parts[1] == int64(1), parts[2] == int64(0), err
 	}
 	return Service{}, false, false, unavailable("ports are handed out faster than they are looked at", nil)
 }

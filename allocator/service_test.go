@@ -2,10 +2,12 @@ package allocator
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
 	"portmaster/allocator/storetest"
+	"portmaster/lua"
 )
 
 func TestFreshRuns(t *testing.T) {
@@ -171,4 +173,58 @@ func dump(t *testing.T, store storetest.Store) string {
 		fmt.Fprintln(&text, store.Admin.ZRangeWithScores(t.Context(), store.Prefix+":{default}:"+key+":web", 0, -1).Val())
 	}
 	return text.String()
+}
+
+// Two operators cut a range at the same time, in steps, while a port that falls out is claimed and released: whatever the order of
+// the steps, no port that is held is cut off.
+func TestCutInSteps(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 4999)
+		claimAll(t, a, "web", 2000, 4999)
+		for port := 2300; port <= 4999; port++ { // more are held than are looked at one by one
+			must(t, a.Release(t.Context(), DefaultPool, "web", strconv.Itoa(port), Proof{}))
+		}
+		k := a.keys(DefaultPool)
+		step := func() (any, error) {
+			return a.door.change(t.Context(), k, lua.Define, k.toDefine("web"), "web", "", 2000, 2299, 0, "1", 100)
+		}
+		mustStep := func() {
+			t.Helper()
+			if answer, err := step(); err != nil || answer != int64(0) {
+				t.Fatalf("a step is answered with %v, %v", answer, err)
+			}
+		}
+		for range 4 { // one operator: beyond port 2400
+			mustStep()
+		}
+		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "late", Port: 2400}, 0)
+		must(t, err)
+		for i := 0; ; i++ { // both
+			if _, err = step(); err != nil || i > 50 {
+				break
+			}
+		}
+		wantError(t, "the cut", err, ErrRangeInUse)
+		must(t, a.Release(t.Context(), DefaultPool, "web", "late", Proof{}))
+		if s, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2299}); err != nil || s.Ports.Allocated != 300 {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if changing := store.Client.HExists(t.Context(), k.service("web"), "changing").Val(); changing {
+			t.Error("something is left to be done")
+		}
+	})
+}
+
+// claimAll claims each port of a range for a holder of its own.
+func claimAll(t *testing.T, a *Allocator, service string, first, last int) {
+	t.Helper()
+	for from := first; from <= last; from += MaxWants {
+		var wants []Want
+		for port := from; port <= min(last, from+MaxWants-1); port++ {
+			wants = append(wants, Want{Name: "holder-" + strconv.Itoa(port)})
+		}
+		_, _, err := a.ClaimMany(t.Context(), DefaultPool, service, wants, 0)
+		must(t, err)
+	}
 }

@@ -31,9 +31,6 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 	if err := a.checkAsk(ask); err != nil {
 		return nil, err
 	}
-	if err := a.deployment.refusal(); err != nil {
-		return nil, err
-	}
 	draw(ask.wants)
 	k := a.keys(ask.pool)
 	keys := keysOf(k, ask.service)
@@ -92,6 +89,9 @@ const (
 // them once for each time that they were given back, so that no single script looks at more.
 func (a *Allocator) takeOnce(ctx context.Context, pool keys, service string, script *lua.Script, keys []string, args []any) (answer any, err error) {
 	for range maxSteps {
+		if err := a.deployment.refusal(); err != nil { // it may be lost while a call waits in line
+			return nil, err
+		}
 		answer, err = a.door.change(ctx, pool, script, keys, args...)
 		if err != nil || answer != again && answer != settleFirst {
 			return answer, err

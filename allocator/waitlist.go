@@ -37,8 +37,8 @@ type waitlist struct {
 	server string // the id of this server in tickets
 
 	mu     sync.Mutex
-	number int // of the last ticket
-	calls  int // that wait, or may come to
+	number int             // of the last ticket
+	known  map[string]bool // the tickets of calls that wait, or may come to, and of those that are leaving
 	lines  map[lineKey]*line
 	runs   bool
 }
@@ -60,7 +60,7 @@ type waitingCall struct {
 }
 
 func newWaitlist() waitlist {
-	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], lines: map[lineKey]*line{}}
+	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, lines: map[lineKey]*line{}}
 }
 
 // try makes a call once. It stays in line where it is told so and has to wait.
@@ -73,7 +73,7 @@ func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer an
 	if !ok {
 		return a.dontWait(ctx, ticket, try)
 	}
-	defer a.waitlist.forget()
+	defer a.waitlist.forget(ticket)
 	if isGone(ctx) {
 		return nil, givenUp(ctx)
 	}
@@ -84,7 +84,7 @@ func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer an
 	}
 	key := lineKey{ask.pool, ask.service}
 	turn := a.waitlist.enter(a, key, ticket)
-	a.waitlist.expect(a, key, wait)
+	a.expectIn(key, wait)
 	defer func() {
 		a.waitlist.leave(key, ticket)
 		if _, waits := waitingFor(answer); waits || err != nil {
@@ -128,7 +128,7 @@ func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-cha
 		case err != nil || !waits:
 			return answer, err
 		default:
-			a.waitlist.expect(a, key, wait)
+			a.expectIn(key, wait)
 			if ownSecret {
 				again.Reset(askInterval)
 			}
@@ -182,8 +182,8 @@ func givenUp(ctx context.Context) error {
 	return unavailable("the call was given up while it waited in line", cause)
 }
 
-// leaveLine gives up a place. Where Redis does not hear of it, the place is lost when this server is not heard of any more, or
-// when it is the turn of a call that this server does not know.
+// leaveLine gives up a place. Where Redis does not hear of it, this server hears when it is the turn of a call that it does not
+// know any more, and gives up the place then.
 func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) {
 	k := a.keys(key.pool)
 	_, _ = a.door.run(context.WithoutCancel(ctx), 0, k, lua.Leave, k.ofLine(key.service), []any{key.service, ticket})
@@ -199,10 +199,11 @@ func (w *waitlist) ticket(wants []Want, most int) (ticket string, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.number++
-	if ok = w.calls < most; ok {
-		w.calls++
+	ticket = w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(wants)
+	if ok = len(w.known) < most; ok {
+		w.known[ticket] = true
 	}
-	return w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(wants), ok
+	return ticket, ok
 }
 
 // rowsOf says how many ports in a row are wanted, the most first: "4.2.1" for a block of 4, one of 2, and single ones.
@@ -221,10 +222,10 @@ func rowsOf(wants []Want) string {
 	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(rows)), "."), "[]")
 }
 
-func (w *waitlist) forget() {
+func (w *waitlist) forget(ticket string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.calls--
+	delete(w.known, ticket)
 }
 
 // portsOf is how many ports the call of a ticket waits for.
@@ -257,29 +258,31 @@ func (w *waitlist) leave(key lineKey, ticket string) {
 	l := w.lines[key]
 	delete(l.calls, ticket)
 	if len(l.calls) == 0 {
-		l.expect(nil)
+		if l.next != nil {
+			l.next.Stop()
+		}
 		delete(w.lines, key)
 	}
 }
 
-// expect has a line looked at when a port comes free there by itself: after that time, or not at all where it is negative.
-func (w *waitlist) expect(a *Allocator, key lineKey, next time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if l := w.lines[key]; l == nil {
-		return
-	} else if next < 0 {
-		l.expect(nil)
-	} else {
-		l.expect(time.AfterFunc(next, func() { a.lookAtLines(map[lineKey][]string{key: nil}) }))
-	}
-}
-
-func (l *line) expect(next *time.Timer) {
+// expect has a line looked at when a port comes free there by itself: after that time, or not at all where it is negative. The
+// waitlist is locked.
+func (a *Allocator) expect(l *line, key lineKey, next time.Duration) {
 	if l.next != nil {
 		l.next.Stop()
 	}
-	l.next = next
+	if l.next = nil; next >= 0 {
+		l.next = time.AfterFunc(next, func() { a.lookAtLines(map[lineKey][]string{key: nil}) })
+	}
+}
+
+// expectIn is expect for a line in which a call of this server waits.
+func (a *Allocator) expectIn(key lineKey, next time.Duration) {
+	a.waitlist.mu.Lock()
+	defer a.waitlist.mu.Unlock()
+	if l := a.waitlist.lines[key]; l != nil {
+		a.expect(l, key, next)
+	}
 }
 
 // news is what is heard of a line.
@@ -290,12 +293,22 @@ type news struct {
 }
 
 // hear wakes calls of this server by what is heard of their line: those whose turn it is, and those that wait for more than
-// there is.
-func (w *waitlist) hear(a *Allocator, key lineKey, n news) {
-	w.mu.Lock()
+// there is. Those of this server that it does not know are of calls that could not leave the line: they do now.
+func (a *Allocator) hear(key lineKey, n news) {
+	a.waitlist.mu.Lock()
+	defer a.waitlist.mu.Unlock()
+	w := &a.waitlist
+	for _, ticket := range n.tickets {
+		if strings.HasPrefix(ticket, w.server+"-") && !w.known[ticket] {
+			w.known[ticket] = true
+			go func() {
+				defer w.forget(ticket)
+				a.leaveLine(context.Background(), key, ticket)
+			}()
+		}
+	}
 	l := w.lines[key]
 	if l == nil {
-		w.mu.Unlock()
 		return
 	}
 	for _, ticket := range n.tickets {
@@ -309,8 +322,7 @@ func (w *waitlist) hear(a *Allocator, key lineKey, n news) {
 			}
 		}
 	}
-	w.mu.Unlock()
-	w.expect(a, key, n.next)
+	a.expect(l, key, n.next)
 }
 
 func (c waitingCall) wake() {
@@ -407,7 +419,7 @@ func (a *Allocator) lookAtLines(lines map[lineKey][]string) {
 	}
 	for i, r := range a.door.runAll(context.Background(), jobs) {
 		if r.err == nil {
-			a.waitlist.hear(a, keys[i], newsOf(r.answer))
+			a.hear(keys[i], newsOf(r.answer))
 		}
 	}
 }
@@ -446,7 +458,7 @@ func (a *Allocator) listen(ctx context.Context) {
 				go a.lookAtLines(a.waitlist.here())
 			case *redis.Message:
 				if key, n, ok := parseNews(word.Payload); ok {
-					a.waitlist.hear(a, key, n)
+					a.hear(key, n)
 				}
 			}
 		}

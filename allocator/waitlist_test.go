@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"portmaster/allocator/storetest"
+	"portmaster/lua"
 )
 
 // got is what a call that waited ended with.
@@ -192,5 +193,55 @@ func TestLineGivesBack(t *testing.T) {
 		if s.Ports.Free != 10 {
 			t.Errorf("%+v", s.Ports)
 		}
+	})
+}
+
+// A call that could not leave the line, since Redis did not hear of it, does so when it is its turn: its server does not know it
+// any more.
+func TestLineForgetsWhoCouldNotLeave(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2000)
+		mustClaim(t, a, Want{Name: "holder"})
+		k := a.keys(DefaultPool)
+		ghost := a.waitlist.server + "-0/1/1"
+		answer, err := a.door.change(t.Context(), k, lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1")
+		must(t, err)
+		if _, waits := waitingFor(answer); !waits {
+			t.Fatalf("it is answered with %v", answer)
+		}
+		ended := make(chan got, 1)
+		wait(t.Context(), t, a, Want{Name: "waiter"}, ended)
+		must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
+		select {
+		case served := <-ended:
+			must(t, served.err)
+		case <-time.After(20 * time.Second):
+			t.Fatal("nobody is served")
+		}
+	})
+}
+
+// Who waits gets nothing from a state that is lost, and its turn when it was recovered.
+func TestLineStandsStillWhileTheStateIsLost(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		wantProblems(t, a)
+		mustDefine(t, a, "web", 2000, 2000)
+		mustClaim(t, a, Want{Name: "holder"})
+		ended := make(chan got, 1)
+		wait(t.Context(), t, a, Want{Name: "waiter"}, ended)
+		must(t, store.Admin.Del(t.Context(), a.deploymentKey()).Err())
+		wantProblems(t, a, StateLost)
+		must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
+		select {
+		case served := <-ended:
+			t.Fatalf("%+v", served)
+		case <-time.After(300 * time.Millisecond):
+		}
+		_, err := a.Recover(t.Context())
+		must(t, err)
+		wantProblems(t, a)
+		must(t, (<-ended).err)
 	})
 }

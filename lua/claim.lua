@@ -75,9 +75,10 @@ for i, want in ipairs(wants) do
     answers[i] = allocate(want.name, want.port, want.count, now, next_fence(), want.lease, want.secret)
     if want.own then -- remembered like an accepted offer, which may not be made again; a mere claim may
       local of_block = want.count > 1 and ',"count":' .. want.count or ''
+      local of_claim = want.kept and '' or ',"claimed":true'
       local expires = string.format('%d', now + remember)
       call('SET', want.offer, '{"service":"' .. service .. '","name":"' .. want.name .. '","port":' .. want.port .. of_block ..
-        ',"created":' .. now .. ',"expires":' .. expires .. ',"secret":"' .. want.secret .. '"' .. (want.kept and '}' or ',"claimed":true}'), 'PX', remember)
+        ',"created":' .. now .. ',"expires":' .. expires .. ',"secret":"' .. want.secret .. '"' .. of_claim .. '}', 'PX', remember)
     end
   end
 end

@@ -3,10 +3,10 @@
 -- KEYS   service HASH, free ZSET, fresh ZSET, room ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
 --        rest HASH, line ZSET, beats ZSET, lines ZSET, services ZSET, ends ZSET
 -- ARGV   service, description, start, end, cool-down (ms), '1' if the service may exist already, how many services the pool
---        may have, where to go on ('' at first)
+--        may have
 --
 -- answer {service as of describe.lua, 1 where it is new, 1 where settle.lua has to be called until it is done}
---        {'again', where to go on}  nothing is changed yet: it has looked at some 250 ports, and is to be called again
+--        0  nothing is changed yet: it has looked at some 250 ports, and is to be called again
 -- errors SERVICE_EXISTS, RANGE_OVERLAP, RANGE_IN_USE, LIMIT_REACHED
 --
 -- A range that is cut is looked at by what is held, where that is little, and else port by port, 250 in a script. What is left
@@ -16,7 +16,7 @@ local service_key, free, fresh, room, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local offers, ports, leases, resting, rest = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local line, beats, lines, services, ends = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
 local service, description, start, stop, new_cooldown, may_exist = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local most, go_on = ARGV[7], ARGV[8]
+local most = ARGV[7]
 local first, last = tonumber(start), tonumber(stop)
 local call = redis.call
 -- include clock
@@ -79,32 +79,33 @@ local function is_fresh()
   return true
 end
 
--- Why the range cannot be cut, in words; or where to go on looking. While it looks, whoever is given a port outside takes
--- `changing` away, and it begins anew.
+-- Why the range cannot be cut, in words, and whether it is known yet. How far it has looked stands in `changing`, so that all who
+-- would cut it so go on from there. Whoever is given a port outside takes it away, and then it begins anew.
 local function cannot_cut()
   local looks = 'narrow ' .. start .. ' ' .. stop .. ' '
-  if go_on == '' or not changing or string.sub(changing, 1, #looks) ~= looks then
+  local port = changing and string.sub(changing, 1, #looks) == looks and tonumber(string.match(changing, '^%d+', #looks + 1))
+  if not port then
     local held, are_all = held_outside(first, last)
-    if held or are_all then return held end
-    go_on = old_first
+    if held or are_all then return held, true end
+    port = old_first
   end
-  local held, next_port = walk_cut(tonumber(go_on))
-  if next_port then call('HSET', service_key, 'changing', looks .. string.format('%d', now + 5000)) end
-  return held, next_port
+  local held, next_port = walk_cut(port)
+  changing = string.format('%s%d %d', looks, next_port or old_last + 1, now + 5000)
+  call('HSET', service_key, 'changing', changing)
+  return held, not next_port
 end
 
 if exists then
-  if not settle() then return {'again', ''} end
+  if not settle() then return 0 end
   if #cut > 0 and not is_fresh() then
-    local held, next_port = cannot_cut()
+    local held, is_known = cannot_cut()
     if held then
       call('HDEL', service_key, 'changing')
       return redis.error_reply('RANGE_IN_USE ' .. held)
     end
-    if next_port then return {'again', string.format('%d', next_port)} end
-    if not put_to_rest(cooldown) then return {'again', go_on} end
+    if not is_known or not put_to_rest(cooldown) then return 0 end
   elseif tonumber(new_cooldown) < tonumber(cooldown) and not put_to_rest(cooldown) then
-    return {'again', ''}
+    return 0
   end
 end
 

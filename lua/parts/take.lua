@@ -84,7 +84,7 @@ end
 
 -- Where somebody looks whether the range can be narrowed, what is handed out outside is the answer: it can not.
 local function keep_range(wants)
-  local first, last, patience = string.match(changing, '^narrow (%d+) (%d+) (%d+)')
+  local first, last, patience = string.match(changing, '^narrow (%d+) (%d+) %d+ (%d+)')
   local outside = tonumber(patience) < tonumber(now)
   for _, want in ipairs(wants) do
     outside = outside or want.port - first < 0 or want.port + want.count - 1 - last > 0

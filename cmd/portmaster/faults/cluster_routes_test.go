@@ -20,7 +20,7 @@ import (
 // has just become a master, and past slots on their way that hold what belongs to no pool.
 func TestClusterRoutes(t *testing.T) {
 	c := startCluster(t, 3)
-	server := startPortmaster(t, "portmaster", "PORTMASTER_REDIS_URL="+c.url())
+	server := startPortmaster(t, "portmaster", "PORTMASTER_REDIS_URL="+c.url(), "PORTMASTER_QUARANTINE=1ms")
 	server.awaitReady()
 	for i := range 3 {
 		s := c.shardOf(slots * i / 3)
@@ -85,7 +85,7 @@ func (r request) send(server string) (status int, code string) {
 func everyRoute(pool string) []request {
 	services := "/v1/pools/" + pool + "/services"
 	offers, ports := services+"/web/offers", services+"/web/ports"
-	accepted, rejected, claimed := uuid.NewString(), uuid.NewString(), uuid.NewString()
+	accepted, rejected, claimed, waited := uuid.NewString(), uuid.NewString(), uuid.NewString(), uuid.NewString()
 	return []request{
 		{"POST", services, `{"name":"web","start":5000,"end":5009}`, 201},
 		{"PUT", services + "/web", `{"start":5000,"end":5019}`, 200},
@@ -97,7 +97,7 @@ func everyRoute(pool string) []request {
 		{"POST", offers + "/" + accepted + "/accept", "", 201},
 		{"PUT", offers + "/" + accepted, "", 200},
 		{"POST", offers, `{"name":"web-02","secret":"` + rejected + `"}`, 201},
-		{"POST", offers + "/" + rejected + "/reject", "", 204},
+		{"POST", offers + "/" + rejected + "/reject", `{"reason":"in_use"}`, 204},
 		{"DELETE", offers + "/" + rejected, "", 204},
 		{"GET", ports, "", 200},
 		{"GET", ports + "/web-01", "", 200},
@@ -107,7 +107,9 @@ func everyRoute(pool string) []request {
 		{"POST", ports + "/web-03/renew", `{"secret":"` + claimed + `"}`, 200},
 		{"POST", ports, `[{"name":"web-04","count":10},{"name":"web-05","count":8},{"name":"web-06"}]`, 201},
 		{"POST", offers + "?wait=50ms", `{"name":"web-07"}`, 409},
-		{"DELETE", ports + "/web-03", "", 204},
+		{"POST", ports + "/web-03/renew", `{"secret":"` + claimed + `","lease":1}`, 200},
+		{"POST", offers + "?wait=30s", `{"name":"web-07","secret":"` + waited + `"}`, 201}, // when that lease is over
+		{"DELETE", offers + "/" + waited, "", 204},
 		{"DELETE", ports + "/web-04", "", 204},
 		{"DELETE", ports + "/web-05", "", 204},
 		{"DELETE", ports + "/web-06", "", 204},
@@ -139,7 +141,7 @@ func takeEveryRoute(t *testing.T, c *cluster, server *replica, pool string) {
 // scripts are those that a pool needs.
 var scripts = map[string]*lua.Script{
 	"define": lua.Define, "remove": lua.Remove, "offer": lua.Offer, "accept": lua.Accept, "reject": lua.Reject, "release": lua.Release,
-	"claim": lua.Claim, "renew": lua.Renew, "line": lua.Line, "leave": lua.Leave,
+	"claim": lua.Claim, "renew": lua.Renew, "line": lua.Line, "leave": lua.Leave, "beat": lua.Beat, "settle": lua.Settle,
 	"read_service": lua.ReadService, "read_services": lua.ReadServices, "list_services": lua.ListServices,
 	"read_offer": lua.ReadOffer, "read_allocation": lua.ReadAllocation,
 }
