@@ -24,10 +24,11 @@ func (k keys) services() string { return string(k) + "services" }
 // ends is a ZSET: service name, scored by the end of its range.
 func (k keys) ends() string { return string(k) + "ends" }
 
-// fence is a STRING: the last fence number given in the pool.
+// fence is a STRING: the last fence number given in the pool, the time in microseconds or a little more.
 func (k keys) fence() string { return string(k) + "fence" }
 
-// service is a HASH: description, start, end, cooldown (ms), created (Unix ms), waiting while there is a line, rests while
+// service is a HASH: description, start, end, cooldown (ms), created (Unix ms), waiting while there is a line, no_rows while
+// somebody in line waits for rows that there are not, rests while
 // there are resting ports (a time at which none of them is free yet), and changing while a change of the range is under way.
 func (k keys) service(service string) string { return string(k) + "service:" + service }
 
@@ -58,6 +59,9 @@ func (k keys) rest() string { return string(k) + "rest" }
 
 // line is a ZSET: the ticket of a call that waits for a port, scored by its place in the line.
 func (k keys) line(service string) string { return string(k) + "line:" + service }
+
+// copied is a STRING with a TTL: it is written so that replicas can be waited for that have it, and so all that was written before.
+func (k keys) copied() string { return string(k) + "copied" }
 
 // beats is a ZSET: a server with calls in lines of the pool, scored by the time (Unix ms) when these lose their places unless
 // it is heard of.

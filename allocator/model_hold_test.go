@@ -101,15 +101,24 @@ func (m *model) accept(p *modelPool, c request) answer {
 
 // allocate makes ports an allocation.
 func (m *model) allocate(p *modelPool, s *modelService, h hold) *hold {
-	if p.fence++; p.fence == 1 {
-		p.fence = m.now * 1000
-	}
+	p.fence = p.nextFence(m.now)
 	h.fence, h.created = p.fence, m.now
 	if h.lease > 0 {
 		h.expires = m.now + h.lease
 	}
 	s.put(&h)
 	return &h
+}
+
+// nextFence is the time in microseconds, of which the model knows no more than the milliseconds, or the one after the last.
+func (p *modelPool) nextFence(now ms) int64 {
+	next := max(p.fence+1, now*1000)
+	for _, given := range p.given {
+		if given > p.fence && given/1000 == now {
+			return given
+		}
+	}
+	return next
 }
 
 // put writes a hold at all of its ports.

@@ -221,8 +221,13 @@ func (r *run) remember(c request, got answer, state *state) {
 	r.steps++
 }
 
-// follow tells the model which blocks the store has chosen, for where it cannot know.
+// follow tells the model which blocks and fences the store has chosen, for where it cannot know.
 func (r *run) follow(c request, got answer) {
+	p := r.model.pool(c.pool)
+	p.given = nil
+	for _, allocation := range got.Allocations {
+		p.given = append(p.given, allocation.Fence)
+	}
 	s := r.model.pool(c.pool).services[c.service]
 	if s == nil {
 		return

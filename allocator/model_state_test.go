@@ -21,7 +21,6 @@ func (m *model) describe(pools []string) (lines []string) {
 		if len(p.services) > 0 {
 			lines = append(lines, fmt.Sprintf("%s is listed", name))
 		}
-		lines = append(lines, fmt.Sprintf("%s gave fence %d", name, p.fence))
 		for port, until := range p.rest {
 			if until > m.now {
 				lines = append(lines, fmt.Sprintf("%s %d rests until %d", name, port, until))
@@ -100,7 +99,6 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	ctx, a := t.Context(), r.allocators[long]
 	var read []func() *stored
 	services := map[string][2]*redis.ZSliceCmd{}
-	fences := map[string]*redis.StringCmd{}
 	beats, lines, rest := map[string]*redis.ZSliceCmd{}, map[string]*redis.ZSliceCmd{}, map[string]*redis.MapStringStringCmd{}
 	left := map[string]*redis.IntCmd{}
 	var listed *redis.BoolSliceCmd
@@ -110,7 +108,6 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		for _, pool := range pools {
 			k := a.keys(pool)
 			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.services(), 0, -1), p.ZRangeWithScores(ctx, k.ends(), 0, -1)}
-			fences[pool] = p.Get(ctx, k.fence())
 			beats[pool], lines[pool] = p.ZRangeWithScores(ctx, k.beats(), 0, -1), p.ZRangeWithScores(ctx, k.lines(), 0, -1)
 			rest[pool] = p.HGetAll(ctx, k.rest())
 			for _, service := range modelServices {
@@ -137,8 +134,6 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		if listed.Val()[slices.Index(r.pools, pool)] {
 			s.add("%s is listed", pool)
 		}
-		fence, _ := strconv.Atoi(fences[pool].Val())
-		s.add("%s gave fence %d", pool, fence)
 		for server, until := range scores(beats[pool]) {
 			s.beats[pool+"/"+server] = until
 		}

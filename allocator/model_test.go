@@ -151,6 +151,7 @@ type model struct {
 
 type modelPool struct {
 	fence    int64
+	given    []int64 // the fences that the store gave in the last call
 	services map[string]*modelService
 	secrets  map[string]*known
 	rest     map[int]ms    // port -> until when it rests, whether it is in a range or not
@@ -318,7 +319,9 @@ func (m *model) remove(p *modelPool, name string) answer {
 		m.note("removed while some wait")
 	}
 	m.putToRest(p, s)
-	delete(p.services, name)
+	if delete(p.services, name); len(p.services) == 0 {
+		clear(p.beats)
+	}
 	return answer{}
 }
 

@@ -310,7 +310,7 @@ func (q *queue) execCopied(ctx context.Context, pipeline redis.Pipeliner, batch 
 		if refused[pool] {
 			continue
 		}
-		mark := pipeline.IncrBy(ctx, pool.fence(), 0)
+		mark := pipeline.Set(ctx, pool.copied(), "", time.Minute)
 		wait := pipeline.Do(ctx, "wait", q.copies, max(1, (time.Until(deadline)*3/4).Milliseconds())) // 0 would wait for ever
 		_, _ = pipeline.Exec(ctx)
 		if mark.Err() == nil {

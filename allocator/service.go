@@ -140,7 +140,7 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	}
 	k := a.keys(pool)
 	for range maxSteps {
-		left, err := a.door.change(ctx, k, lua.Remove, k.toDefine(service), service)
+		left, err := a.door.change(ctx, k, lua.Remove, append(k.toDefine(service), k.fence()), service)
 		if err == nil && left == int64(0) {
 			a.unlist(ctx, pool)
 		}

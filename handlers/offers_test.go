@@ -297,3 +297,44 @@ func TestOfferInvalid(t *testing.T) {
 		}
 	}
 }
+
+// An offer that was accepted is not made again within the minute, whatever has become of its port: released without the secret, or
+// at the end of its lease.
+func TestLateRepeatOfAnAcceptedOffer(t *testing.T) {
+	for what, end := range map[string]func(*api, allocation){
+		"released":          func(a *api, held allocation) { a.delete(held.path()).want(204) },
+		"its lease is over": func(a *api, _ allocation) { a.store.Mini.SetTime(noon.Add(2 * time.Second)) },
+		"its service is gone": func(a *api, held allocation) {
+			a.delete(held.path()).want(204)
+			a.delete("/v1/services/django").want(204)
+		},
+		"somebody else has it":      func(a *api, held allocation) { a.delete(held.path()).want(204); a.claim("django", `{"name":"web-02"}`) },
+		"its name has it once more": func(a *api, held allocation) { a.delete(held.path()).want(204); a.claim("django", `{"name":"web-01"}`) },
+	} {
+		for _, accept := range []string{"accept", "claim"} {
+			t.Run(what+" after "+accept, func(t *testing.T) {
+				store := storetest.Mini(t)
+				a := newAPI(t, store)
+				store.Mini.SetTime(noon)
+				a.define("django", "5000-5009")
+				secret := uuid.NewString()
+				body := `{"name":"web-01","lease":1,"secret":"` + secret + `"}`
+				offered := read[offer](a.post("/v1/services/django/offers", body).want(201))
+				var held allocation
+				if accept == "accept" {
+					held = a.accept(offered)
+				} else {
+					held = a.claim("django", `{"name":"web-01","secret":"`+secret+`"}`)
+				}
+				end(a, held)
+				a.post("/v1/services/django/offers", body).problem(409, "OFFER_ACCEPTED")
+				a.post("/v1/services/django/ports", body).problem(409, "OFFER_ACCEPTED")
+				store.Mini.SetTime(noon.Add(time.Minute))
+				store.Mini.FastForward(time.Minute)
+				a.put("/v1/services/django", `{"start":5000,"end":5009}`)
+				a.delete("/v1/services/django/ports/web-01")
+				a.post("/v1/services/django/offers", body).want(201)
+			})
+		}
+	}
+}

@@ -104,3 +104,23 @@ func TestReleaseNeedsSecret(t *testing.T) {
 		a.delete(held.path(), "If-Match", a.get(held.path()).header.Get("ETag")).want(204)
 	})
 }
+
+// A port is written in digits, and in no other way that a computer may read as a number.
+func TestReleaseByOtherSpellingsOfAPort(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store)
+		a.define("django", "5000-5000")
+		first := a.claim("django", `{"name":"web-01"}`)
+		a.delete(first.path(), "Portmaster-Secret", first.Secret).want(204)
+		second := a.claim("django", `{"name":"web-02"}`)
+		for _, port := range []string{"0x1388", "5e3", "05000", "5000.0"} {
+			for _, secret := range []string{first.Secret, second.Secret} {
+				r := a.delete("/v1/services/django/ports/"+port, "Portmaster-Secret", secret)
+				if r.problem(404, "PORT_NOT_FOUND"); t.Failed() {
+					t.Fatal(port, r)
+				}
+			}
+		}
+		equal(t, "all as before", read[allocation](a.get(second.path())), hidden(second))
+	})
+}

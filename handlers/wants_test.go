@@ -343,3 +343,104 @@ func TestMostWants(t *testing.T) {
 		equal(t, "fault", p.Errors[0].Field, "body")
 	})
 }
+
+// What the range can never meet is refused at once, whether the call would wait or not.
+func TestImpossibleWants(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store)
+		a.define("django", "5000-5009")
+		a.claim("django", `{"name":"holder"}`)
+		for body, field := range map[string]string{
+			`{"name":"big","count":11}`:                       "count",
+			`[{"name":"a"},{"name":"big","count":11}]`:        "[1].count",
+			`[{"name":"a","count":6},{"name":"b","count":5}]`: "body",
+		} {
+			for _, route := range routesOfWants {
+				for _, query := range []string{"", "?wait=60s"} {
+					p := a.post(route+query, body).problem(400, "INVALID")
+					equal(t, body+query, p.Errors[0].Field, field)
+				}
+			}
+		}
+		equal(t, "nobody waits", a.service("django").Waiting, 0)
+	})
+}
+
+// The order of a list decides nothing: what must be goes before what may be, and long blocks before short ones.
+func TestListInAnyOrder(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store)
+		wants := []string{
+			`{"name":"prefers","prefer":5005}`, `{"name":"needs","port":5005}`, `{"name":"short","count":2}`, `{"name":"long","count":3}`,
+			`{"name":"any"}`,
+		}
+		for turn := range wants {
+			service := fmt.Sprintf("s%d", turn)
+			first := 5000 + 100*turn
+			a.define(service, fmt.Sprintf("%d-%d", first, first+7)) // rows of 5 and 2 beside the port that is needed
+			body := strings.ReplaceAll("["+strings.Join(append(wants[turn:len(wants):len(wants)], wants[:turn]...), ",")+"]", "5005", fmt.Sprint(first+5))
+			ports := map[string]int{}
+			for _, each := range read[[]allocation](a.post("/v1/services/"+service+"/ports", body).want(201)) {
+				ports[each.Name] = each.Port - first
+			}
+			equal(t, "needs", ports["needs"], 5)
+			equal(t, "long", ports["long"], 0)
+			equal(t, "short", ports["short"], 6)
+			equal(t, "the others", ports["any"]+ports["prefers"], 7)
+		}
+	})
+}
+
+// A list hears of all names and ports that it cannot have, and of all ports that there are not.
+func TestAllFaultsOfAList(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store)
+		a.define("django", "5000-5009")
+		a.claim("django", `{"name":"web-01","port":5001}`)
+		a.claim("django", `{"name":"web-02","port":5002,"lease":60}`)
+		for body, want := range map[string]string{
+			`[{"name":"a","port":4999},{"name":"b"},{"name":"c","port":5009,"count":2},{"name":"d","prefer":5010}]`: "INVALID [0].port [2].port [3].prefer",
+			`[{"name":"a","port":5001},{"name":"b","port":5003},{"name":"c","port":5002}]`:                          "PORT_TAKEN [0].port [2].port",
+			`[{"name":"web-01"},{"name":"b","port":5003},{"name":"web-02","port":5001}]`:                            "NAME_TAKEN [0].name [2].name [2].port",
+		} {
+			for _, route := range routesOfWants {
+				r := a.post(route, body)
+				p := read[problem](r)
+				got := p.Code
+				for _, f := range p.Errors {
+					got += " " + f.Field
+				}
+				equal(t, body, got, want)
+				if p.Code == "PORT_TAKEN" && r.header.Get("Retry-After") != "" {
+					t.Errorf("it says when a port comes free that is held for ever: %s", r)
+				}
+			}
+		}
+		equal(t, "ports", a.service("django").Ports, ports{Total: 10, Free: 8, Allocated: 2})
+	})
+}
+
+// A secret stands for what it was used for: another port or count than that is an error, and no answer.
+func TestSecretOfSomethingElse(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store)
+		a.define("django", "5000-5009")
+		offered, claimed := uuid.NewString(), uuid.NewString()
+		a.post("/v1/services/django/offers", `{"name":"o","count":2,"secret":"`+offered+`"}`).want(201)
+		a.post("/v1/services/django/ports", `{"name":"c","port":5005,"secret":"`+claimed+`"}`).want(201)
+		for _, test := range []struct{ route, body, field string }{
+			{"offers", `{"name":"o","count":3,"secret":"` + offered + `"}`, "count"},
+			{"offers", `{"name":"o","port":5001,"secret":"` + offered + `"}`, "port"},
+			{"ports", `{"name":"o","count":1,"secret":"` + offered + `"}`, "count"},
+			{"ports", `{"name":"o","port":5002,"secret":"` + offered + `"}`, "port"},
+			{"ports", `{"name":"c","port":5006,"secret":"` + claimed + `"}`, "port"},
+			{"ports", `{"name":"c","count":2,"secret":"` + claimed + `"}`, "count"},
+		} {
+			p := a.post("/v1/services/django/"+test.route, test.body).problem(400, "INVALID")
+			equal(t, test.body, p.Errors[0].Field, test.field)
+		}
+		a.post("/v1/services/django/offers", `{"name":"o","count":2,"port":5000,"secret":"`+offered+`"}`).want(200)
+		a.post("/v1/services/django/ports", `{"name":"o","secret":"`+offered+`"}`).want(201)
+		a.post("/v1/services/django/ports", `{"name":"c","port":5005,"count":1,"secret":"`+claimed+`"}`).want(200)
+	})
+}

@@ -129,6 +129,6 @@ call('ZADD', ends, stop, service)
 local settled = settle_range()
 if waiting then
   cooldown, free_before = new_cooldown, string.format('%d', now - new_cooldown)
-  notify(16)
+  notify_of_ports()
 end
 return {describe(), exists and 0 or 1, settled and 0 or 1}

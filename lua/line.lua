@@ -21,6 +21,7 @@ if not cooldown then return {-1, 0} end
 local tickets, size = called(16)
 local wait = next_free()
 if waiting then look_after(#tickets > 0 and 0 or wait) end
+if waiting and somebody_left then publish(wait, size, tickets) end
 local answer = {wait or -1, size, unpack(tickets)}
 if #ARGV > 1 then
   for i, place in ipairs(call('ZMSCORE', line, unpack(ARGV, 2))) do

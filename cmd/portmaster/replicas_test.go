@@ -43,8 +43,8 @@ func startReplicas(t *testing.T, servers, first, ports int, settings ...string) 
 	return r.define("web", first, ports)
 }
 
-// fencesBefore is the last fence before a test begins, so that it can count how many are given.
-const fencesBefore = 1000
+// fencesBefore is the last fence before a test begins. It is beyond the time, so that fences count how many were given.
+const fencesBefore = 4e15
 
 // allocated is how many allocations were ever made.
 func (r *replicas) allocated() int {

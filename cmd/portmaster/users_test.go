@@ -17,7 +17,6 @@ import (
 // they are there.
 var unused = map[string]string{
 	"portmaster info":        "asked for memory, replication and persistence; the test itself asks, too",
-	"portmaster incrby":      "PORTMASTER_DURABILITY=replicated:N",
 	"portmaster wait":        "the same",
 	"portmaster asking":      "a Cluster while a slot moves: TestCluster",
 	"portmaster publish":     "a script tells the servers of a port: TestUsersFileOpensTheChannels",

@@ -16,28 +16,54 @@ local function has_rows(rows)
   return found
 end
 
+-- `no_rows` of the service says 'UNTIL TICKET': there are no such rows as the tickets up to that one wait for, until a time, or
+-- until a port comes free otherwise. To take ports makes no rows, so those behind need not look again.
+local function no_rows_up_to()
+  local known = call('HGET', service_key, 'no_rows')
+  if not known then return nil end
+  local until_then, ticket = string.match(known, '^(%d+) (.*)$')
+  return tonumber(until_then) > tonumber(now) and ticket
+end
+
+local function set_no_rows(ticket)
+  local wait = next_free()
+  call('HSET', service_key, 'no_rows', string.format('%d %s', wait and now + wait or '9000000000000', ticket))
+end
+
+-- Looks whether some tickets wait for rows that there are: true or false; nil where another call may tell, since that was much
+-- work already.
+local function any_has_rows(tickets)
+  local known, from, work = no_rows_up_to(), 1, 0
+  for i, ticket in ipairs(tickets) do
+    if ticket == known then from = i + 1 end
+  end
+  for i = from, #tickets do
+    local wanted, rows = demand(tickets[i])
+    if work > 0 and work + wanted > 256 then return nil end
+    local found = has_rows(rows)
+    if found ~= false then return found end
+    work = work + wanted
+    set_no_rows(tickets[i])
+  end
+  return false
+end
+
 -- Whether a call may have ports now that wants so many, and so many of them in a row: nobody stands before it, or those who do
 -- wait for longer rows, of which there are none, and there are as many ports as they wait for beside those that it wants. Nil
 -- where another call may tell.
 local function may_take(ticket, wanted, row)
-  local before, rows_before, stand, seen = 0, {}, front(), false
+  local before, tickets, stand, seen = 0, {}, front(), false
   for _, other in ipairs(stand) do
     seen = other == ticket
     if seen then break end
     local others, rows = demand(other)
     if tonumber(string.match(rows, '^%d+')) <= row then return false end -- what this call can use it can use as well
     before = before + others
-    rows_before[#rows_before + 1] = rows
+    tickets[#tickets + 1] = other
   end
   if before == 0 then return true end
   if not seen and #stand == looked_at or spare() - before < wanted then return false end
-  local work = 0
-  for _, rows in ipairs(rows_before) do
-    work = work + #rows
-    if work > 200 then return false end -- that is to be found out by those it is about
-    local found = has_rows(rows)
-    if found == nil then return nil end
-    if found then return false end
-  end
-  return true
+  local found = any_has_rows(tickets)
+  if found == nil then return nil end
+  return not found
 end

@@ -103,7 +103,10 @@ local function take(wants)
   if wrong then return wrong end
   if rests and tonumber(rests) <= tonumber(now) or changing and string.sub(changing, 1, 6) ~= 'narrow' then return 2 end
   local turn = true
-  if waiting then turn = may_take(ticket, total, row) end
+  if waiting then
+    turn = may_take(ticket, total, row)
+    if waiting and somebody_left then notify(16) end
+  end
   if turn == nil then return 1 end
   wrong = refused(wants, turn)
   if wrong then return wrong end
@@ -126,5 +129,8 @@ end
 local function served()
   if not waiting then return end
   if ticket ~= '' then leave({ticket}) end
-  if waiting then notify(2) end
+  if not waiting then return end
+  local known = no_rows_up_to()
+  if known then set_no_rows(known) end -- what was handed out may come free before
+  notify(2)
 end

@@ -2,5 +2,5 @@
 if call('EXISTS', line) == 1 then
   -- include service
   -- include waitlist
-  notify(16)
+  notify_of_ports()
 end

@@ -11,7 +11,7 @@ local function leave(tickets)
   if #tickets == 0 then return end
   call('ZREM', line, unpack(tickets))
   if call('EXISTS', line) == 0 then
-    call('HDEL', service_key, 'waiting')
+    call('HDEL', service_key, 'waiting', 'no_rows')
     call('ZREM', lines, service)
     waiting = nil
   end
@@ -23,7 +23,9 @@ local function demand(ticket)
   return tonumber(wanted), rows
 end
 
--- The tickets in front of the line. Those of servers that were not heard of in time leave it.
+-- The tickets in front of the line. Those of servers that were not heard of in time leave it, and those behind them are to hear
+-- of it then.
+local somebody_left = false
 local function front()
   local lives = {}
   for _ = 1, 8 do
@@ -38,6 +40,7 @@ local function front()
     end
     if #lost == 0 then return kept end
     leave(lost)
+    somebody_left = true
   end
   return {}
 end
@@ -87,13 +90,19 @@ local function publish(wait, size, tickets)
   redis.pcall('PUBLISH', prefix .. ':turns', about .. table.concat(tickets, ' '))
 end
 
--- Tells whose turn it is, after a port has come free, or somebody has left the line.
+-- Tells whose turn it is, after somebody has left the line.
 local function notify(most)
   local tickets, size = called(most)
   if not waiting then return end -- all places were lost
   local wait = next_free()
   look_after(#tickets > 0 and 0 or wait)
   publish(wait, size, tickets)
+end
+
+-- Tells whose turn it is after ports have come free, or will sooner than was known: there may be rows now (see pass.lua).
+local function notify_of_ports()
+  call('HDEL', service_key, 'no_rows')
+  notify(16)
 end
 
 -- Tells those in line that the service is gone.
