@@ -47,19 +47,21 @@ func (d *deployment) refusal() error {
 	return nil
 }
 
-// notGone is the error of a call by a holder: where what it is about is not there, since the state is lost, it is not told that
-// it is gone, lest it concludes that its port is.
+// notGone is the error of a call about something that is not there, or another's. Where that is so since the state is lost, it is
+// not told, lest a holder concludes that its port is gone; and since this server may not have noticed yet, it looks.
 func (a *Allocator) notGone(ctx context.Context, err error) error {
-	isThere := !errors.Is(err, ErrServiceNotFound) && !errors.Is(err, ErrPortNotFound) && !errors.Is(err, ErrOfferNotFound)
-	if isThere {
+	failed, ok := errors.AsType[*Error](err)
+	if !ok {
 		return err
 	}
-	if errors.Is(err, ErrServiceNotFound) { // as after every loss, before this server has noticed
+	switch failed.Code {
+	case CodeServiceNotFound, CodePortNotFound, CodeOfferNotFound, CodeSecretMismatch, CodePreconditionFailed:
 		if err := a.recall(ctx); err != nil {
 			return err
 		}
+		return cmp.Or(a.deployment.refusal(), err)
 	}
-	return cmp.Or(a.deployment.refusal(), err)
+	return err
 }
 
 // Recover declares the state that is in Redis now to be the one that counts, which ends the refusal to hand out ports. needed is

@@ -50,7 +50,7 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 		})
 	}
 	if err != nil {
-		return nil, ask.explain(err)
+		return nil, ask.explain(a.notGone(context.WithoutCancel(ctx), err))
 	}
 	all, err = takenOf(answer, len(ask.wants))
 	if ask.wait > 0 && err == nil && isGone(ctx) {

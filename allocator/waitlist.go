@@ -77,12 +77,15 @@ func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer an
 	if isGone(ctx) {
 		return nil, givenUp(ctx)
 	}
+	key := lineKey{ask.pool, ask.service}
 	answer, err = try(context.WithoutCancel(ctx), ticket, true)
+	if errors.Is(err, ErrOutcomeUnknown) { // it may have joined the line
+		a.leaveLine(ctx, key, ticket)
+	}
 	wait, waits := waitingFor(answer)
 	if err != nil || !waits {
 		return answer, err
 	}
-	key := lineKey{ask.pool, ask.service}
 	turn := a.waitlist.enter(a, key, ticket)
 	a.expectIn(key, wait)
 	defer func() {

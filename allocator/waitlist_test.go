@@ -245,3 +245,45 @@ func TestLineStandsStillWhileTheStateIsLost(t *testing.T) {
 		must(t, (<-ended).err)
 	})
 }
+
+// Many blocks in line that only fragmentation holds back cost those behind them nothing: each has its port as soon as there are
+// enough for all, and newcomers have theirs.
+func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		const blocks, singles, ports = 20, 12, 120
+		mustDefine(t, a, "web", 2000, 2000+ports-1)
+		claimAll(t, a, "web", 2000, 2000+ports-1)
+		ended := make(chan got, blocks+singles)
+		ctx, stop := context.WithCancel(t.Context())
+		for i := range blocks {
+			wait(ctx, t, a, Want{Name: fmt.Sprintf("block-%d", i), Count: 2}, ended)
+		}
+		for i := range singles {
+			wait(ctx, t, a, Want{Name: fmt.Sprintf("single-%d", i)}, ended)
+		}
+		for port := 2000; port < 2000+ports; port += 2 { // no two in a row
+			must(t, a.Release(t.Context(), DefaultPool, "web", fmt.Sprint(port), Proof{}))
+		}
+		began := time.Now()
+		for range singles {
+			served := <-ended
+			must(t, served.err)
+			if served.allocation.Count != 1 {
+				t.Errorf("%+v", served)
+			}
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %s, as if they had been found by chance", took)
+		}
+		for i := range ports/2 - 2*blocks - singles {
+			mustClaim(t, a, Want{Name: fmt.Sprintf("newcomer-%d", i)})
+		}
+		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "one-too-many"}, 0)
+		wantError(t, "what is left is kept for those in line", err, ErrExhausted)
+		stop()
+		for range blocks {
+			<-ended
+		}
+	})
+}

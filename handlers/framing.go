@@ -13,6 +13,9 @@ func isUnambiguous(header *fasthttp.RequestHeader) bool {
 	if len(header.Peek(fasthttp.HeaderTrailer)) > 0 { // announced, or come unannounced
 		return false
 	}
+	if version := string(header.Protocol()); version != "HTTP/1.1" && version != "HTTP/1.0" {
+		return false
+	}
 	lengths := 0
 	for raw := header.RawHeaders(); len(raw) > 0; {
 		end := bytes.IndexByte(raw, '\n')

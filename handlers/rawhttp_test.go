@@ -104,6 +104,8 @@ func TestAmbiguousRequests(t *testing.T) {
 		"a field without a colon":           rawHead + "X-A\r\n" + rawLong + "\r\n" + rawBody,
 		"NUL in a value":                    rawHead + "X-A: 1\x002\r\n" + rawLong + "\r\n" + rawBody,
 		"NUL in a name":                     rawHead + "X-\x00A: 1\r\n" + rawLong + "\r\n" + rawBody,
+		"HTTP/2.0":                          strings.Replace(rawHead, "HTTP/1.1", "HTTP/2.0", 1) + rawLong + "\r\n" + rawBody,
+		"HTTP/9.9":                          strings.Replace(rawHead, "HTTP/1.1", "HTTP/9.9", 1) + rawLong + "\r\n" + rawBody,
 		"NUL in the path":                   strings.Replace(rawHead, "django", "django\x00", 1) + rawLong + "\r\n" + rawBody,
 		"a chunk with a colon":              rawHead + chunked + "\r\n0:\r\n\r\n",
 		"a last chunk with a colon":         rawHead + chunked + "\r\n10\r\n" + rawBody + "\r\n0:\r\n\r\n",

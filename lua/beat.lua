@@ -12,9 +12,7 @@ local server = ARGV[1]
 local call = redis.call
 -- include clock
 
-local until_now = call('ZSCORE', beats, server)
-call('ZADD', beats, string.format('%d', now + 1500), server)
-local known = until_now and tonumber(until_now) > tonumber(now)
--- Where another server has lost its places any line may be worth a look: this once.
+-- Where a server has lost its places any line may be worth a look: this once.
 local due = call('ZREMRANGEBYSCORE', beats, '-inf', now) > 0 and '+inf' or now
-return {known and 1 or 0, unpack(call('ZRANGEBYSCORE', lines, '-inf', due, 'LIMIT', '0', '1000'))}
+local is_new = call('ZADD', beats, string.format('%d', now + 1500), server)
+return {1 - is_new, unpack(call('ZRANGEBYSCORE', lines, '-inf', due, 'LIMIT', '0', '1000'))}

@@ -19,6 +19,8 @@ var unused = map[string]string{
 	"portmaster info":        "asked for memory, replication and persistence; the test itself asks, too",
 	"portmaster wait":        "the same",
 	"portmaster asking":      "a Cluster while a slot moves: TestCluster",
+	"portmaster hkeys":       "a range is cut while some ports are held: TestModel",
+	"portmaster hscan":       "the same while many are: TestCutInSteps",
 	"portmaster publish":     "a script tells the servers of a port: TestUsersFileOpensTheChannels",
 	"portmaster subscribe":   "the same",
 	"portmaster unsubscribe": "the same",

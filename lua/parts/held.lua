@@ -18,37 +18,38 @@ local function first_held(all)
   end
 end
 
+-- Those of some ports that lie outside of first-last.
+local function outside_of(first, last, some)
+  local outside = {}
+  for _, port in ipairs(some) do
+    if port - first < 0 or port - last > 0 then outside[#outside + 1] = port end
+  end
+  return outside
+end
+
 -- Looks for a port that is held outside of first-last among those that are held at all, or 250 of them: the words for it, nil
 -- where there is none, and whether those were all.
 local function held_outside(first, last)
   local until_then = call('ZRANGEBYSCORE', free, '(' .. now, '+inf', 'LIMIT', '0', '250')
   local allocated = call('HLEN', ports)
   local some = allocated <= 250 and call('HKEYS', ports) or call('HRANDFIELD', ports, '250')
-  local outside = {}
-  for _, found in ipairs({until_then, some}) do
-    local those = {}
-    for _, port in ipairs(found) do
-      if port - first < 0 or port - last > 0 then those[#those + 1] = port end
-    end
-    outside[#outside + 1] = those
-  end
-  local held = first_held(outside[1]) or first_held(outside[2])
+  local held = first_held(outside_of(first, last, until_then)) or first_held(outside_of(first, last, some))
   return held, #until_then < 250 and allocated <= 250
 end
 
--- Looks at the ports from-to one after the other, some 250 of those that were handed out: the words for the first that is held,
--- nil where none is, and from where to go on, nil where those were all.
-local function walk(from, to)
-  local work, all = 0, {}
-  while from <= to and work < 250 do
-    local first, last = run_of(from)
-    work = work + (first and 10 or 1)
-    if first then
-      from = last + 1
-    else
-      all[#all + 1] = string.format('%d', from)
-      from = from + 1
-    end
+-- Goes on with a look at all that is allocated, and then all that is on offer, some 250 at a time: the words for the first that is
+-- held outside of first-last, and where to go on, nil where that was all. It begins at 'p0'.
+local function scan_held(first, last, at)
+  local of, cursor = string.match(at, '^(%l)(%d+)$')
+  local found
+  if of == 'p' then
+    found = call('HSCAN', ports, cursor, 'COUNT', '250')
+  else
+    found = call('HSCAN', offers, cursor, 'COUNT', '250')
   end
-  return first_held(all), from <= to and from or nil
+  local all = {}
+  for i = 1, #found[2], 2 do all[#all + 1] = found[2][i] end
+  local held = first_held(outside_of(first, last, all))
+  if found[1] ~= '0' then return held, of .. found[1] end
+  return held, of == 'p' and 'o0' or nil
 end

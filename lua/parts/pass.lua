@@ -16,34 +16,23 @@ local function has_rows(rows)
   return found
 end
 
--- `no_rows` of the service says 'UNTIL TICKET': there are no such rows as the tickets up to that one wait for, until a time, or
--- until a port comes free otherwise. To take ports makes no rows, so those behind need not look again.
-local function no_rows_up_to()
-  local known = call('HGET', service_key, 'no_rows')
-  if not known then return nil end
-  local until_then, ticket = string.match(known, '^(%d+) (.*)$')
-  return tonumber(until_then) > tonumber(now) and ticket
-end
-
-local function set_no_rows(ticket)
-  local wait = next_free()
-  call('HSET', service_key, 'no_rows', string.format('%d %s', wait and now + wait or '9000000000000', ticket))
-end
-
 -- Looks whether some tickets wait for rows that there are: true or false; nil where another call may tell, since that was much
 -- work already.
 local function any_has_rows(tickets)
-  local known, from, work = no_rows_up_to(), 1, 0
+  local known, from, work, missing = no_rows_up_to(), 0, 0, math.huge
   for i, ticket in ipairs(tickets) do
-    if ticket == known then from = i + 1 end
+    if ticket == known then from = i end
   end
-  for i = from, #tickets do
-    local wanted, rows = demand(tickets[i])
-    if work > 0 and work + wanted > 256 then return nil end
-    local found = has_rows(rows)
-    if found ~= false then return found end
-    work = work + wanted
-    set_no_rows(tickets[i])
+  for i, ticket in ipairs(tickets) do
+    local wanted, row, rows = demand(ticket)
+    if i > from and row < missing then
+      if work > 0 and work + wanted > 256 then return nil end
+      local found = has_rows(rows)
+      if found ~= false then return found end
+      work = work + wanted
+      set_no_rows(ticket)
+    end
+    missing = math.min(missing, row)
   end
   return false
 end
@@ -56,8 +45,8 @@ local function may_take(ticket, wanted, row)
   for _, other in ipairs(stand) do
     seen = other == ticket
     if seen then break end
-    local others, rows = demand(other)
-    if tonumber(string.match(rows, '^%d+')) <= row then return false end -- what this call can use it can use as well
+    local others, their_row = demand(other)
+    if their_row <= row then return false end -- what this call can use it can use as well
     before = before + others
     tickets[#tickets + 1] = other
   end

@@ -1,7 +1,7 @@
 -- Puts a service in order, a step at a time: it gives back ports whose rest is over, and goes on with what a change of the
 -- range has left to be done. `changing` has that: 'drop 5000 5999' for ports that fell out of the range, 'add 7000 7999' for
--- some that came in, several behind one another, or 'narrow FIRST LAST NEXT UNTIL' while define.lua looks whether somebody
--- has a port outside of FIRST-LAST, from NEXT on.
+-- some that came in, several behind one another, or 'narrow FIRST LAST AT UNTIL' while define.lua looks whether somebody
+-- has a port outside of FIRST-LAST; AT says how far it has come.
 
 -- Drops ports that are out of the range, of which nobody has one: up to the port that it returns, and how much work it was.
 local function drop_ports(first, last)

@@ -84,12 +84,20 @@ end
 
 -- Where somebody looks whether the range can be narrowed, what is handed out outside is the answer: it can not.
 local function keep_range(wants)
-  local first, last, patience = string.match(changing, '^narrow (%d+) (%d+) %d+ (%d+)')
+  local first, last, patience = string.match(changing, '^narrow (%d+) (%d+) %w+ (%d+)')
   local outside = tonumber(patience) < tonumber(now)
   for _, want in ipairs(wants) do
     outside = outside or want.port - first < 0 or want.port + want.count - 1 - last > 0
   end
   if outside then call('HDEL', service_key, 'changing') end
+end
+
+-- Lets those behind a call pass whose turn it was, and that waits for rows that there are not.
+local function tell_of_no_rows()
+  if no_rows_up_to() == ticket then return end
+  waiting = '1'
+  set_no_rows(ticket)
+  notify(16)
 end
 
 local function take(wants)
@@ -114,7 +122,10 @@ local function take(wants)
   local outcome = pick(wants)
   if outcome ~= 'picked' or not clear_picked(wants) then
     put_back()
-    return outcome == 'none' and none_free(total, true) or 1
+    if outcome ~= 'none' then return 1 end
+    local answer = none_free(total, true)
+    if stay == '1' and row > 1 then tell_of_no_rows() end
+    return answer
   end
   local fields = {}
   for _, want in ipairs(wants) do

@@ -17,10 +17,10 @@ local function leave(tickets)
   end
 end
 
--- What a ticket waits for: how many ports, and how many of them in a row, the most first.
+-- What a ticket waits for: how many ports, the longest row of them, and all rows.
 local function demand(ticket)
   local wanted, rows = string.match(ticket, '/(%d+)/([%d.]+)$')
-  return tonumber(wanted), rows
+  return tonumber(wanted), tonumber(string.match(rows, '^%d+')), rows
 end
 
 -- The tickets in front of the line. Those of servers that were not heard of in time leave it, and those behind them are to hear
@@ -63,23 +63,44 @@ local function next_free()
   return held or first
 end
 
--- Those in front for whom there are ports now, so many at most, in their order. Who waits for more than there ever are is told,
+-- `no_rows` of the service says 'UNTIL TICKET': there are no such rows as the tickets up to that one wait for, until a time, or
+-- until a port comes free otherwise. To take ports makes no rows, so nobody need look again.
+local function no_rows_up_to()
+  local known = call('HGET', service_key, 'no_rows')
+  if not known then return nil end
+  local until_then, ticket = string.match(known, '^(%d+) (.*)$')
+  return tonumber(until_then) > tonumber(now) and ticket
+end
+
+local function set_no_rows(ticket)
+  local wait = next_free()
+  call('HSET', service_key, 'no_rows', string.format('%d %s', wait and now + wait or '9000000000000', ticket))
+end
+
+-- Those in front for whom there may be ports now, so many at most, in their order. Who waits for more than there ever are is told,
 -- too. Also how many ports the service has.
 local function called(most)
   local left, size = spare()
-  local tickets = {}
-  for _, ticket in ipairs(front()) do
-    local wanted = demand(ticket)
+  local stand, tickets, known, from = front(), {}, no_rows_up_to(), 0
+  for i, ticket in ipairs(stand) do
+    if ticket == known then from = i end
+  end
+  local missing = math.huge -- the shortest row that there is not; those that need as long a one wait behind
+  for i, ticket in ipairs(stand) do
+    local wanted, row = demand(ticket)
+    if i <= from then missing = math.min(missing, row) end
     if #tickets == most or wanted > left and wanted <= size then break end
-    tickets[#tickets + 1] = ticket
+    if wanted > size or row < missing then tickets[#tickets + 1] = ticket end
     if wanted <= size then left = left - wanted end
   end
   return tickets, size
 end
 
--- Says when it is worth a look at the line, should nobody hear of it otherwise.
-local function look_after(wait)
-  call('ZADD', lines, wait and string.format('%d', now + wait) or '+inf', service)
+-- Says when it is worth a look at the line, should nobody hear of it otherwise. `if_sooner` is 'LT' where it is worth one before
+-- as well.
+local function look_after(wait, if_sooner)
+  local at = wait and string.format('%d', now + wait) or '+inf'
+  if if_sooner then call('ZADD', lines, if_sooner, at, service) else call('ZADD', lines, at, service) end
 end
 
 -- Sends a message to the servers: in how many ms a port comes free by itself, how many ports the service has, and the tickets
@@ -121,6 +142,6 @@ local function join(ticket)
     call('ZADD', beats, kept_until, string.match(ticket, '^[^-]+'))
   end
   local wait = next_free()
-  if call('ZRANGE', line, '0', '0')[1] == ticket then look_after(wait) end
+  look_after(wait, 'LT')
   return wait and -wait or 0
 end
