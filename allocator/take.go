@@ -53,6 +53,9 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 		return nil, ask.explain(a.notGone(context.WithoutCancel(ctx), err))
 	}
 	all, err = takenOf(answer, len(ask.wants))
+	for i := range all {
+		all[i].created = all[i].created || ask.wants[i].drawn // it is new, though the call may have been made twice in line
+	}
 	if ask.wait > 0 && err == nil && isGone(ctx) {
 		a.giveBack(context.WithoutCancel(ctx), ask, all)
 		return nil, givenUp(ctx)

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"portmaster/allocator/storetest"
 	"portmaster/lua"
@@ -284,6 +287,73 @@ func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 		stop()
 		for range blocks {
 			<-ended
+		}
+	})
+}
+
+// losesOnce is the context of a call in line whose answer is lost once, when its turn has come; its client is gone then, or not.
+type losesOnce struct {
+	context.Context
+	proxy  *proxy
+	inLine *atomic.Bool
+	looks  int // since it is in line
+	gone   bool
+}
+
+func (c *losesOnce) Err() error {
+	if !c.inLine.Load() {
+		return nil
+	}
+	c.looks++
+	c.proxy.lose.Store(c.looks == 1)
+	if c.gone && c.looks > 2 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A call that is made again by the server, since the answer was lost when its turn came, ends as if it had not been: what it got
+// is new to its client, and is given back where that is gone.
+func TestLineLosesAnAnswer(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		direct := newAllocator(store, long)
+		mustDefine(t, direct, "web", 2000, 2000)
+		proxy := losesAnswers(t, store)
+		options := store.Options()
+		options.Addr, options.TLSConfig, options.Dialer = proxy.addr, nil, nil
+		client := redis.NewClient(options)
+		t.Cleanup(func() { client.Close() })
+		throughProxy := store
+		throughProxy.Client = client
+		a := newAllocator(throughProxy, long)
+		for _, gone := range []bool{false, true} {
+			holder := mustClaim(t, direct, Want{Name: "holder"})
+			created := make(chan bool, 1)
+			ended := make(chan error, 1)
+			ctx := &losesOnce{Context: t.Context(), proxy: proxy, inLine: new(atomic.Bool), gone: gone}
+			go func() {
+				_, isNew, err := a.Claim(ctx, DefaultPool, "web", Want{Name: "waiter"}, time.Minute)
+				created <- isNew
+				ended <- err
+			}()
+			waits(t, direct, 1)
+			ctx.inLine.Store(true)
+			must(t, direct.Release(t.Context(), DefaultPool, "web", "holder", Proof{Secret: holder.Secret}))
+			isNew, err := <-created, <-ended
+			if gone {
+				wantError(t, "the client is gone", err, ErrUnavailable)
+				s, err := direct.Service(t.Context(), DefaultPool, "web")
+				must(t, err)
+				if s.Ports.Free != 1 {
+					t.Errorf("the port of a client that is gone: %+v", s.Ports)
+				}
+				continue
+			}
+			must(t, err)
+			if !isNew {
+				t.Error("a port that its client never had is no new one")
+			}
+			must(t, direct.Release(t.Context(), DefaultPool, "web", "waiter", Proof{}))
 		}
 	})
 }
