@@ -30,7 +30,13 @@ type replicas struct {
 // startReplicas starts servers on the real Redis, and defines the service.
 func startReplicas(t *testing.T, servers, first, ports int, settings ...string) *replicas {
 	t.Helper()
-	r := &replicas{t: t, store: storetest.Redis(t)}
+	return startReplicasOn(t, storetest.Redis(t), servers, first, ports, settings...)
+}
+
+// startReplicasOn starts servers on a store, and defines the service.
+func startReplicasOn(t *testing.T, store storetest.Store, servers, first, ports int, settings ...string) *replicas {
+	t.Helper()
+	r := &replicas{t: t, store: store}
 	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000}}
 	t.Cleanup(r.client.CloseIdleConnections)
 	for range servers {
