@@ -106,3 +106,19 @@ func TestCommandsOfABlock(t *testing.T) {
 		}
 	}
 }
+
+// Blocks of a list are all found, however many ports have to be gathered for them, and whichever of them is the first to search.
+func TestBlocksOfAListAreGathered(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 10_000, 10_255)
+		wants := []Want{{Name: "a", Count: 100}, {Name: "b", Count: 100}, {Name: "c", Count: 56}}
+		for range 3 {
+			_, _, err := a.ClaimMany(t.Context(), DefaultPool, "web", wants, 0)
+			must(t, err)
+			for _, w := range wants {
+				must(t, a.Release(t.Context(), DefaultPool, "web", w.Name, Proof{}))
+			}
+		}
+	})
+}

@@ -95,16 +95,14 @@ local function gather()
 end
 
 -- Picks so many ports in a row: the first of them; nil, and whether another search may find some.
-local gathered = false
+local gathered, left = false, false -- whether it gathered ports, and left some for another call
 local function pick_block(count)
   local first, gave_up = take_run(count)
   if not first and not gave_up and not gathered then
-    gathered = true
-    local _, more = gather()
+    gathered, left = true, select(2, gather())
     first, gave_up = take_run(count)
-    gave_up = gave_up or more
   end
-  if not first then return nil, gave_up end
+  if not first then return nil, gave_up or left end
   pieces[#pieces + 1] = {first, first + count - 1}
   return string.format('%d', first)
 end
