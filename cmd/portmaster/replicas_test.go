@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"portmaster/allocator"
 	"portmaster/allocator/storetest"
 )
 
@@ -23,6 +25,7 @@ type replicas struct {
 	store        storetest.Store
 	servers      []*program
 	client       *http.Client
+	pool         string // "" is the default one
 	service      string
 	first, ports int // the service's range
 }
@@ -100,9 +103,17 @@ type held struct {
 // size is how many ports it is.
 func (h held) size() int { return max(h.Count, 1) }
 
+// route is the service's own.
+func (r *replicas) route() string {
+	if r.pool == "" {
+		return "/v1/services/" + r.service
+	}
+	return "/v1/pools/" + r.pool + "/services/" + r.service
+}
+
 // send makes a call to a server. Its code is the reason where no answer came.
 func (r *replicas) send(ctx context.Context, server int, q request) reply {
-	call, err := http.NewRequestWithContext(ctx, q.method, "http://"+r.servers[server].addr+"/v1/services/"+r.service+q.path, strings.NewReader(q.body))
+	call, err := http.NewRequestWithContext(ctx, q.method, "http://"+r.servers[server].addr+r.route()+q.path, strings.NewReader(q.body))
 	if err != nil {
 		return reply{code: err.Error()}
 	}
@@ -175,7 +186,7 @@ func (r *replicas) must(status, server int, q request) reply {
 // get reads an answer of a server, which is 200, into target.
 func (r *replicas) get(server int, path string, target any) {
 	r.t.Helper()
-	text := r.servers[server].must(r.t, 200, "GET", "/v1/services/"+r.service+path, "")
+	text := r.servers[server].must(r.t, 200, "GET", r.route()+path, "")
 	if err := json.Unmarshal([]byte(text), target); err != nil {
 		r.t.Fatal(err)
 	}
@@ -196,8 +207,11 @@ func (r *replicas) counts() counts {
 }
 
 // key is the name of a key of the service.
-func (r *replicas) key(of string) string {
-	return r.store.Prefix + ":{default}:" + of + ":" + r.service
+func (r *replicas) key(of string) string { return r.poolKey(of) + ":" + r.service }
+
+// poolKey is the name of a key of the service's pool.
+func (r *replicas) poolKey(of string) string {
+	return r.store.Prefix + ":{" + cmp.Or(r.pool, allocator.DefaultPool) + "}:" + of
 }
 
 // inLine is how many calls wait in the line.

@@ -110,7 +110,7 @@ func (l *lines) join() {
 
 // standing is in how many lines somebody waits.
 func (l *lines) standing() int {
-	return int(l.store.Admin.ZCard(context.Background(), l.store.Prefix+":{default}:lines").Val())
+	return int(l.store.Admin.ZCard(context.Background(), l.poolKey("lines")).Val())
 }
 
 // handOver gives the ports of some lines back, each on another server than where somebody waits for it, and tells how long it took
