@@ -12,8 +12,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestManyClientsOfBlocks lets clients on three servers fight over blocks of 2 to 4 ports and over single ones. No port may
-// have two holders at a time, and in the end all ports are free again, and in one piece.
+// TestManyClientsOfBlocks lets clients on three servers fight over blocks of 2 to 4 ports and over single ones. Some wait for
+// longer blocks, which the pieces that are free seldom have, and some ask for more than there is. No port may have two holders at a
+// time, and in the end all ports are free again, and in one piece.
 func TestManyClientsOfBlocks(t *testing.T) {
 	const (
 		clients, calls = 24, 6_000
@@ -50,6 +51,10 @@ func TestManyClientsOfBlocks(t *testing.T) {
 		4 ports 201
 		4 ports EXHAUSTED
 		4 ports in line 201
+		many in line 201
+		many in line EXHAUSTED
+		too many INVALID
+		too many in line INVALID
 		certain ports 201
 		certain ports PORT_TAKEN
 		lease 201`)
@@ -94,10 +99,17 @@ func (b *builder) act() {
 		what = "1 port"
 	}
 	leased := false
+	inLine := fmt.Sprintf("?wait=%dms", 50+b.random.IntN(200))
 	switch kind := b.random.IntN(12); {
+	case b.random.IntN(12) == 0: // beyond the range, as a block or as a list
+		b.askTooMuch(inLine)
+		return
+	case b.linesUp && kind == 0:
+		count = 5 + b.random.IntN(6)
+		what, query = "many in line", fmt.Sprintf("?wait=%dms", 5+b.random.IntN(60))
 	case b.linesUp && kind < 6:
 		what += " in line"
-		query = fmt.Sprintf("?wait=%dms", 50+b.random.IntN(200))
+		query = inLine
 	case kind < 9:
 	case kind < 11:
 		what = "certain ports"
@@ -129,4 +141,21 @@ func (b *builder) act() {
 		b.expect(204, b.random.IntN(len(b.servers)), request{method: "DELETE", path: fmt.Sprintf("/ports/%d", anyOfThem), secret: secret})
 	}
 	b.holds = append(b.holds, h)
+}
+
+// askTooMuch asks for more than the range has, as a block or as a list: that is refused at once, and nobody waits for it.
+func (b *builder) askTooMuch(inLine string) {
+	what, query := "too many", ""
+	if b.random.IntN(2) == 0 {
+		what, query = "too many in line", inLine
+	}
+	body, field := fmt.Sprintf(`{"name":"too-many-%d","count":%d}`, b.id, b.ports+1+b.random.IntN(20)), "count"
+	if b.random.IntN(2) == 0 {
+		body, field = fmt.Sprintf(`[{"name":"a-%d","count":%d},{"name":"b-%d","count":21}]`, b.id, b.ports-20, b.id), "body"
+	}
+	got := b.send(b.t.Context(), b.random.IntN(len(b.servers)), request{method: "POST", path: "/ports" + query, body: body})
+	b.seen[what+" "+got.code]++
+	if got.code != "INVALID" || !slices.Equal(got.at, []string{field}) {
+		b.t.Errorf("%s: %s at %q (%s)", body, got.code, got.at, got.detail)
+	}
 }

@@ -53,7 +53,7 @@ func (e event) answered(code string, held held) event {
 	if held.Port == 0 {
 		return e
 	}
-	e.name, e.port, e.fence = held.Name, held.Port, held.Fence
+	e.name, e.port, e.count, e.fence = held.Name, held.Port, held.Count, held.Fence
 	if held.Secret != "" {
 		e.secret = held.Secret
 	}

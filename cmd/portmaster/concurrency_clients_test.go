@@ -71,7 +71,7 @@ func (c *fighter) want(act string) (event, string) {
 	e := event{act: act, name: fmt.Sprintf("name-%d", c.random.IntN(c.names)), secret: uuid.NewString()}
 	body := fmt.Sprintf(`{"name":%q,"secret":%q`, e.name, e.secret)
 	port := c.first + c.random.IntN(c.ports)
-	switch c.random.IntN(8) {
+	switch c.random.IntN(9) {
 	case 0:
 		e.how, e.port = "of a port", port
 		body += fmt.Sprintf(`,"port":%d`, port)
@@ -81,7 +81,13 @@ func (c *fighter) want(act string) (event, string) {
 	case 2, 3:
 		e.how, e.lease = "for a lease", 1000+c.random.Int64N(200)
 		body += fmt.Sprintf(`,"lease":%g`, float64(e.lease)/1000)
-	case 4:
+	case 4, 5:
+		e.how, e.count = "of a block", 2+c.random.IntN(2)
+		if c.chance(5) {
+			e.how, e.count, e.impossible = "of too many", c.ports+1+c.random.IntN(100-c.ports), true
+		}
+		body += fmt.Sprintf(`,"count":%d`, e.count)
+	case 6:
 		if act == "claim" {
 			e.secret, e.drawn = "", true
 			body = fmt.Sprintf(`{"name":%q`, e.name)
@@ -95,7 +101,12 @@ func (c *fighter) take(act string) {
 	e, body := c.want(act)
 	query := ""
 	if e.how != "of a port" && c.linesUp() && c.chance(4) {
-		e.how, e.inLine, query = "in line", true, fmt.Sprintf("?wait=%dms", 1+c.random.IntN(60))
+		if e.how = "in line"; e.impossible {
+			e.how = "of too many, in line"
+		} else if e.count > 1 {
+			e.how = "of a block, in line"
+		}
+		e.inLine, query = true, fmt.Sprintf("?wait=%dms", 1+c.random.IntN(60))
 	}
 	ask := request{method: "POST", path: c.routeOf(act) + query, body: body}
 	got := c.call(ask, e)[0]
@@ -114,7 +125,7 @@ func (c *fighter) take(act string) {
 func succeeded(e event) bool { return e.code == "201" || e.code == "200" }
 
 func (c *fighter) ticketOf(got event) *ticket {
-	t := &ticket{secret: got.secret, name: got.name, port: got.port, drawn: got.drawn}
+	t := &ticket{secret: got.secret, name: got.name, port: got.port, count: got.count, drawn: got.drawn}
 	t.fence.Store(got.fence)
 	return t
 }
@@ -159,7 +170,7 @@ func (c *fighter) takeMany() {
 func (c *fighter) takeManyAgain(ask request, asked, first []event) {
 	again := slices.Clone(asked)
 	for i := range again {
-		again[i].port = first[i].port
+		again[i].port, again[i].count = first[i].port, first[i].count
 	}
 	got := c.call(ask, again...)
 	if !succeeded(got[0]) {
@@ -176,7 +187,7 @@ func (c *fighter) takeManyAgain(ask request, asked, first []event) {
 }
 
 func (c *fighter) accept(t *ticket) {
-	e := event{act: "accept", name: t.name, secret: t.secret, port: t.port, drawn: t.drawn}
+	e := event{act: "accept", name: t.name, secret: t.secret, port: t.port, count: t.count, drawn: t.drawn}
 	q := request{method: "POST", path: "/offers/" + t.secret + "/accept"}
 	if c.chance(3) {
 		e.how, e.lease = "for a lease", 1000+c.random.Int64N(500)
@@ -189,9 +200,9 @@ func (c *fighter) accept(t *ticket) {
 
 // claimOffer claims what was offered.
 func (c *fighter) claimOffer(t *ticket) {
-	e := event{act: "claim", how: "of an offer", name: t.name, secret: t.secret, port: t.port}
+	e := event{act: "claim", how: "of an offer", name: t.name, secret: t.secret, port: t.port, count: t.count}
 	got := c.call(request{method: "POST", path: "/ports", body: fmt.Sprintf(`{"name":%q,"secret":%q}`, t.name, t.secret)}, e)[0]
-	if got.code == "201" && got.port != t.port || got.code == "201" && t.drawn {
+	if got.code == "201" && (got.port != t.port || got.count != t.count || t.drawn) {
 		c.post(c.ticketOf(got)) // the allocation had ended, and this is another
 	} else if got.fence != 0 {
 		t.fence.Store(got.fence)
@@ -199,10 +210,10 @@ func (c *fighter) claimOffer(t *ticket) {
 }
 
 func (c *fighter) reject(t *ticket) {
-	e := event{act: "reject", name: t.name, secret: t.secret, port: t.port, drawn: t.drawn}
+	e := event{act: "reject", name: t.name, secret: t.secret, port: t.port, count: t.count, drawn: t.drawn}
 	done := c.call(request{method: "DELETE", path: "/offers/" + t.secret}, e)[0]
 	if done.code == "204" && c.chance(4) {
-		again := event{act: "offer", name: t.name, secret: t.secret, port: t.port}
+		again := event{act: "offer", name: t.name, secret: t.secret, port: t.port, count: t.count}
 		c.call(request{method: "POST", path: "/offers", body: fmt.Sprintf(`{"name":%q,"secret":%q}`, t.name, t.secret)}, again)
 	}
 }

@@ -22,7 +22,7 @@ func (f *fight) checkLinearizable() {
 			f.t.Errorf("fence %d was given twice", e.fence)
 		}
 		h.made[e.fence] = e
-		h.ports[e.secret] = append(h.ports[e.secret], e.port)
+		h.ports[e.secret] = append(h.ports[e.secret], e.ports()...)
 	}
 	markLines(f.history)
 	for _, e := range f.history {
@@ -119,8 +119,14 @@ func (h *histories) record(of string, e event) {
 	h.of[of] = append(h.of[of], porcupine.Operation{ClientId: e.client, Input: e, Call: e.call, Return: e.ret})
 }
 
-func (h *histories) name(name string, e event)     { h.record("name "+name, e) }
-func (h *histories) port(port int, e event)        { h.record(fmt.Sprintf("port %d", port), e) }
+func (h *histories) name(name string, e event) { h.record("name "+name, e) }
+func (h *histories) port(port int, e event)    { h.record(fmt.Sprintf("port %d", port), e) }
+func (h *histories) eachPort(ports []int, e event) {
+	for _, port := range ports {
+		h.port(port, e)
+	}
+}
+
 func (h *histories) secret(secret string, e event) { h.record("secret "+secret, e) }
 
 // add adds a call to each history that it is part of.
@@ -132,7 +138,7 @@ func (h *histories) add(e event) {
 		h.addReleaseOwn(e)
 	case e.act == "renew":
 		if e.byPort || e.code == "200" {
-			h.port(e.port, e)
+			h.eachPort(e.ports(), e)
 		}
 		if !e.byPort || e.code == "200" {
 			h.name(e.name, e)
@@ -149,8 +155,8 @@ func (h *histories) add(e event) {
 		if e.secret != "" {
 			h.secret(e.secret, e)
 		}
-		if e.port != 0 && !slices.Contains([]string{"NAME_TAKEN", "EXHAUSTED", "OFFER_ACCEPTED"}, e.code) {
-			h.port(e.port, e)
+		if e.port != 0 && !slices.Contains([]string{"NAME_TAKEN", "EXHAUSTED", "OFFER_ACCEPTED", "INVALID"}, e.code) {
+			h.eachPort(e.ports(), e)
 		}
 	}
 }
@@ -177,11 +183,12 @@ func (h *histories) addRelease(e event) {
 		if len(candidates) > 1 {
 			other.act, other.code = "maybe", "released"
 		}
+		ports := a.ports()
 		if e.byPort {
 			h.name(a.name, other)
-		} else {
-			h.port(a.port, other)
+			ports = slices.DeleteFunc(ports, func(port int) bool { return port == e.port })
 		}
+		h.eachPort(ports, other)
 		h.secret(a.secret, other)
 	}
 }
@@ -205,13 +212,13 @@ func (h *histories) addReleaseOwn(e event) {
 			}
 		}
 	}
-	if !e.byPort {
-		ports := slices.Clone(h.ports[e.secret])
-		slices.Sort(ports)
-		for _, port := range slices.Compact(ports) {
-			h.port(port, e)
-		}
+	ports := slices.Clone(h.ports[e.secret])
+	slices.Sort(ports)
+	ports = slices.Compact(ports)
+	if e.byPort { // that one is there already
+		ports = slices.DeleteFunc(ports, func(port int) bool { return port == e.port })
 	}
+	h.eachPort(ports, e)
 }
 
 // released returns the allocations that an unconditional release can have ended: those of its name, or its port, that may
@@ -219,7 +226,7 @@ func (h *histories) addReleaseOwn(e event) {
 func released(e event, made map[int64]event) (candidates []event) {
 	var same []event
 	for _, a := range made {
-		if (e.byPort && a.port == e.port || !e.byPort && a.name == e.name) && a.call <= e.ret {
+		if (e.byPort && slices.Contains(a.ports(), e.port) || !e.byPort && a.name == e.name) && a.call <= e.ret {
 			same = append(same, a)
 		}
 	}

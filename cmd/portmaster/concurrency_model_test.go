@@ -89,6 +89,8 @@ func (h holding) after(e event) []status {
 		return only(!free || e.inLine, h)
 	case "offer EXHAUSTED", "claim EXHAUSTED":
 		return only(free, h)
+	case "offer INVALID", "claim INVALID":
+		return only(e.impossible, h)
 	case "reject OFFER_ACCEPTED":
 		return only(allocated && own, h)
 	case "offer OFFER_ACCEPTED", "offer OFFER_REJECTED", "claim OFFER_REJECTED", "claim OFFER_ACCEPTED", "accept OFFER_REJECTED":

@@ -36,7 +36,8 @@ func (l life) after(e event) []status {
 		return only(l.stage == "", life{stage: "open", port: e.port})
 	case "offer 200":
 		return only(l.stage == "open" && l.port == e.port, l)
-	case "offer NAME_TAKEN", "claim NAME_TAKEN", "offer EXHAUSTED", "claim EXHAUSTED", "offer PORT_TAKEN", "claim PORT_TAKEN":
+	case "offer NAME_TAKEN", "claim NAME_TAKEN", "offer EXHAUSTED", "claim EXHAUSTED", "offer PORT_TAKEN", "claim PORT_TAKEN",
+		"offer INVALID", "claim INVALID":
 		return only(l.stage == "", l)
 	case "claim 201": // of an offer, whose port it gets, or of nothing
 		return only(l.stage == "" || l.stage == "open" && l.port == e.port, accepted)

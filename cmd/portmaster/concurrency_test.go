@@ -61,7 +61,7 @@ type fight struct {
 // ticket is an offer or an allocation that a client got; the fence is 0 until it is accepted.
 type ticket struct {
 	secret, name string
-	port         int
+	port, count  int
 	drawn        bool // the secret is not the client's own, so that the server knows it by the allocation alone
 	fence        atomic.Int64
 }
@@ -85,7 +85,8 @@ type event struct {
 	how          string // in which way: a heading for the figures
 	client       int
 	name, secret string // as far as they are known
-	port         int
+	port, count  int  // the first port, and how many there are in a row; 0 is one
+	impossible   bool // it asks for more than there is
 	byPort       bool // renew, release: not by name
 	drawn        bool // the secret is known by the allocation alone
 	foreign      bool // renew, release own: the secret is somebody else's
@@ -96,6 +97,15 @@ type event struct {
 	fence        int64 // of the allocation
 	expires      int64 // Unix ms, when its lease ends; 0 is never
 	call, ret    int64 // Unix ns
+}
+
+// ports are those that an event is about.
+func (e event) ports() []int {
+	all := []int{e.port}
+	for i := 1; i < e.count; i++ {
+		all = append(all, e.port+i)
+	}
+	return all
 }
 
 // checkOutcomes finds what the clients should have been told at least once.
@@ -118,6 +128,12 @@ func (f *fight) checkOutcomes() {
 		offer of a port 201
 		offer of a port PORT_TAKEN
 		offer of any, best this 201
+		offer of a block 201
+		offer of a block EXHAUSTED
+		offer of a block, in line 201
+		offer of a block, in line EXHAUSTED
+		offer of too many INVALID
+		offer of too many, in line INVALID
 		offer of many 201
 		offer of many 200
 		offer of many NAME_TAKEN
@@ -137,6 +153,11 @@ func (f *fight) checkOutcomes() {
 		claim of a port 201
 		claim of a port PORT_TAKEN
 		claim of any, best this 201
+		claim of a block 201
+		claim of a block EXHAUSTED
+		claim of a block, in line 201
+		claim of too many INVALID
+		claim of too many, in line INVALID
 		claim of many 201
 		claim of many 200
 		claim of many, in line 201
@@ -164,6 +185,14 @@ func (f *fight) checkOutcomes() {
 		release own SECRET_MISMATCH`)
 }
 
+// sizeOf is how many ports some offers, or allocations, are.
+func sizeOf(all []held) (ports int) {
+	for _, h := range all {
+		ports += h.size()
+	}
+	return ports
+}
+
 // checkNothingLeft gives everything back, takes every port once more, and gives that back, too.
 func (f *fight) checkNothingLeft() {
 	t := f.t
@@ -178,15 +207,17 @@ func (f *fight) checkNothingLeft() {
 	var offers, allocations []held
 	f.get(0, "/offers", &offers)
 	f.get(0, "/ports", &allocations)
-	if p := f.counts(); p.Total != f.ports || p.Free+p.Offered+p.Allocated != f.ports || p.Offered != len(offers) || p.Allocated != len(allocations) {
+	if p := f.counts(); p.Total != f.ports || p.Free+p.Offered+p.Allocated != f.ports || p.Offered != sizeOf(offers) || p.Allocated != sizeOf(allocations) {
 		t.Errorf("%+v, and %d offers and %d allocations are listed", p, len(offers), len(allocations))
 	}
 	listed := map[int]bool{}
 	for _, held := range slices.Concat(offers, allocations) {
-		if listed[held.Port] {
-			t.Errorf("port %d is held twice", held.Port)
+		for port := held.Port; port < held.Port+held.size(); port++ {
+			if listed[port] {
+				t.Errorf("port %d is held twice", port)
+			}
+			listed[port] = true
 		}
-		listed[held.Port] = true
 	}
 	for _, ticket := range f.tickets {
 		f.send(t.Context(), 1, request{method: "DELETE", path: "/offers/" + ticket.secret})
