@@ -180,11 +180,12 @@ func (a *abuse) lists() func() (func(id, n int) int, func()) {
 		fragments.must(201, 0, request{method: "POST", path: "/ports", body: "[" + strings.Join(wants, ",") + "]"})
 	}
 	pieces := a.in("lists", "pieces").define("pieces", 30000, 1000)
+	wide := a.in("lists", "wide").define("wide", 31000, 10_000)
 	threes := append(slices.Repeat([]int{3}, 85), 1)
 	return func() (func(id, n int) int, func()) {
 		return func(id, n int) int {
 			name := fmt.Sprintf("abuser-%d", id)
-			fragments.expect(400, n%3, request{method: "POST", path: "/offers", body: list(name, slices.Repeat([]int{100}, 100)...)})
+			wide.expect(400, n%3, request{method: "POST", path: "/offers", body: list(name, slices.Repeat([]int{100}, 100)...)})
 			fragments.expect(409, n%3, request{method: "POST", path: "/ports", body: list(name, 100)})
 			if n%3 > 0 {
 				return 2 + pieces.claimAndRelease(n, list(name, 100, 100, 56))

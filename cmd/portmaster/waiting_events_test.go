@@ -89,6 +89,7 @@ func TestRangeIsNarrowedWhileCallsWait(t *testing.T) {
 	for _, w := range []*waiter{block, list, single} {
 		w.goesOn()
 	}
+	narrowed := time.Now()
 	r.must(200, 1, request{method: "PUT", body: fmt.Sprintf(`{"start":%d,"end":%d}`, first, first+5)})
 	for field, w := range map[string]*waiter{"count": block, "body": list} {
 		if got := w.await(400); got.code != "INVALID" || !slices.Equal(got.at, []string{field}) {
@@ -96,6 +97,9 @@ func TestRangeIsNarrowedWhileCallsWait(t *testing.T) {
 		}
 	}
 	single.await(201)
+	if took := time.Since(narrowed); took > 3*time.Second { // a line is looked at each 5 s in any case
+		t.Errorf("they were told %s later", took)
+	}
 	r.awaitNobodyInLine()
 }
 
@@ -153,6 +157,11 @@ func TestBlocksDoNotStarve(t *testing.T) {
 	var singles sync.WaitGroup
 	var mu sync.Mutex
 	seen := outcomes{}
+	granted := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen["201"]
+	}
 	for id := range clients {
 		singles.Go(func() {
 			random := rand.New(rand.NewPCG(7, uint64(id)))
@@ -175,16 +184,22 @@ func TestBlocksDoNotStarve(t *testing.T) {
 		})
 	}
 	var took []time.Duration
+	passed := 0
 	for i := range blocks {
 		time.Sleep(50 * time.Millisecond)
-		began := time.Now()
+		began, before := time.Now(), granted()
 		answer := r.must(201, i%2, request{method: "POST", path: "/ports?wait=60s", body: fmt.Sprintf(`{"name":"block-%d","count":3}`, i)})
 		took = append(took, time.Since(began))
+		passed += granted() - before
 		r.release(i%2, answer.held)
 	}
 	close(done)
 	singles.Wait()
-	t.Logf("%d blocks of 3 of %d ports, beside %d clients of single ones: p50 %s, the longest %s", blocks, ports, clients, percentile(took, 0.5), percentile(took, 1))
+	t.Logf("%d blocks of 3 of %d ports, beside %d clients of single ones: p50 %s, the longest %s; %.1f single ports were given meanwhile",
+		blocks, ports, clients, percentile(took, 0.5), percentile(took, 1), float64(passed)/blocks)
+	if passed > 8*ports*blocks {
+		t.Error("far too many singles pass a block")
+	}
 	seen.log(t)
 	seen.need(t, "201\nEXHAUSTED")
 	r.awaitNobodyInLine()
