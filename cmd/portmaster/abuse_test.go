@@ -36,12 +36,13 @@ func TestAbuse(t *testing.T) {
 	a.client.CloseIdleConnections()
 	a.redis = processOf(t, store)
 	a.defineMany()
+	floor := muchLater
 	lists, cuts, lines := a.lists(), a.cuts(), a.thousandLines()
 	for _, c := range []struct {
 		name  string
 		begin func() (abuser func(id, n int) (calls int), end func())
 	}{
-		{"ordinary calls", a.ordinary}, // for comparison: as many clients that do no harm
+		{"ordinary calls", a.ordinary}, // for comparison, the first: as many clients that do no harm
 		{"lists of ports", lists},
 		{"cuts of ranges", cuts},
 		{"bodies that stall", a.stalledBodies},
@@ -60,14 +61,18 @@ func TestAbuse(t *testing.T) {
 			}
 			was, is := percentile(quiet, 0.5), percentile(abused, 0.5)
 			t.Logf("p99 of the victim: %s, and %s beside %s; of the rounds: %s, and %s", was, is, c.name, quiet, abused)
-			if is > 5*was && is-was > muchLater {
+			if c.name == "ordinary calls" {
+				floor = max(floor, 8*is)
+			}
+			if is > 5*was && is-was > floor {
 				t.Errorf("beside %s p99 is %.1f times what it was", c.name, float64(is)/float64(was))
 			}
 		})
 	}
 }
 
-// muchLater is what a machine with two cores may need to let a process have one of them, when others work at all they can.
+// muchLater is what a machine with two cores may need to let a process have one of them, when others work at all they can. Where it
+// is slow, or has the race detector, it may need more: eight times what there is beside clients that do no harm.
 const muchLater = 30 * time.Millisecond
 
 // abuse is the servers, and what abusers do.

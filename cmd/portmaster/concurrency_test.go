@@ -85,12 +85,12 @@ type event struct {
 	how          string // in which way: a heading for the figures
 	client       int
 	name, secret string // as far as they are known
-	port, count  int  // the first port, and how many there are in a row; 0 is one
-	impossible   bool // it asks for more than there is
-	byPort       bool // renew, release: not by name
-	drawn        bool // the secret is known by the allocation alone
-	foreign      bool // renew, release own: the secret is somebody else's
-	inLine       bool // it waits, or may have met a call that did
+	port, count  int    // the first port, and how many there are in a row; 0 is one
+	impossible   bool   // it asks for more than there is
+	byPort       bool   // renew, release: not by name
+	drawn        bool   // the secret is known by the allocation alone
+	foreign      bool   // renew, release own: the secret is somebody else's
+	inLine       bool   // it waits, or may have met a call that did
 	condition    int64
 	lease        int64 // ms, as it was asked for
 	code         string
