@@ -341,7 +341,8 @@ func (r *run) waiter(t *rapid.T) request {
 	})
 	called := slices.DeleteFunc(slices.Clone(in), func(c request) bool {
 		p := r.model.pool(c.pool)
-		return !slices.Contains(r.model.called(p, p.services[c.service]), c.ticket)
+		tickets, _ := r.model.called(p, p.services[c.service])
+		return !slices.Contains(tickets, c.ticket)
 	})
 	if len(called) > 0 && rapid.Bool().Draw(t, "called") {
 		in = called

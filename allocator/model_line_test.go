@@ -1,6 +1,8 @@
 package allocator
 
 import (
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,21 +63,40 @@ func (m *model) join(p *modelPool, s *modelService, c request) {
 // free is how many ports are.
 func (m *model) free(p *modelPool, s *modelService) int { return m.service(p, "", s).Ports.Free }
 
-// called are those in front of the line for whom there are ports, and those who wait for more than there ever are.
-func (m *model) called(p *modelPool, s *modelService) (tickets []string) {
-	spare := m.free(p, s)
+// called are those in front of the line for whom there are ports, and those who wait for more than there ever are. Those who wait
+// for rows that there are not need not be told, and those need not who want as long a row and stand behind.
+func (m *model) called(p *modelPool, s *modelService) (tickets []string, needNot map[string]bool) {
+	spare, missing := m.free(p, s), math.MaxInt
+	needNot = map[string]bool{}
 	for _, w := range m.waiting(p, s) {
-		switch ports, _ := w.demand(); {
+		ports, rows := w.demand()
+		switch {
 		case ports > s.end-s.start+1:
 			tickets = append(tickets, w.ticket)
 		case ports > spare:
-			return tickets
+			return tickets, needNot
 		default:
+			if rows[0] > 1 && (len(rows) > 1 || !m.hasRows(s, rows)) {
+				missing = min(missing, rows[0])
+			}
+			needNot[w.ticket] = rows[0] >= missing
 			tickets = append(tickets, w.ticket)
 			spare -= ports
 		}
 	}
-	return tickets
+	return tickets, needNot
+}
+
+// untold takes those out of an answer whom the store has not told, and need not.
+func (got answer) untold(by answer) answer {
+	got.Tickets = slices.DeleteFunc(slices.Clone(got.Tickets), func(ticket string) bool {
+		return got.needNot[ticket] && !slices.Contains(by.Tickets, ticket)
+	})
+	if len(got.Tickets) == 0 {
+		got.Tickets = nil
+	}
+	got.needNot = nil
+	return got
 }
 
 // mayTake reports whether a call that wants so many ports, so many of them in a row, may have some now: nobody stands before it,
@@ -99,11 +120,11 @@ func (m *model) mayTake(p *modelPool, s *modelService, ticket string, ports, row
 	if m.free(p, s)-before < ports {
 		return false
 	}
-	for _, theirs := range rows {
-		if m.hasRows(s, theirs) {
-			m.note("lets one before it that waits for a row")
-			return false
-		}
+	found := slices.ContainsFunc(rows, func(theirs []int) bool { return m.hasRows(s, theirs) })
+	m.gather(s)
+	if found {
+		m.note("lets one before it that waits for a row")
+		return false
 	}
 	m.note("passes one that waits for a row")
 	return true
@@ -111,13 +132,25 @@ func (m *model) mayTake(p *modelPool, s *modelService, ticket string, ports, row
 
 // hasRows reports whether a service has such rows of free ports.
 func (m *model) hasRows(s *modelService, rows []int) bool {
-	p := &picker{m, s, map[int]bool{}}
+	copied := *s
+	copied.ports = maps.Clone(s.ports)
+	notes := m.notes
+	defer func() { m.notes = notes }()
+	p := &picker{m, &copied, map[int]bool{}}
 	for _, row := range rows {
 		if row > 1 && p.block(row, 0) == 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// gather makes ports that were given back fresh, if the store has: it does not look for rows again that it knows there are not.
+func (m *model) gather(s *modelService) {
+	back := (&picker{m, s, map[int]bool{}}).givenBack()
+	if slices.ContainsFunc(back, func(number int) bool { return s.nowFresh[number] }) {
+		maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return slices.Contains(back, number) })
+	}
 }
 
 // beat keeps the places of a server's calls.
@@ -132,7 +165,8 @@ func (m *model) look(p *modelPool, s *modelService, c request) (got answer) {
 	if s == nil {
 		return answer{RetryAfter: -1}
 	}
-	got = answer{Tickets: m.called(p, s), Size: s.end - s.start + 1, RetryAfter: m.nextFree(s)}
+	tickets, needNot := m.called(p, s)
+	got = answer{Tickets: tickets, needNot: needNot, Size: s.end - s.start + 1, RetryAfter: m.nextFree(s)}
 	if got.RetryAfter == 0 {
 		got.RetryAfter = -1
 	}

@@ -70,6 +70,7 @@ type state struct {
 	rests map[string]ms   // the same -> until when it rests
 	beats map[string]ms   // pool/server -> until when its places in line are kept
 	line  map[string]bool // ticket
+	fresh map[string]bool // port, as of portKey
 	late  map[string]bool // pool/service, where room does not tell how long each run of fresh ports is by now
 }
 
@@ -126,6 +127,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	}
 	s := &state{
 		now: r.model.now, free: map[string]ms{}, rests: map[string]ms{}, beats: map[string]ms{}, line: map[string]bool{}, late: map[string]bool{},
+		fresh: map[string]bool{},
 	}
 	if r.store.Mini == nil {
 		s.now = clock.Val().UnixMilli()
@@ -288,6 +290,7 @@ func (s *stored) describeFresh(to *state) {
 	for end, first := range s.fresh {
 		last, _ := strconv.ParseInt(end, 10, 64)
 		for port := first; port <= last; port++ {
+			to.fresh[s.port(fmt.Sprint(port))] = true
 			to.add("%s fresh", s.port(fmt.Sprint(port)))
 		}
 		length, room := last-first+1, s.room[end]

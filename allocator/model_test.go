@@ -123,7 +123,8 @@ type answer struct {
 	Services    []Service
 	Offers      []Offer // also those of a call that offers
 	Allocations []Allocation
-	Tickets     []string // those whose turn it is, and those that have lost their place
+	Tickets     []string        // those whose turn it is, and those that have lost their place
+	needNot     map[string]bool // those of Tickets that may be left out
 }
 
 func (c request) String() string { return brief(c) }
@@ -165,8 +166,9 @@ type modelService struct {
 	created     ms
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
 	line        []*waiter
-	lateRoom    bool        // the store does not know how long its runs of fresh ports are by now
-	chosen      map[int]int // the block that the store chose where it does not: want -> port; see run.follow
+	lateRoom    bool         // the store does not know how long its runs of fresh ports are by now
+	chosen      map[int]int  // the block that the store chose where it does not: want -> port; see run.follow
+	nowFresh    map[int]bool // the ports that are fresh in the store after the call
 }
 
 // modelPort is a port that was handed out.
