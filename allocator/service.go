@@ -93,7 +93,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 }
 
 // maxSteps is how often a script is called at most that goes through many ports a step at a time.
-const maxSteps = 10 + 65536/100
+const maxSteps = 10 + 2*65536/100
 
 // defineOnce runs the script until it has an answer: each time that it asks for another call it has looked at some ports.
 // settled is false where the service has still to be put in order.

@@ -8,7 +8,7 @@
 --        {record}  this secret's offer was accepted already: the same allocation
 -- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_REJECTED
 --
--- At worst a block of 100 ports: about 150 us where an offer takes 10 us.
+-- At worst a leased block of 100 ports, while 256 places in line were lost: about 1 ms where an offer takes 10 us.
 local service_key, free, offers, ports, leases, resting = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local line, beats, lines, fence, offer = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local service, secret, lasting = ARGV[1], ARGV[2], ARGV[3]
@@ -26,7 +26,7 @@ if state ~= 'open' then
 end
 
 lease = lasting ~= '0' and lasting or lease
-local allocation = allocate(name, port, count, now, next_fence(), lease, secret)
+local allocation = allocate(name, port, count, now, string.format('%d', next_fence(1)), lease, secret)
 -- So that a repeated call gets the same answer, the secret is remembered for a minute, or the rest of the offer's time if
 -- that is shorter: at a thousand calls a second that is megabytes of Redis, where half an hour would be gigabytes.
 if expires - now > 60000 then call('PEXPIRE', offer, '60000') end

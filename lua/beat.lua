@@ -6,7 +6,7 @@
 -- answer {known, service, ...}  1 if its places were kept until now, 0 if they may be lost; 1,000 services at most
 -- errors none
 --
--- At worst, 1,000 services: about 300 us where an offer takes 10 us.
+-- At worst, 1,000 services and 10,000 servers that are gone: about 1 ms where an offer takes 10 us.
 local beats, lines = KEYS[1], KEYS[2]
 local server = ARGV[1]
 local call = redis.call

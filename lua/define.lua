@@ -10,7 +10,8 @@
 -- errors SERVICE_EXISTS, RANGE_OVERLAP, RANGE_IN_USE, LIMIT_REACHED
 --
 -- Of a range that is cut it looks at what is held, some 250 in a script. What is left to be done then, in ports that were handed
--- out before, stands in `changing`, and settle.lua does it. At worst about 2 ms where an offer takes 10 us.
+-- out before, stands in `changing`, and settle.lua does it. At worst, ports that cool down after leases that ran out: about
+-- 1.9 ms where an offer takes 10 us. A refusal where 250 or fewer are held: 20 us.
 local service_key, free, fresh, room, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local offers, ports, leases, resting, rest = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local line, beats, lines, services, ends = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
@@ -97,7 +98,11 @@ local function cannot_cut()
 end
 
 if exists then
-  if not settle() then return 0 end
+  if changing and string.sub(changing, 1, 6) ~= 'narrow' then
+    settle_range(250)
+    return 0
+  end
+  if not settle_rest() then return 0 end
   if #cut > 0 and not is_fresh() then
     local held, is_known = cannot_cut()
     if held then
@@ -127,7 +132,7 @@ call('HSET', service_key, 'description', description, 'start', start, 'end', sto
 call('HSETNX', service_key, 'created', now)
 call('ZADD', services, start, service)
 call('ZADD', ends, stop, service)
-local settled = settle_range()
+local settled = settle_range(50)
 if waiting then
   cooldown, free_before = new_cooldown, string.format('%d', now - new_cooldown)
   notify_of_ports()

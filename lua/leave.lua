@@ -6,7 +6,7 @@
 -- answer 1
 -- errors none
 --
--- At worst, 256 places that were lost: about 500 us where an offer takes 10 us.
+-- At worst, 256 places that were lost: about 300 us where an offer takes 10 us.
 local service_key, free, ports, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local resting, line, beats, lines = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local service, ticket = ARGV[1], ARGV[2]

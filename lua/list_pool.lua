@@ -6,6 +6,8 @@
 -- answer 1  it was not in the list
 --        0  it was
 -- errors LIMIT_REACHED
+--
+-- It has no case that takes longer than an offer.
 local pools = KEYS[1]
 local pool, most = ARGV[1], ARGV[2]
 local call = redis.call

@@ -6,7 +6,7 @@
 -- answer {services of the pool, {service, ...}, start of the next range, '' where there is none}
 -- errors none
 --
--- The worst case is 1,000 services, which take about 0.3 ms.
+-- At worst, 1,000 services: about 400 us where an offer takes 10 us.
 local services = KEYS[1]
 local from, most = ARGV[1], tonumber(ARGV[2])
 local call = redis.call

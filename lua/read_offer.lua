@@ -5,6 +5,8 @@
 --
 -- answer record
 -- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_ACCEPTED, OFFER_REJECTED
+--
+-- At worst a block of 100 ports: about 130 us where an offer takes 10 us.
 local service_key, free, offers, ports, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local service, secret = ARGV[1], ARGV[2]
 local call = redis.call

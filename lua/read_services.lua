@@ -7,8 +7,8 @@
 -- answer {service as of describe.lua, ...}, '' where there is no such service
 -- errors none
 --
--- The worst case is 32 services, each with leases, offers, a cool-down and a line: 9 commands for each, about 0.4 ms. It grows
--- with the number of services, not with that of their ports.
+-- At worst, 32 services with leases, offers, a cool-down, and a line of 64 servers and more: about 1.2 ms where an offer takes
+-- 10 us. It grows with the number of services, not with that of their ports.
 local service_key, free, ports, leases, resting, line, beats = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local in_brief = ARGV[1] == '1'
 local call = redis.call

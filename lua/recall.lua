@@ -10,6 +10,8 @@
 --   'lost'  some server knew another state than this one; nobody has recovered it yet
 -- errors none
 --
+-- At worst about 40 us where an offer takes 10 us.
+--
 -- The mark has the ids of the states that servers missed: when it is recovered, they and no others take it for theirs.
 local deployment = KEYS[1]
 local known, new = ARGV[1], ARGV[2]

@@ -6,6 +6,8 @@
 --
 -- answer 'lost' where it was lost, and is no more; 'kept' where it was not, '' where there is none yet: nothing is changed
 -- errors none
+--
+-- It has no case that takes longer than an offer.
 local deployment = KEYS[1]
 local new = ARGV[1]
 local call = redis.call

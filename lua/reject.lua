@@ -8,7 +8,7 @@
 --        0  it was rejected already
 -- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_ACCEPTED
 --
--- At worst a block of 100 ports: about 200 us where an offer takes 10 us.
+-- At worst a block of 100 ports, while 256 places in line were lost: about 600 us where an offer takes 10 us.
 local service_key, free, names, offers, ports, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local resting, rest, line, beats, lines, offer = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local service, secret, kept_out = ARGV[1], ARGV[2], ARGV[3]

@@ -8,7 +8,7 @@
 -- answer 1  released, also where it was released with this secret a short while ago
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND, SECRET_MISMATCH, PRECONDITION_FAILED
 --
--- At worst a block of 100 ports: about 200 us where an offer takes 10 us.
+-- At worst a leased block of 100 ports, while 256 places in line were lost: about 600 us where an offer takes 10 us.
 local service_key, free, names, offers, ports = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local leases, resting, line, beats, lines, offer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local service, holder, secret = ARGV[1], ARGV[2], ARGV[3]

@@ -5,10 +5,10 @@
 -- ARGV   service
 --
 -- answer how many services the pool has left
---        -1  it has put 250 ports to rest, and is to be called again
+--        -1  it has put 150 ports to rest, and is to be called again
 -- errors SERVICE_NOT_FOUND, SERVICE_IN_USE
 --
--- At worst 250 ports that cool down: about 1 ms where an offer takes 10 us.
+-- At worst 150 ports that cool down after leases that ran out: about 1.4 ms where an offer takes 10 us.
 local service_key, free, fresh, room, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local offers, ports, leases, resting, rest = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local line, beats, lines, services, ends, fence = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]

@@ -5,6 +5,8 @@
 --
 -- answer how many were in the list
 -- errors none
+--
+-- At worst, 250 pools: about 70 us where an offer takes 10 us.
 local pools = KEYS[1]
 local call = redis.call
 

@@ -1,6 +1,22 @@
+-- Writes allocations, as allocate has noted them.
+local function write(noted)
+  if #noted.scores > 0 then
+    call('ZADD', free, unpack(noted.scores))
+    call('ZADD', leases, unpack(noted.scores))
+    call('HSET', offers, unpack(noted.marks)) -- so that who is given a port next finds that there is something to clear
+  end
+  if #noted.for_ever > 0 then
+    call('ZREM', free, unpack(noted.for_ever))
+    call('HDEL', offers, unpack(noted.for_ever))
+  end
+  call('HSET', ports, unpack(noted.records))
+end
+
+local function nothing_noted() return {scores = {}, marks = {}, for_ever = {}, records = {}} end
+
 -- Makes ports an allocation, which nobody else can have, and returns its record: for ever, or, where lease is not nil, for
--- so many ms from now on.
-local function allocate(name, port, count, created, number, lease, secret)
+-- so many ms from now on. Where notes are given it is only noted there, for many to be written at once.
+local function allocate(name, port, count, created, number, lease, secret, notes)
   local of_block, of_lease, expires = '', '', nil
   if count > 1 then of_block = ',"count":' .. count end
   if lease then
@@ -9,35 +25,25 @@ local function allocate(name, port, count, created, number, lease, secret)
   end
   local record = '{"name":"' .. name .. '","port":' .. port .. of_block .. ',"created":' .. created .. ',"fence":' .. number ..
     of_lease .. ',"secret":"' .. secret .. '"}'
-  if count == 1 then
-    if lease then
-      call('ZADD', free, expires, port)
-      call('ZADD', leases, expires, port)
-      call('HSET', offers, port, 'leased') -- so that who is given the port next finds that there is something to clear
-    else
-      call('ZREM', free, port)
-      call('HDEL', offers, port)
-    end
+  if count == 1 and not notes and not lease then
+    call('ZREM', free, port)
+    call('HDEL', offers, port)
     call('HSET', ports, port, record)
     return record
   end
-  local all, scores, marks, records = {}, {}, {}, {}
-  for i = 1, count do
-    local each, at = string.format('%d', port + i - 1), 2 * i
-    all[i] = each
-    scores[at - 1], scores[at] = expires, each
-    marks[at - 1], marks[at] = each, 'leased'
-    records[at - 1], records[at] = each, port
+  local noted = notes or nothing_noted()
+  local scores, marks, for_ever, records = noted.scores, noted.marks, noted.for_ever, noted.records
+  for i = 0, count - 1 do
+    local each = i == 0 and port or string.format('%d', port + i)
+    if lease then
+      scores[#scores + 1], marks[#marks + 1] = expires, each
+      scores[#scores + 1], marks[#marks + 1] = each, 'leased'
+    else
+      for_ever[#for_ever + 1] = each
+    end
+    records[#records + 1] = each
+    records[#records + 1] = i == 0 and record or port
   end
-  records[2] = record
-  if lease then
-    call('ZADD', free, unpack(scores))
-    call('ZADD', leases, unpack(scores))
-    call('HSET', offers, unpack(marks))
-  else
-    call('ZREM', free, unpack(all))
-    call('HDEL', offers, unpack(all))
-  end
-  call('HSET', ports, unpack(records))
+  if not notes then write(noted) end
   return record
 end

@@ -1,13 +1,18 @@
--- How many calls wait in line, those of servers that were lost left out: of the first 250, that is.
+-- How many calls wait in line, those of servers that were lost left out: of the first 64, that is.
 local function count_waiting()
-  local tickets = call('ZRANGE', line, '0', '249')
-  local waiting_calls, alive = #tickets, {}
-  for _, ticket in ipairs(tickets) do
+  local servers, calls, waiting_calls = {}, {}, 0
+  for _, ticket in ipairs(call('ZRANGE', line, '0', '63')) do
     local server = string.match(ticket, '^[^-]+')
-    if alive[server] == nil then alive[server] = tonumber(call('ZSCORE', beats, server) or 0) > tonumber(now) end
-    if not alive[server] then waiting_calls = waiting_calls - 1 end
+    if not calls[server] then servers[#servers + 1] = server end
+    calls[server] = (calls[server] or 0) + 1
+    waiting_calls = waiting_calls + 1
   end
-  return waiting_calls + (#tickets == 250 and call('ZCARD', line) - 250 or 0)
+  if waiting_calls == 0 then return 0 end
+  if waiting_calls == 64 then waiting_calls = call('ZCARD', line) end
+  for i, kept_until in ipairs(call('ZMSCORE', beats, unpack(servers))) do
+    if tonumber(kept_until or 0) <= tonumber(now) then waiting_calls = waiting_calls - calls[servers[i]] end
+  end
+  return waiting_calls
 end
 
 -- Describes a service and counts its ports.

@@ -28,19 +28,19 @@ local function any_has_rows(tickets)
     if i > from and row < missing then
       if work > 0 and work + wanted > 256 then return nil end
       local found = has_rows(rows)
-      if found ~= false then return found end
+      if found ~= false then return found, work end
       work = work + wanted
       set_no_rows(ticket)
     end
     missing = math.min(missing, row)
   end
-  return false
+  return false, work
 end
 
 -- Whether a call may have ports now that wants so many, and so many of them in a row: nobody stands before it, or those who do
 -- wait for longer rows, of which there are none, and there are as many ports as they wait for beside those that it wants. Nil
 -- where another call may tell.
-local function may_take(ticket, wanted, row)
+local function may_take(ticket, wanted, row, wants)
   local before, tickets, stand, seen = 0, {}, front(), false
   for _, other in ipairs(stand) do
     seen = other == ticket
@@ -52,7 +52,7 @@ local function may_take(ticket, wanted, row)
   end
   if before == 0 then return true end
   if not seen and #stand == looked_at or spare() - before < wanted then return false end
-  local found = any_has_rows(tickets)
-  if found == nil then return nil end
+  local found, work = any_has_rows(tickets)
+  if found == nil or not found and work + wants > 150 then return nil end -- it is known then, and need not be looked for again
   return not found
 end

@@ -40,7 +40,7 @@ local function pick_port(port)
 end
 
 -- Looks whether the ports that a want names are free: the first that is not, and in how many ms it will be, where that is known.
--- Those that are stand in want.back, if they were given back, and in want.fresh, as pieces of runs.
+-- Those that are stand in want.back, if they were given back, and in want.fresh, as pieces of runs: from, to, and the run's ends.
 local function look_at_certain(want)
   local from, to, all = tonumber(want.certain), want.certain + want.count - 1, {}
   want.back, want.scores, want.fresh = {}, {}, {}
@@ -59,20 +59,57 @@ local function look_at_certain(want)
         return all[i], score and score - now
       end
       local stop = math.min(last, to)
-      want.fresh[#want.fresh + 1] = {from + i - 1, stop}
+      want.fresh[#want.fresh + 1] = {from + i - 1, stop, first, last}
       i = stop - from + 2
     end
   end
 end
 
--- Picks just the ports that a want names, which look_at_certain has found free.
-local function pick_certain(want)
-  pick_back(want.back, want.scores)
-  for _, piece in ipairs(want.fresh) do
-    local first, last = run_of(piece[1])
-    pick_fresh(first, last, piece[1], piece[2])
+-- Cuts pieces out of runs that look_at_certain has found, from the last to the first: what is left above each is a run then.
+local function cut_pieces(some)
+  table.sort(some, function(a, b) return a[1] > b[1] end)
+  local below, runs, lengths, gone, short = {}, {}, {}, {}, {}
+  local function leave_run(first, last)
+    local member = string.format('%d', last)
+    if first > last then
+      gone[#gone + 1] = member
+    else
+      runs[#runs + 1] = first
+      runs[#runs + 1] = member
+    end
+    if last > first then
+      lengths[#lengths + 1] = last - first + 1
+      lengths[#lengths + 1] = member
+    else
+      short[#short + 1] = member
+    end
   end
-  want.port = want.certain
+  for _, piece in ipairs(some) do
+    local from, to, first = piece[1], piece[2], piece[3]
+    leave_run(to + 1, below[first] or piece[4])
+    below[first] = from - 1
+  end
+  for first, last in pairs(below) do
+    if last >= first then leave_run(first, last) end
+  end
+  if #gone > 0 then call('ZREM', fresh, unpack(gone)) end
+  if #runs > 0 then call('ZADD', fresh, unpack(runs)) end
+  if #short > 0 then call('ZREM', room, unpack(short)) end
+  if #lengths > 0 then call('ZADD', room, unpack(lengths)) end
+end
+
+-- Picks just the ports that wants name, which look_at_certain has found free.
+local function pick_certain(wants)
+  local back, scores, some = {}, {}, {}
+  for _, want in ipairs(wants) do
+    if want.certain then
+      for i, port in ipairs(want.back) do back[#back + 1], scores[#scores + 1] = port, want.scores[i] end
+      for _, piece in ipairs(want.fresh) do some[#some + 1], pieces[#pieces + 1] = piece, piece end
+      want.port = want.certain
+    end
+  end
+  pick_back(back, scores)
+  if #some > 0 then cut_pieces(some) end
 end
 
 -- Makes ports that were given back fresh, so that runs show: those that have been free the longest, 100 at most. How many, and
@@ -80,7 +117,8 @@ end
 local function gather()
   local given_back = call('ZRANGEBYSCORE', free, '-inf', free_before, 'LIMIT', '0', '100')
   if #given_back == 0 then return 0, false end
-  if not clear_all(given_back) then return 0, true end
+  if not clear_all(given_back, 100) then return 0, true end
+  tidied = tidied + #given_back
   call('ZREM', free, unpack(given_back))
   table.sort(given_back, function(a, b) return tonumber(a) < tonumber(b) end)
   local first
@@ -130,10 +168,9 @@ end
 -- then any. 'picked'; 'none' where there are not as many, or 'again' where another call may find a block.
 local function pick(wants)
   local blocks, any = {}, {}
+  pick_certain(wants)
   for _, want in ipairs(wants) do
-    if want.certain then
-      pick_certain(want)
-    elseif want.count > 1 then
+    if not want.certain and want.count > 1 then
       blocks[#blocks + 1] = want
     end
   end

@@ -1,6 +1,6 @@
--- Makes the ports that cool down rest until their time, whatever becomes of the cool-down: 250 at most. Whether those were all.
+-- Makes the ports that cool down rest until their time, whatever becomes of the cool-down: 150 at most. Whether those were all.
 local function put_to_rest(cooldown)
-  local cooling = call('ZRANGEBYSCORE', free, '(' .. string.format('%d', now - cooldown), now, 'WITHSCORES', 'LIMIT', '0', '250')
+  local cooling = call('ZRANGEBYSCORE', free, '(' .. string.format('%d', now - cooldown), now, 'WITHSCORES', 'LIMIT', '0', '150')
   if #cooling == 0 then return true end
   local all, at_rest = {}, {}
   for i = 1, #cooling, 2 do
@@ -12,5 +12,5 @@ local function put_to_rest(cooldown)
   end
   call('ZREM', free, unpack(all))
   let_rest(at_rest)
-  return #all < 250
+  return #all < 150
 end

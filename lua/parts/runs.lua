@@ -43,11 +43,11 @@ local function cut_run(first, last, from, to)
 end
 
 -- Takes the lowest ports of the shortest run that is long enough: the first of them; nil where there is none, and whether it
--- gave up. Each run that turns out shorter than `room` has it was shortened since the last search, and is put right: 100 at
+-- gave up. Each run that turns out shorter than `room` has it was shortened since the last search, and is put right: 50 at
 -- most in one script.
 local put_right = 0
 local function take_run(count)
-  while put_right < 100 do
+  while put_right < 50 do
     local last = call('ZRANGEBYSCORE', room, count, '+inf', 'LIMIT', '0', '1')[1]
     if not last then return nil, false end
     local first = tonumber(call('ZSCORE', fresh, last))

@@ -4,14 +4,14 @@
 -- has a port outside of FIRST-LAST; AT says how far it has come.
 
 -- Drops ports that are out of the range, of which nobody has one: up to the port that it returns, and how much work it was.
-local function drop_ports(first, last)
+local function drop_ports(first, last, most)
   local run_first, run_last = run_of(first)
   if run_first then
     local stop = math.min(run_last, last)
     cut_run(run_first, run_last, first, stop)
     return stop, 10
   end
-  local stop, all = math.min(last, first + 249), {}
+  local stop, all = math.min(last, first + most - 1), {}
   for port = first, stop do all[#all + 1] = string.format('%d', port) end
   local runs = call('ZRANGEBYSCORE', fresh, first, stop)
   if #runs > 0 then
@@ -29,12 +29,12 @@ local function drop_ports(first, last)
 end
 
 -- Adds ports to the service, those that rest as such; answers as drop_ports.
-local function add_ports(first, last)
+local function add_ports(first, last, most)
   if call('EXISTS', rest) == 0 then
     add_run(first, last)
     return last, 10
   end
-  local stop, all, at_rest, over, from = math.min(last, first + 249), {}, {}, {}, first
+  local stop, all, at_rest, over, from = math.min(last, first + most - 1), {}, {}, {}, first
   for port = first, stop do all[#all + 1] = string.format('%d', port) end
   for i, time in ipairs(call('HMGET', rest, unpack(all))) do
     if time and tonumber(time) > tonumber(now) then
@@ -53,15 +53,15 @@ local function add_ports(first, last)
   return stop, #all
 end
 
--- Goes on with a change of the range, by some 250 ports: whether it is done.
-local function settle_range()
+-- Goes on with a change of the range, by some 250 ports, or 50 after other work: whether it is done.
+local function settle_range(most)
   local steps = 0
   while changing and string.sub(changing, 1, 6) ~= 'narrow' do
-    if steps >= 250 then return false end
+    if steps >= most then return false end
     local op, first, last, others = string.match(changing, '^(%l+) (%d+) (%d+) ?(.*)$')
     first, last = tonumber(first), tonumber(last)
     local stop, work
-    if op == 'drop' then stop, work = drop_ports(first, last) else stop, work = add_ports(first, last) end
+    if op == 'drop' then stop, work = drop_ports(first, last, most) else stop, work = add_ports(first, last, most) end
     steps = steps + work
     if stop < last then
       changing = string.format('%s %d %d', op, stop + 1, last) .. (others ~= '' and ' ' .. others or '')
@@ -90,6 +90,3 @@ local function settle_rest()
   if rests then call('HSET', service_key, 'rests', rests) else call('HDEL', service_key, 'rests') end
   return not rests or tonumber(rests) > tonumber(now)
 end
-
--- Does a step of what is to be done: whether all of it is.
-local function settle() return settle_range() and settle_rest() end

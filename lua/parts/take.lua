@@ -3,15 +3,16 @@
 -- answer: nil                     they have them; what they are then written as is up to the act
 --         a number, or an error   the script's answer: see the act
 
--- What keeps a name from having ports, in words; nil where nothing does, and the port that it had when a hold ran out.
-local function taken(name)
-  local port = call('HGET', names, name)
+-- What keeps the name of a want from having ports, in words; nil where nothing does, and the port that it had when a hold ran
+-- out.
+local function taken(want)
+  local port = want.has
   if not port then return nil end
   local record = call('HGET', offers, port)
   local offered = record and record ~= 'leased'
   if not offered then record = call('HGET', ports, port) end
-  if not lives(record) then return nil, port end
-  return name .. (offered and ' is offered port ' or ' has port ') .. port
+  if not record or not lives(record) then return nil, port end -- has_rows may have cleared it just now
+  return want.name .. (offered and ' is offered port ' or ' has port ') .. port
 end
 
 -- The error that stands for several, the first in front.
@@ -45,7 +46,7 @@ end
 local function refused(wants, turn)
   local faults, of_ports, wait = {}, {}, 0
   for _, want in ipairs(wants) do
-    local why, last = taken(want.name)
+    local why, last = taken(want)
     want.last = last
     if why then faults[#faults + 1] = fault_text('NAME_TAKEN', want, 'name', why) end
     if want.certain then
@@ -79,7 +80,7 @@ local function clear_picked(wants)
     if want.last then all[#all + 1] = want.last end
     for i = 0, want.count - 1 do all[#all + 1] = string.format('%d', want.port + i) end
   end
-  return clear_all(all)
+  return clear_all(all, 50)
 end
 
 -- Where somebody looks whether the range can be narrowed, what is handed out outside is the answer: it can not.
@@ -100,6 +101,9 @@ local function tell_of_no_rows()
   notify(16)
 end
 
+-- Whether the script has put so much in order that the ports are left to the next one.
+local function too_much(total) return 2 * (tidied + put_right) + total > 300 end
+
 local function take(wants)
   if not cooldown then return redis.error_reply('SERVICE_NOT_FOUND there is no service ' .. service) end
   local total, row = 0, 1
@@ -112,15 +116,15 @@ local function take(wants)
   if rests and tonumber(rests) <= tonumber(now) or changing and string.sub(changing, 1, 6) ~= 'narrow' then return 2 end
   local turn = true
   if waiting then
-    turn = may_take(ticket, total, row)
+    turn = may_take(ticket, total, row, #wants)
     if waiting and somebody_left then notify(16) end
   end
-  if turn == nil then return 1 end
+  if turn == nil or too_much(total) then return 1 end
   wrong = refused(wants, turn)
   if wrong then return wrong end
   if not turn then return none_free(total, false) end
   local outcome = pick(wants)
-  if outcome ~= 'picked' or not clear_picked(wants) then
+  if outcome ~= 'picked' or not clear_picked(wants) or too_much(total) then
     put_back()
     if outcome ~= 'none' then return 1 end
     local answer = none_free(total, true)

@@ -1,7 +1,7 @@
 -- Reads what a call wants: of each the name, the secret, and the options, in ARGV from the fifth on; the keys of the
--- secrets are those after the first `others`. What is not wanted is nil, or false.
+-- secrets are those after the first `others`. What is not wanted is nil, or false. want.has is the port that the name has, or had.
 local function read_wants(others)
-  local wants = {}
+  local wants, of_names = {}, {}
   for i = 1, #KEYS - others do
     local want = {offer = KEYS[others + i], name = ARGV[3 * i + 2], secret = ARGV[3 * i + 3], count = 1, place = i - 1}
     local options = ARGV[3 * i + 4]
@@ -14,8 +14,9 @@ local function read_wants(others)
       want.counted = count ~= '0'
       want.count = math.max(1, tonumber(count))
     end
-    wants[i] = want
+    wants[i], of_names[i] = want, want.name
   end
+  for i, port in ipairs(call('HMGET', names, unpack(of_names))) do wants[i].has = port end
   return wants
 end
 
