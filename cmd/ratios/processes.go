@@ -27,6 +27,9 @@ type bench struct {
 	server  *exec.Cmd
 	client  *redis.Client
 	ports   *allocator.Allocator
+
+	servers []*exec.Cmd // beside that one
+	lines   *lines      // nil until calls wait
 }
 
 func start(program string, window time.Duration) (b *bench, err error) {
@@ -48,29 +51,35 @@ func start(program string, window time.Duration) (b *bench, err error) {
 	if err = b.redis.Start(); err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	b.url = "http://" + addr
-	b.server = exec.Command(program, "serve")
-	b.server.Stderr = os.Stderr
-	b.server.Env = append(os.Environ(), "PORTMASTER_HTTP_ADDR="+addr, "PORTMASTER_REDIS_URL=redis://"+redisAddr,
-		"PORTMASTER_HTTP_BASELINE=true", "PORTMASTER_LOG_LEVEL=error", "PORTMASTER_SHUTDOWN_DELAY=0s")
-	if err = b.server.Start(); err != nil {
-		return nil, err
-	}
 	b.client = redis.NewClient(&redis.Options{Addr: redisAddr, Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true})
 	b.ports = allocator.New(b.client, options)
-	return b, b.awaitReady()
+	b.url, b.server, err = b.serve()
+	return b, err
+}
+
+// serve starts a server on the Redis of this bench, with settings beside the usual ones.
+func (b *bench) serve(settings ...string) (url string, server *exec.Cmd, err error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return "", nil, err
+	}
+	server = exec.Command(b.program, "serve")
+	server.Stderr = os.Stderr
+	server.Env = append(os.Environ(), "PORTMASTER_HTTP_ADDR="+addr, "PORTMASTER_REDIS_URL=redis://"+b.client.Options().Addr,
+		"PORTMASTER_HTTP_BASELINE=true", "PORTMASTER_LOG_LEVEL=error", "PORTMASTER_SHUTDOWN_DELAY=0s")
+	server.Env = append(server.Env, settings...)
+	if err := server.Start(); err != nil {
+		return "", nil, err
+	}
+	return "http://" + addr, server, awaitReady("http://" + addr)
 }
 
 // options are those of the server, but for the port range: some rows need more ports than a pool has.
 var options = allocator.Options{KeyPrefix: "portmaster", OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 65535, Timeout: 10 * time.Second}
 
-func (b *bench) awaitReady() error {
+func awaitReady(url string) error {
 	for range 100 {
-		if response, err := http.Get(b.url + "/readyz"); err == nil {
+		if response, err := http.Get(url + "/readyz"); err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
 				return nil
@@ -85,7 +94,7 @@ func (b *bench) stop() {
 	if b.ports != nil {
 		b.client.Close()
 	}
-	for _, p := range []*exec.Cmd{b.server, b.redis} {
+	for _, p := range append(b.servers, b.server, b.redis) {
 		if p != nil && p.Process != nil {
 			p.Process.Kill()
 			p.Wait()

@@ -25,6 +25,11 @@ var rows = []row{
 	{"Redis CPU of an offer where 48,000 ports are taken to one where none is", 1.3, "us", fullToEmpty},
 	{"Redis CPU of defining a service of 48,000 ports to one of 10", 1.5, "us", largeToSmall},
 	{"Redis CPU of claiming 4 ports in a row of 48,000 in pieces to that of 1,000 in one piece", 2, "us", piecesToWhole},
+	{"Redis CPU of the most expensive script, a claim of 256 scattered ports, to that of an offer", 200, "us", worstToOffer},
+	{"Redis CPU of refusing to cut 48,000 ports that were handed out, of which one is held, to that of an offer", 20, "us", refusedToOffer},
+	{"Redis CPU of a scrape of 10,000 services, for each of them, to that of an offer", 0.7, "us", scrapeToOffer},
+	{"Redis CPU while 1,000 lines wait on three servers and nothing happens (percent of a core)", 2, "", waitingCPU},
+	{"p99 from a release to the next in each of these lines to p99 of a release and a claim", 3, "ms", handOver},
 	{"p99 to p50 of the cycle", 4, "ms", p99ToP50},
 	{"p99 of offers while 40,000 allocations are listed again and again to p99 without", 3, "ms", listedToAlone},
 	{"Redis memory per allocation, at 40,000 (bytes)", 350, "", memoryPerAllocation},
@@ -86,14 +91,11 @@ func fullToEmpty(b *bench) (float64, float64, error) {
 	if err := b.fill("full", 1024, 50_000, taken); err != nil {
 		return 0, 0, err
 	}
-	if _, _, err := b.ports.Define(background, "empty", allocator.Definition{Name: "filled", Start: 1024, End: 50_000}); err != nil {
-		return 0, 0, err
-	}
 	full, err := b.offers("full")
 	if err != nil {
 		return 0, 0, err
 	}
-	empty, err := b.offers("empty")
+	empty, err := b.plainOffer()
 	return full, empty, err
 }
 
