@@ -58,7 +58,7 @@ func (a *Allocator) readFigures(ctx context.Context, pools []string) (all []Figu
 		var of []listedPart // what each read is of
 		var longer []string
 		var rest []int
-		for i, r := range a.door.runAll(ctx, lists) {
+		for i, r := range a.door.runAll(ctx, lists, jobsPerTrip) {
 			count, names, next, err := parseListed(r)
 			if err != nil {
 				failed[pools[i]] = true
@@ -73,7 +73,7 @@ func (a *Allocator) readFigures(ctx context.Context, pools []string) (all []Figu
 				of = append(of, listedPart{pools[i], some})
 			}
 		}
-		for i, r := range a.door.runAll(ctx, reads) {
+		for i, r := range a.door.runAll(ctx, reads, heavyJobsPerTrip) {
 			pool := of[i].pool
 			err := parseServices(of[i].services, r, func(s Service) {
 				all = append(all, Figures{pool, s.Name, s.Ports, s.Waiting})

@@ -112,7 +112,7 @@ func TestManyCallsOnARedisThatHangs(t *testing.T) {
 	a, _, hang := newQueueTest(t, 400*time.Millisecond, 100)
 	k := a.keys(DefaultPool)
 	jobs := slices.Repeat([]job{k.toRead([]string{"django", "nobody"}, false)}, 1_000)
-	for i, r := range a.door.runAll(t.Context(), jobs) {
+	for i, r := range a.door.runAll(t.Context(), jobs, jobsPerTrip) {
 		read, _ := r.answer.([]any)
 		if r.err != nil || len(read) != 2 || read[1] != "" {
 			t.Fatalf("%d: %v, %v", i, r.answer, r.err)
@@ -120,7 +120,7 @@ func TestManyCallsOnARedisThatHangs(t *testing.T) {
 	}
 	hang(2 * time.Second)
 	began := time.Now()
-	for i, r := range a.door.runAll(t.Context(), jobs) {
+	for i, r := range a.door.runAll(t.Context(), jobs, jobsPerTrip) {
 		if !isSilent(r.err) {
 			t.Fatalf("%d: %v, %v", i, r.answer, r.err)
 		}
@@ -130,7 +130,7 @@ func TestManyCallsOnARedisThatHangs(t *testing.T) {
 	}
 	ctx, giveUp := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer giveUp()
-	wantError(t, "given up", nothingDone(a.door.runAll(ctx, jobs)[999].err), ErrUnavailable)
+	wantError(t, "given up", nothingDone(a.door.runAll(ctx, jobs, jobsPerTrip)[999].err), ErrUnavailable)
 }
 
 // Where some could not be read, the page ends before them; it is an error where none could.

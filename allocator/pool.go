@@ -79,7 +79,7 @@ func (a *Allocator) countServices(ctx context.Context, pools []string) (counts [
 	}
 	counts = make([]int, len(pools))
 	unknown := 0
-	for i, r := range a.door.runAll(ctx, jobs) {
+	for i, r := range a.door.runAll(ctx, jobs, jobsPerTrip) {
 		if counts[i], _, _, err = parseListed(r); err != nil {
 			counts[i] = -1
 			unknown++
@@ -115,7 +115,7 @@ func (a *Allocator) relist(ctx context.Context, pools ...string) {
 		jobs[i] = a.toListPool(pool, "")
 	}
 	var added []string
-	for i, r := range a.door.runAll(ctx, jobs) {
+	for i, r := range a.door.runAll(ctx, jobs, jobsPerTrip) {
 		if r.answer == int64(1) {
 			added = append(added, pools[i])
 		}

@@ -189,7 +189,7 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 	for some := range slices.Chunk(names, servicesPerScript) {
 		jobs = append(jobs, k.toRead(some, false))
 	}
-	for i, r := range a.door.runAll(ctx, jobs) {
+	for i, r := range a.door.runAll(ctx, jobs, heavyJobsPerTrip) {
 		some := names[i*servicesPerScript : min((i+1)*servicesPerScript, len(names))]
 		err := parseServices(some, r, func(s Service) { services = append(services, s) })
 		if err != nil && len(services) == 0 {

@@ -389,7 +389,7 @@ func (a *Allocator) beat(lines map[lineKey][]string) {
 		jobs = append(jobs, job{k, lua.Beat, []string{k.beats(), k.lines()}, []any{a.waitlist.server}})
 	}
 	due := map[lineKey][]string{}
-	for i, r := range a.door.runAll(context.Background(), jobs) {
+	for i, r := range a.door.runAll(context.Background(), jobs, jobsPerTrip) {
 		parts, _ := r.answer.([]any)
 		if r.err != nil || len(parts) == 0 {
 			continue
@@ -420,7 +420,7 @@ func (a *Allocator) lookAtLines(lines map[lineKey][]string) {
 			keys, jobs = append(keys, key), append(jobs, job{k, lua.Line, k.ofLine(key.service), args})
 		}
 	}
-	for i, r := range a.door.runAll(context.Background(), jobs) {
+	for i, r := range a.door.runAll(context.Background(), jobs, jobsPerTrip) {
 		if r.err == nil {
 			a.hear(keys[i], newsOf(r.answer))
 		}
