@@ -15,7 +15,7 @@
 --        own: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
 --
 -- At worst, 256 certain ports, of which some are fresh and some given back, for 100 wants with leases and secrets of their
--- own: about 1.9 ms where the usual offer takes 10 us.
+-- own: about 2.1 ms where the usual offer takes 10 us.
 local service_key, free, fresh, room, names, offers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local ports, leases, resting, line, beats, lines, fence = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local service, remember, ticket, stay = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
