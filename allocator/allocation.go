@@ -59,7 +59,7 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 		return Allocation{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Renew, k.ofAllocation(service), service, holder, secret, lease.Milliseconds())
+	answer, err := a.door.change(ctx, k, lua.Renew, k.toRenew(service), service, holder, secret, lease.Milliseconds())
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, err)
 	}
@@ -89,16 +89,18 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		return &Error{Code: CodePreconditionRequired, Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys(pool)
-	keys := k.ofAllocation(service)
-	if proof.Secret != "" {
-		keys = append(keys, k.offer(proof.Secret))
-	}
+	keys := k.toRelease(service)
 	args := make([]any, 0, 3+len(proof.Fences))
 	args = append(args, service, holder, proof.Secret)
 	for _, fence := range proof.Fences {
 		args = append(args, fence)
 	}
-	_, err := a.door.change(ctx, k, lua.Release, keys, args...)
+	if proof.Secret == "" {
+		if answer, err := a.door.change(ctx, k, lua.Release, keys, args...); err != nil || answer != longWay {
+			return a.notGone(ctx, err)
+		}
+	}
+	_, err := a.door.change(ctx, k, lua.Release, append(keys, k.theLongWay(service, proof.Secret)...), args...)
 	return a.notGone(ctx, err)
 }
 

@@ -85,6 +85,11 @@ func (k keys) offer(secret string) string { return string(k) + "offer:" + secret
 
 // The keys of the scripts, in the order of their headers.
 
+// toOfferAny returns the keys of the script that offers any port.
+func (k keys) toOfferAny(service, secret string) []string {
+	return []string{k.service(service), k.free(service), k.fresh(service), k.names(service), k.offers(service), k.offer(secret)}
+}
+
 // toOffer returns the keys of a script that offers; those of the secrets follow.
 func (k keys) toOffer(service string) []string {
 	return append(make([]string, 0, 14), k.service(service), k.free(service), k.fresh(service), k.room(service), k.names(service),
@@ -94,10 +99,14 @@ func (k keys) toOffer(service string) []string {
 // toClaim returns the keys of a script that claims; those of the secrets follow.
 func (k keys) toClaim(service string) []string { return append(k.toOffer(service), k.fence()) }
 
-// toAccept returns the keys of the script that accepts.
+// toAccept returns the keys of the script that accepts; those that it needs for a lease follow.
 func (k keys) toAccept(service, secret string) []string {
-	return []string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.leases(service), k.resting(service),
-		k.line(service), k.beats(), k.lines(), k.fence(), k.offer(secret)}
+	return append(make([]string, 0, 11), k.service(service), k.free(service), k.offers(service), k.ports(service), k.fence(), k.offer(secret))
+}
+
+// ofLease returns the keys that accepting for a lease needs, too.
+func (k keys) ofLease(service string) []string {
+	return []string{k.leases(service), k.resting(service), k.line(service), k.beats(), k.lines()}
 }
 
 // toReject returns the keys of the script that rejects.
@@ -106,10 +115,20 @@ func (k keys) toReject(service, secret string) []string {
 		k.resting(service), k.rest(), k.line(service), k.beats(), k.lines(), k.offer(secret)}
 }
 
-// ofAllocation returns the keys of a script that changes an allocation; that of its secret follows, where there is one.
-func (k keys) ofAllocation(service string) []string {
-	return append(make([]string, 0, 11), k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service),
-		k.leases(service), k.resting(service), k.line(service), k.beats(), k.lines())
+// toRenew returns the keys of the script that renews.
+func (k keys) toRenew(service string) []string {
+	return []string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service),
+		k.resting(service), k.line(service), k.beats(), k.lines()}
+}
+
+// toRelease returns the keys of the script that releases; those for the long way follow.
+func (k keys) toRelease(service string) []string {
+	return append(make([]string, 0, 11), k.service(service), k.free(service), k.names(service), k.ports(service), k.line(service))
+}
+
+// theLongWay returns the keys that releasing with a secret, of a lease, or while somebody waits needs, too.
+func (k keys) theLongWay(service, secret string) []string {
+	return []string{k.offers(service), k.leases(service), k.resting(service), k.beats(), k.lines(), k.offer(secret)}
 }
 
 // ofLine returns the keys of a script that looks at a line.

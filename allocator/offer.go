@@ -53,6 +53,19 @@ func (a *Allocator) offer(ctx context.Context, ask ask) (offers []Offer, created
 	return offers, created, nil
 }
 
+// offerAny makes an offer the short way, where it is of any one port. The answer is longWay where it has to go the other.
+func (a *Allocator) offerAny(ctx context.Context, k keys, ask ask, ttl int64) (answer any, err error) {
+	want := ask.wants[0]
+	known := want.options(false)
+	if len(ask.wants) > 1 || known != "" && known != "1" {
+		return longWay, nil
+	}
+	if err := a.deployment.refusal(); err != nil {
+		return nil, err
+	}
+	return a.door.change(ctx, k, lua.OfferAny, k.toOfferAny(ask.service, want.Secret), ask.service, ttl, want.Name, want.Secret, known)
+}
+
 // giveBackOffer rejects what was offered to a caller who is gone. Where it fails, the offer expires by itself.
 func (a *Allocator) giveBackOffer(ctx context.Context, ask ask, want Want) {
 	_, _ = a.Reject(ctx, ask.pool, ask.service, want.Secret, false)
@@ -71,7 +84,14 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Accept, k.toAccept(service, secret), service, secret, lease.Milliseconds())
+	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds()}
+	answer, err := any(longWay), error(nil)
+	if lease == 0 {
+		answer, err = a.door.change(ctx, k, lua.Accept, keys, args...)
+	}
+	if err == nil && answer == longWay {
+		answer, err = a.door.change(ctx, k, lua.Accept, append(keys, k.ofLease(service)...), args...)
+	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, err)
 	}
@@ -125,6 +145,9 @@ func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, li
 		return offer, offer.Expires.After(s.now), err
 	})
 }
+
+// longWay is the answer of a script that has done nothing: it needs more keys than most calls have to send.
+const longWay = int64(0)
 
 func checkSecret(pool, service, secret string) (f faults) {
 	f.name("pool", pool)

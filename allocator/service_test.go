@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"portmaster/allocator/storetest"
 	"portmaster/lua"
@@ -221,4 +222,51 @@ func claimAll(t *testing.T, a *Allocator, service string, first, last int) {
 		_, _, err := a.ClaimMany(t.Context(), DefaultPool, service, wants, 0)
 		must(t, err)
 	}
+}
+
+// What is on offer is found by who cuts a range in steps: also the end of a block that begins inside, and an offer that is accepted
+// between two steps.
+func TestCutInStepsFindsOffers(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		claims := func(lease time.Duration) { // more than are looked at one by one, all inside
+			for from := 2000; from < 2600; from += MaxWants {
+				var wants []Want
+				for port := from; port < from+MaxWants; port++ {
+					wants = append(wants, Want{Name: "holder-" + strconv.Itoa(port), Port: port, Lease: lease})
+				}
+				_, _, err := a.ClaimMany(t.Context(), DefaultPool, "web", wants, 0)
+				must(t, err)
+				lease = time.Minute // those that end before the offers
+			}
+		}
+		cut := func() (any, error) {
+			k := a.keys(DefaultPool)
+			return a.door.change(t.Context(), k, lua.Define, k.toDefine("web"), "web", "", 2000, 2699, 0, "1", 100)
+		}
+		mustDefine(t, a, "web", 2000, 2999)
+		mustClaim(t, a, Want{Name: "handed-out", Port: 2990})
+		must(t, a.Release(t.Context(), DefaultPool, "web", "handed-out", Proof{}))
+		claims(0)
+		offer, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "block", Port: 2698, Count: 4}, 0)
+		must(t, err)
+		for answer := any(int64(0)); err == nil && answer == int64(0); {
+			answer, err = cut()
+		}
+		wantError(t, "a block that reaches out", err, ErrRangeInUse)
+		mustReject(t, a, offer)
+
+		offer, _, err = a.Offer(t.Context(), DefaultPool, "web", Want{Name: "moves", Port: 2900}, 0)
+		must(t, err)
+		for i := range 20 {
+			var answer any
+			if answer, err = cut(); err != nil || answer != int64(0) {
+				break
+			}
+			if i == 0 {
+				mustAccept(t, a, offer)
+			}
+		}
+		wantError(t, "an offer that is accepted meanwhile", err, ErrRangeInUse)
+	})
 }

@@ -42,7 +42,12 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 	}
 	var answer any
 	if ask.wait == 0 {
-		answer, err = a.takeOnce(ctx, k, ask.service, script, keys, args)
+		if answer = longWay; script == lua.Offer {
+			answer, err = a.offerAny(ctx, k, ask, remember)
+		}
+		if answer == longWay && err == nil {
+			answer, err = a.takeOnce(ctx, k, ask.service, script, keys, args)
+		}
 	} else {
 		answer, err = a.waitInLine(ctx, ask, func(ctx context.Context, ticket string, stay bool) (any, error) {
 			args[2], args[3] = ticket, flag(stay)

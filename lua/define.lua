@@ -88,7 +88,7 @@ local function cannot_cut()
   if not at then
     local held, are_all = held_outside(first, last)
     if held or are_all then return held, true end
-    at = 'p0'
+    at = 'o0'
   end
   local held, next_at
   if at ~= 'done' then held, next_at = scan_held(first, last, at) end

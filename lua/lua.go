@@ -24,6 +24,7 @@ type Script struct {
 var (
 	Define         = script("define")
 	Remove         = script("remove")
+	OfferAny       = script("offer_any")
 	Offer          = script("offer")
 	Claim          = script("claim")
 	Accept         = script("accept")

@@ -1,4 +1,5 @@
--- Offers free ports of a service to instance names, as many as are wanted of one call: all, or none.
+-- Offers free ports of a service to instance names, as many as are wanted of one call: all, or none. Most offers go the short way
+-- of offer_any.lua.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, room ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
 --        line ZSET, beats ZSET, lines ZSET, then of each want: offer STRING (the secret's)
@@ -27,41 +28,7 @@ local call = redis.call
 -- include clock
 -- include service
 
-local expires = string.format('%d', now + ttl)
-
--- The record of an offer; count is how many ports in a row the port is the first of.
-local function record_of(name, port, count, lease, secret)
-  return '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
-    (count > 1 and ',"count":' .. count or '') .. ',"created":' .. now .. ',"expires":' .. expires ..
-    (lease and ',"lease":' .. lease or '') .. ',"secret":"' .. secret .. '"}'
-end
-
--- What most calls are: one want, of any port, while nobody waits, under a name that is free. To take that is the last check
--- and the first write, in one command. A secret that the server has just drawn cannot have been here before; one of the
--- caller's own can. What is not so goes the long way.
-local first_secret, plain = KEYS[13], ARGV[7]
-if #KEYS == 13 and cooldown and not waiting and not changing and (not rests or tonumber(rests) > tonumber(now)) and
-  (plain == '' or plain == '1' and call('EXISTS', first_secret) == 0) then
-  -- include any
-  if port and call('HSETNX', names, ARGV[5], port) == 1 then
-    if run and run[1] == port then
-      call('ZREM', fresh, port)
-    elseif run then
-      call('ZADD', fresh, string.format('%d', port + 1), run[1])
-    end
-    local record = record_of(ARGV[5], port, 1, nil, ARGV[6])
-    if call('HSETNX', offers, port, record) == 0 then
-      -- The port's last hold ran out: the name that it was for is free with it.
-      -- include clear
-      clear(port)
-      call('HSET', offers, port, record)
-    end
-    call('ZADD', free, expires, port)
-    call('SET', first_secret, record, 'PXAT', expires)
-    return record
-  end
-end
-
+-- include offer_record
 -- include lives
 -- include secret
 -- include clear
@@ -94,7 +61,7 @@ end
 
 local scores, records = {}, {}
 for _, want in ipairs(missing) do
-  local record = record_of(want.name, want.port, want.count, want.lease, want.secret)
+  local record = offer_record(want.name, want.port, want.count, want.lease, want.secret)
   for i = 0, want.count - 1 do
     scores[#scores + 1] = expires
     scores[#scores + 1] = string.format('%d', want.port + i)

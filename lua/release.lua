@@ -1,16 +1,17 @@
 -- Releases an allocation: its ports and its name are free again, the ports once the cool-down is over.
 --
--- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, line ZSET, beats ZSET,
---        lines ZSET, then, with a secret, offer STRING (its own)
+-- KEYS   service HASH, free ZSET, names HASH, ports HASH, line ZSET, and for the long way offers HASH, leases ZSET, resting ZSET,
+--        beats ZSET, lines ZSET, offer STRING (the secret's)
 -- ARGV   service, port or name, the secret that the allocation must have ('': any), then the fences of which it must have
 --        one (none: any)
 --
 -- answer 1  released, also where it was released with this secret a short while ago
+--        0  nothing is done: it is to go the long way, since it has a lease, or somebody waits; with a secret it always is
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND, SECRET_MISMATCH, PRECONDITION_FAILED
 --
 -- At worst a leased block of 100 ports, while 256 places in line were lost: about 600 us where an offer takes 10 us.
-local service_key, free, names, offers, ports = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local leases, resting, line, beats, lines, offer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local service_key, free, names, ports, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local offers, leases, resting, beats, lines, offer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local service, holder, secret = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
 -- include clock
@@ -38,6 +39,15 @@ if not matches then
   return redis.error_reply('PRECONDITION_FAILED port ' .. port .. ' has fence ' .. fence .. ' by now')
 end
 
+local somebody_waits = call('EXISTS', line) == 1
+if not offers then
+  if of_lease ~= '' or of_block ~= '' or somebody_waits then return 0 end
+  call('HDEL', ports, port)
+  call('ZADD', free, now, port)
+  call('HDEL', names, name)
+  return 1
+end
+
 local all, scores = {port}, {now, port}
 for i = 1, of_block == '' and 0 or string.match(of_block, '%d+') - 1 do
   all[i + 1] = string.format('%d', port + i)
@@ -55,5 +65,9 @@ if secret ~= '' then
   call('SET', offer, '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port .. of_block .. ',"created":' .. now ..
     ',"expires":' .. string.format('%d', now + 60000) .. ',"secret":"' .. secret .. '","released":true}', 'PX', '60000')
 end
--- include tell
+if somebody_waits then
+  -- include service
+  -- include waitlist
+  notify_of_ports()
+end
 return 1

@@ -37,19 +37,24 @@ local function held_outside(first, last)
   return held, #until_then < 250 and allocated <= 250
 end
 
--- Goes on with a look at all that is allocated, and then all that is on offer, some 250 at a time: the words for the first that is
--- held outside of first-last, and where to go on, nil where that was all. It begins at 'p0'.
+-- Goes on with a look at all that is on offer, and then all that is allocated, some 250 at a time: the words for the first that is
+-- held outside of first-last, and where to go on, nil where that was all. It begins at 'o0'. In this order, since an offer that is
+-- accepted meanwhile goes from the one to the other.
 local function scan_held(first, last, at)
   local of, cursor = string.match(at, '^(%l)(%d+)$')
   local found
-  if of == 'p' then
-    found = call('HSCAN', ports, cursor, 'COUNT', '250')
-  else
+  if of == 'o' then
     found = call('HSCAN', offers, cursor, 'COUNT', '250')
+  else
+    found = call('HSCAN', ports, cursor, 'COUNT', '250')
   end
   local all = {}
-  for i = 1, #found[2], 2 do all[#all + 1] = found[2][i] end
+  for i = 1, #found[2], 2 do
+    local port, count = found[2][i], string.match(found[2][i + 1], '"count":(%d+)')
+    all[#all + 1] = port
+    if count then all[#all + 1] = string.format('%d', port + count - 1) end -- of a block on offer the first alone has the record
+  end
   local held = first_held(outside_of(first, last, all))
   if found[1] ~= '0' then return held, of .. found[1] end
-  return held, of == 'p' and 'o0' or nil
+  return held, of == 'o' and 'p0' or nil
 end

@@ -95,7 +95,9 @@ end
 
 -- Lets those behind a call pass whose turn it was, and that waits for rows that there are not.
 local function tell_of_no_rows()
-  if no_rows_up_to() == ticket then return end
+  local known = no_rows_up_to()
+  local at = known and call('ZSCORE', line, known)
+  if at and tonumber(at) >= tonumber(call('ZSCORE', line, ticket)) then return end
   waiting = '1'
   set_no_rows(ticket)
   notify(16)
