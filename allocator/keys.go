@@ -112,7 +112,7 @@ func (k keys) ofLease(service string) []string {
 // toReject returns the keys of the script that rejects.
 func (k keys) toReject(service, secret string) []string {
 	return []string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service),
-		k.resting(service), k.rest(), k.line(service), k.beats(), k.lines(), k.offer(secret)}
+		k.resting(service), k.rest(), k.fresh(service), k.room(service), k.line(service), k.beats(), k.lines(), k.offer(secret)}
 }
 
 // toRenew returns the keys of the script that renews.
@@ -123,12 +123,13 @@ func (k keys) toRenew(service string) []string {
 
 // toRelease returns the keys of the script that releases; those for the long way follow.
 func (k keys) toRelease(service string) []string {
-	return append(make([]string, 0, 11), k.service(service), k.free(service), k.names(service), k.ports(service), k.line(service))
+	return append(make([]string, 0, 13), k.service(service), k.free(service), k.names(service), k.ports(service), k.line(service))
 }
 
 // theLongWay returns the keys that releasing with a secret, of a lease, or while somebody waits needs, too.
 func (k keys) theLongWay(service, secret string) []string {
-	return []string{k.offers(service), k.leases(service), k.resting(service), k.beats(), k.lines(), k.offer(secret)}
+	return []string{k.offers(service), k.leases(service), k.resting(service), k.fresh(service), k.room(service), k.beats(), k.lines(),
+		k.offer(secret)}
 }
 
 // ofLine returns the keys of a script that looks at a line.

@@ -135,6 +135,6 @@ call('ZADD', ends, stop, service)
 local settled = settle_range(50)
 if waiting then
   cooldown, free_before = new_cooldown, string.format('%d', now - new_cooldown)
-  notify_of_ports()
+  notify_of_ports(math.huge)
 end
 return {describe(), exists and 0 or 1, settled and 0 or 1}

@@ -1,7 +1,7 @@
 -- Rejects an offer: its ports and its name are free again at once. A port that was found in use is kept out for a while.
 --
--- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH, line ZSET,
---        beats ZSET, lines ZSET, offer STRING (the secret's)
+-- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH, fresh ZSET,
+--        room ZSET, line ZSET, beats ZSET, lines ZSET, offer STRING (the secret's)
 -- ARGV   service, secret, how long the ports are kept out (ms, '0': not at all)
 --
 -- answer 1  rejected
@@ -10,7 +10,8 @@
 --
 -- At worst a block of 100 ports, while 256 places in line were lost: about 600 us where an offer takes 10 us.
 local service_key, free, names, offers, ports, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local resting, rest, line, beats, lines, offer = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local resting, rest, fresh, room, line, beats = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local lines, offer = KEYS[13], KEYS[14]
 local service, secret, kept_out = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
 -- include clock
@@ -44,5 +45,7 @@ call('HDEL', offers, port)
 -- So that a repeated call gets the same answer, it is remembered for a minute, or the rest of the offer's time.
 local rest = math.min(expires - now, 60000)
 call('SET', offer, string.sub(record, 1, -2) .. ',"rejected":true}', 'PX', string.format('%d', rest))
--- include tell
+if call('EXISTS', line) == 1 then
+  -- include tell_of_free
+end
 return 1

@@ -1,7 +1,7 @@
 -- Releases an allocation: its ports and its name are free again, the ports once the cool-down is over.
 --
 -- KEYS   service HASH, free ZSET, names HASH, ports HASH, line ZSET, and for the long way offers HASH, leases ZSET, resting ZSET,
---        beats ZSET, lines ZSET, offer STRING (the secret's)
+--        fresh ZSET, room ZSET, beats ZSET, lines ZSET, offer STRING (the secret's)
 -- ARGV   service, port or name, the secret that the allocation must have ('': any), then the fences of which it must have
 --        one (none: any)
 --
@@ -11,7 +11,8 @@
 --
 -- At worst a leased block of 100 ports, while 256 places in line were lost: about 600 us where an offer takes 10 us.
 local service_key, free, names, ports, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local offers, leases, resting, beats, lines, offer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local offers, leases, resting, fresh = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local room, beats, lines, offer = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local service, holder, secret = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
 -- include clock
@@ -66,8 +67,7 @@ if secret ~= '' then
     ',"expires":' .. string.format('%d', now + 60000) .. ',"secret":"' .. secret .. '","released":true}', 'PX', '60000')
 end
 if somebody_waits then
-  -- include service
-  -- include waitlist
-  notify_of_ports()
+  local count = #all
+  -- include tell_of_free
 end
 return 1

@@ -16,13 +16,24 @@ local function has_rows(rows)
   return found
 end
 
+-- The shortest row of more than one port.
+local function shortest_of(rows)
+  local shortest = math.huge
+  for row in string.gmatch(rows, '%d+') do
+    if row ~= '1' then shortest = math.min(shortest, tonumber(row)) end
+  end
+  return shortest
+end
+
 -- Looks whether some tickets wait for rows that there are: true or false; nil where another call may tell, since that was much
 -- work already.
 local function any_has_rows(tickets)
-  local known, from, work, missing = no_rows_up_to(), 0, 0, math.huge
+  local known, shortest = no_rows_up_to()
+  local from, work, missing = 0, 0, math.huge
   for i, ticket in ipairs(tickets) do
     if ticket == known then from = i end
   end
+  if from == 0 then shortest = nil end
   for i, ticket in ipairs(tickets) do
     local wanted, row, rows = demand(ticket)
     if i > from and row < missing then
@@ -30,7 +41,8 @@ local function any_has_rows(tickets)
       local found = has_rows(rows)
       if found ~= false then return found, work end
       work = work + wanted
-      set_no_rows(ticket)
+      shortest = math.min(shortest or math.huge, shortest_of(rows))
+      set_no_rows(ticket, shortest)
     end
     missing = math.min(missing, row)
   end

@@ -95,11 +95,12 @@ end
 
 -- Lets those behind a call pass whose turn it was, and that waits for rows that there are not.
 local function tell_of_no_rows()
-  local known = no_rows_up_to()
+  local known, shortest = no_rows_up_to()
   local at = known and call('ZSCORE', line, known)
   if at and tonumber(at) >= tonumber(call('ZSCORE', line, ticket)) then return end
+  local _, _, rows = demand(ticket)
   waiting = '1'
-  set_no_rows(ticket)
+  set_no_rows(ticket, math.min(at and shortest or math.huge, shortest_of(rows)))
   notify(16)
 end
 
@@ -147,7 +148,7 @@ local function served()
   if not waiting then return end
   if ticket ~= '' then leave({ticket}) end
   if not waiting then return end
-  local known = no_rows_up_to()
-  if known then set_no_rows(known) end -- what was handed out may come free before
+  local known, shortest = no_rows_up_to()
+  if known then set_no_rows(known, shortest) end -- what was handed out may come free before
   notify(2)
 end

@@ -63,18 +63,20 @@ local function next_free()
   return held or first
 end
 
--- `no_rows` of the service says 'UNTIL TICKET': there are no such rows as the tickets up to that one wait for, until a time, or
--- until a port comes free otherwise. To take ports makes no rows, so nobody need look again.
+-- `no_rows` of the service says 'UNTIL ROW TICKET': there are no such rows as the tickets up to that one wait for, the shortest of
+-- which is ROW, until a time, or until ports come free otherwise that are as long a row. To take ports makes no rows, so nobody
+-- need look again. Nil where nothing is known.
 local function no_rows_up_to()
   local known = call('HGET', service_key, 'no_rows')
   if not known then return nil end
-  local until_then, ticket = string.match(known, '^(%d+) (.*)$')
-  return tonumber(until_then) > tonumber(now) and ticket
+  local until_then, row, ticket = string.match(known, '^(%d+) (%d+) (.*)$')
+  if tonumber(until_then) > tonumber(now) then return ticket, tonumber(row) end
 end
 
-local function set_no_rows(ticket)
+local function set_no_rows(ticket, row)
   local wait = next_free()
-  call('HSET', service_key, 'no_rows', string.format('%d %s', wait and now + wait or '9000000000000', ticket))
+  local until_then = wait and string.format('%d', now + wait) or '9000000000000'
+  call('HSET', service_key, 'no_rows', string.format('%s %d %s', until_then, row, ticket))
 end
 
 -- Those in front for whom there may be ports now, so many at most, in their order. Who waits for more than there ever are is told,
@@ -120,9 +122,14 @@ local function notify(most)
   publish(wait, size, tickets)
 end
 
--- Tells whose turn it is after ports have come free, or will sooner than was known: there may be rows now (see pass.lua).
-local function notify_of_ports()
-  call('HDEL', service_key, 'no_rows')
+-- Tells whose turn it is when ports come free sooner than was known, or did: then a row of so many is free where they are.
+local function notify_of_ports(row)
+  local known, shortest = no_rows_up_to()
+  if known and row and row >= shortest then
+    call('HDEL', service_key, 'no_rows')
+  elseif known then
+    set_no_rows(known, shortest)
+  end
   notify(16)
 end
 
