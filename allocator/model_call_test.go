@@ -39,7 +39,7 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	case "look":
 		got, err = r.lookFrom(t, a, c)
 	case "leave":
-		a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
+		_ = a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
 	case "accept":
 		allocation, got.Created, err = a.Accept(ctx, c.pool, c.service, c.secret, c.lease)
 		one(allocation)

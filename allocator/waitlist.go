@@ -37,8 +37,9 @@ type waitlist struct {
 	server string // the id of this server in tickets
 
 	mu     sync.Mutex
-	number int             // of the last ticket
-	known  map[string]bool // the tickets of calls that wait, or may come to, and of those that are leaving
+	number int                // of the last ticket
+	known  map[string]bool    // the tickets of calls that wait, or may come to, and of those that are leaving
+	stuck  map[string]lineKey // tickets that could not leave, since Redis did not hear of it
 	lines  map[lineKey]*line
 	runs   bool
 }
@@ -60,7 +61,7 @@ type waitingCall struct {
 }
 
 func newWaitlist() waitlist {
-	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, lines: map[lineKey]*line{}}
+	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, stuck: map[string]lineKey{}, lines: map[lineKey]*line{}}
 }
 
 // try makes a call once. It stays in line where it is told so and has to wait.
@@ -80,7 +81,7 @@ func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer an
 	key := lineKey{ask.pool, ask.service}
 	answer, err = try(context.WithoutCancel(ctx), ticket, true)
 	if errors.Is(err, ErrOutcomeUnknown) { // it may have joined the line
-		a.leaveLine(ctx, key, ticket)
+		_ = a.leaveLine(ctx, key, ticket)
 	}
 	wait, waits := waitingFor(answer)
 	if err != nil || !waits {
@@ -91,7 +92,7 @@ func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer an
 	defer func() {
 		a.waitlist.leave(key, ticket)
 		if _, waits := waitingFor(answer); waits || err != nil {
-			a.leaveLine(ctx, key, ticket)
+			_ = a.leaveLine(ctx, key, ticket)
 		}
 	}()
 	return a.inLine(ctx, ask, key, turn, func(ctx context.Context, stay bool) (any, error) { return try(ctx, ticket, stay) })
@@ -185,11 +186,16 @@ func givenUp(ctx context.Context) error {
 	return unavailable("the call was given up while it waited in line", cause)
 }
 
-// leaveLine gives up a place. Where Redis does not hear of it, this server hears when it is the turn of a call that it does not
-// know any more, and gives up the place then.
-func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) {
+// leaveLine gives up a place. Where Redis does not hear of it, it is told again with the next heartbeats.
+func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) error {
 	k := a.keys(key.pool)
-	_, _ = a.door.run(context.WithoutCancel(ctx), 0, k, lua.Leave, k.ofLine(key.service), []any{key.service, ticket})
+	_, err := a.door.run(context.WithoutCancel(ctx), 0, k, lua.Leave, k.ofLine(key.service), []any{key.service, ticket})
+	a.waitlist.mu.Lock()
+	defer a.waitlist.mu.Unlock()
+	if delete(a.waitlist.stuck, ticket); err != nil {
+		a.waitlist.stuck[ticket] = key
+	}
+	return err
 }
 
 // ticket names a call that may wait in line, and says how many ports it waits for, and how many of them in a row. It is not ok
@@ -306,7 +312,7 @@ func (a *Allocator) hear(key lineKey, n news) {
 			w.known[ticket] = true
 			go func() {
 				defer w.forget(ticket)
-				a.leaveLine(context.Background(), key, ticket)
+				_ = a.leaveLine(context.Background(), key, ticket)
 			}()
 		}
 	}
@@ -348,6 +354,13 @@ func (w *waitlist) here() map[lineKey][]string {
 	return all
 }
 
+// leaving returns the tickets that could not leave.
+func (w *waitlist) leaving() map[string]lineKey {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.stuck)
+}
+
 // stops reports whether nobody waits any more, which ends the watching.
 func (w *waitlist) stops() bool {
 	w.mu.Lock()
@@ -369,6 +382,11 @@ func (a *Allocator) watchLines() {
 		}
 		lines := a.waitlist.here()
 		a.beat(lines)
+		for ticket, key := range a.waitlist.leaving() {
+			if a.leaveLine(ctx, key, ticket) != nil {
+				break // the next time, if Redis is back
+			}
+		}
 		if beat%lookInterval == lookInterval-1 {
 			a.lookAtLines(lines)
 		}

@@ -199,28 +199,40 @@ func TestLineGivesBack(t *testing.T) {
 	})
 }
 
-// A call that could not leave the line, since Redis did not hear of it, does so when it is its turn: its server does not know it
-// any more.
-func TestLineForgetsWhoCouldNotLeave(t *testing.T) {
+// A call that could not leave the line, since Redis did not hear of it, does so later: when it is its turn and its server does not
+// know it any more, and with the next heartbeats.
+func TestLineIsLeftLater(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAllocator(store, long)
-		mustDefine(t, a, "web", 2000, 2000)
-		mustClaim(t, a, Want{Name: "holder"})
-		k := a.keys(DefaultPool)
-		ghost := a.waitlist.server + "-0/1/1"
-		answer, err := a.door.change(t.Context(), k, lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1")
-		must(t, err)
-		if _, waits := waitingFor(answer); !waits {
-			t.Fatalf("it is answered with %v", answer)
-		}
-		ended := make(chan got, 1)
-		wait(t.Context(), t, a, Want{Name: "waiter"}, ended)
-		must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
-		select {
-		case served := <-ended:
-			must(t, served.err)
-		case <-time.After(20 * time.Second):
-			t.Fatal("nobody is served")
+		for demand, remembered := range map[string]bool{"1/1": false, "2/1": true} {
+			a := newAllocator(store, long)
+			mustDefine(t, a, "web", 2000, 2001)
+			mustClaim(t, a, Want{Name: "holder"})
+			mustClaim(t, a, Want{Name: "another"})
+			k := a.keys(DefaultPool)
+			ghost := a.waitlist.server + "-0/" + demand
+			answer, err := a.door.change(t.Context(), k, lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1")
+			must(t, err)
+			if _, waits := waitingFor(answer); !waits {
+				t.Fatalf("it is answered with %v", answer)
+			}
+			if remembered {
+				a.waitlist.stuck[ghost] = lineKey{DefaultPool, "web"}
+			}
+			ended := make(chan got, 1)
+			go func() {
+				allocation, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "waiter"}, time.Minute)
+				ended <- got{"waiter", allocation, err}
+			}()
+			must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
+			select {
+			case served := <-ended:
+				must(t, served.err)
+			case <-time.After(20 * time.Second):
+				t.Fatalf("behind %s nobody is served", ghost)
+			}
+			for _, name := range []string{"waiter", "another"} {
+				must(t, a.Release(t.Context(), DefaultPool, "web", name, Proof{}))
+			}
 		}
 	})
 }

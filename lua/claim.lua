@@ -32,6 +32,7 @@ local most = 256 -- ports of one call
 -- include wants
 -- include pick
 -- include pass
+-- include settle_rest
 -- include take
 -- include next_fence
 -- include allocate

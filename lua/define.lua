@@ -24,6 +24,7 @@ local call = redis.call
 -- include clear
 -- include runs
 -- include rest
+-- include settle_rest
 -- include settle
 -- include put_to_rest
 -- include held
@@ -85,6 +86,8 @@ local function cannot_cut()
   if few then return first_held(few), true end
   local looks = 'narrow ' .. start .. ' ' .. stop .. ' '
   local at = changing and string.sub(changing, 1, #looks) == looks and string.match(changing, '^%w+', #looks + 1)
+  local others = not at and changing and string.match(changing, '^narrow .* (%d+)$')
+  if others and tonumber(others) > tonumber(now) then return nil, false end -- they go first
   if not at then
     local held, are_all = held_outside(first, last)
     if held or are_all then return held, true end

@@ -38,6 +38,7 @@ local call = redis.call
 -- include wants
 -- include pick
 -- include pass
+-- include settle_rest
 -- include take
 
 local wants, answers, missing = read_wants(12), {}, {}

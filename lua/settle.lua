@@ -19,6 +19,7 @@ if not cooldown then return 1 end
 -- include clear
 -- include runs
 -- include rest
+-- include settle_rest
 -- include settle
 
 return settle_range(250) and settle_rest() and 1 or 0

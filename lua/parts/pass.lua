@@ -27,10 +27,10 @@ end
 
 -- Looks whether some tickets wait for rows that there are: true or false; nil where another call may tell, since that was much
 -- work already.
-local function any_has_rows(tickets)
+local function any_has_rows(tickets, stand)
   local known, shortest = no_rows_up_to()
   local from, work, missing = 0, 0, math.huge
-  for i, ticket in ipairs(tickets) do
+  for i, ticket in ipairs(stand) do
     if ticket == known then from = i end
   end
   if from == 0 then shortest = nil end
@@ -64,7 +64,7 @@ local function may_take(ticket, wanted, row, wants)
   end
   if before == 0 then return true end
   if not seen and #stand == looked_at or spare() - before < wanted then return false end
-  local found, work = any_has_rows(tickets)
+  local found, work = any_has_rows(tickets, stand)
   if found == nil or not found and work + wants > 150 then return nil end -- it is known then, and need not be looked for again
   return not found
 end

@@ -116,7 +116,8 @@ local function take(wants)
   end
   local wrong = impossible(wants, total)
   if wrong then return wrong end
-  if rests and tonumber(rests) <= tonumber(now) or changing and string.sub(changing, 1, 6) ~= 'narrow' then return 2 end
+  if changing and string.sub(changing, 1, 6) ~= 'narrow' then return 2 end
+  settle_rest()
   local turn = true
   if waiting then
     turn = may_take(ticket, total, row, #wants)
