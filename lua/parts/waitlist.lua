@@ -90,7 +90,7 @@ local function called(most)
   local missing = math.huge -- the shortest row that there is not; those that need as long a one wait behind
   for i, ticket in ipairs(stand) do
     local wanted, row = demand(ticket)
-    if i <= from then missing = math.min(missing, row) end
+    if i <= from and row > 1 then missing = math.min(missing, row) end
     if #tickets == most or wanted > left and wanted <= size then break end
     if wanted > size or row < missing then tickets[#tickets + 1] = ticket end
     if wanted <= size then left = left - wanted end
