@@ -141,6 +141,26 @@ func TestLineWaitsForABlock(t *testing.T) {
 	})
 }
 
+// The ports of an offer that is rejected do not cool down, so a block that waits has them at once.
+func TestLineHasWhatWasRejected(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2002, Cooldown: time.Hour})
+		must(t, err)
+		offer, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "middle", Port: 2001}, 0)
+		must(t, err)
+		ended := make(chan got, 1)
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		defer stop()
+		wait(ctx, t, a, Want{Name: "block", Count: 2}, ended)
+		_, err = a.Reject(t.Context(), DefaultPool, "web", offer.Secret, false)
+		must(t, err)
+		if served := <-ended; served.err != nil || served.allocation.Port != 2000 {
+			t.Errorf("%+v", served)
+		}
+	})
+}
+
 // A call that is given up has left the line when it returns, and says why.
 func TestLineIsLeft(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {

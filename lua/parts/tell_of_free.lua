@@ -5,4 +5,5 @@ local first_back, last_back = tonumber(port), port + count - 1
 -- include runs
 -- include row_around
 local _, shortest = no_rows_up_to()
-notify_of_ports(cooldown == '0' and shortest and row_around(first_back, last_back, shortest))
+local score = shortest and call('ZSCORE', free, port) -- none where they are kept out, a later one where they cool down
+notify_of_ports(score and tonumber(score) <= tonumber(free_before) and row_around(first_back, last_back, shortest))
