@@ -36,6 +36,7 @@ func TestClusterRoutes(t *testing.T) {
 	c.awaitSettled()
 	takeEveryRoute(t, c, server, c.poolsIn(s.from, s.to, 1)[0])
 
+	define(t, server.url, service{"stays", "web"}, 7000, 7000) // a list of no pools is no key
 	for _, key := range []string{"portmaster:pools", "portmaster:deployment"} {
 		slot := c.slotOfKey(key)
 		m := c.beginMove(slot, c.shardOf(slot).master, c.shardOf((slot+slots/3)%slots).master)
@@ -114,6 +115,11 @@ func everyRoute(pool string) []request {
 		{"DELETE", ports + "/web-05", "", 204},
 		{"DELETE", ports + "/web-06", "", 204},
 		{"DELETE", services + "/web", "", 204},
+		{"POST", services, `{"name":"wide","start":6000,"end":6099}`, 201},
+		{"POST", services + "/wide/ports", `{"name":"wide-01","count":80}`, 201},
+		{"DELETE", services + "/wide/ports/wide-01", "", 204},
+		{"PUT", services + "/wide", `{"start":6090,"end":6099}`, 200}, // more ports leave it than one script takes out
+		{"DELETE", services + "/wide", "", 204},
 		{"GET", "/v1/pools", "", 200},
 		{"GET", "/livez", "", 200},
 		{"GET", "/readyz", "", 200},
