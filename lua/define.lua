@@ -22,6 +22,7 @@ local call = redis.call
 -- include clock
 -- include service
 -- include clear
+-- include clear_all
 -- include runs
 -- include rest
 -- include settle_rest

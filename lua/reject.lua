@@ -43,8 +43,8 @@ end
 call('HDEL', names, name)
 call('HDEL', offers, port)
 -- So that a repeated call gets the same answer, it is remembered for a minute, or the rest of the offer's time.
-local rest = math.min(expires - now, 60000)
-call('SET', offer, string.sub(record, 1, -2) .. ',"rejected":true}', 'PX', string.format('%d', rest))
+local remembered = math.min(expires - now, 60000)
+call('SET', offer, string.sub(record, 1, -2) .. ',"rejected":true}', 'PX', string.format('%d', remembered))
 if call('EXISTS', line) == 1 then
   -- include tell_of_free
 end

@@ -17,6 +17,7 @@ local call = redis.call
 -- include clock
 -- include service
 -- include clear
+-- include clear_all
 -- include rest
 -- include put_to_rest
 -- include waitlist

@@ -17,6 +17,7 @@ local call = redis.call
 -- include service
 if not cooldown then return 1 end
 -- include clear
+-- include clear_all
 -- include runs
 -- include rest
 -- include settle_rest

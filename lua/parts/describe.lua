@@ -15,12 +15,6 @@ local function count_waiting()
   return waiting_calls
 end
 
--- Describes a service and counts its ports.
---
--- answer: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now (Unix ms),
---          description, created (Unix ms)}; in brief without the last two
---         nil  no such service
-
 -- Counts its ports: offered, allocated, cooling. What is not there is not looked at: of most services nothing is.
 local function count_ports(cooldown, rests)
   if call('EXISTS', free, ports, resting) == 0 then return 0, 0, 0 end
@@ -36,6 +30,11 @@ local function count_ports(cooldown, rests)
   return held - leased, allocated, cooling
 end
 
+-- Describes a service and counts its ports.
+--
+-- answer: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now (Unix ms),
+--          description, created (Unix ms)}; in brief without the last two
+--         nil  no such service
 local function describe(in_brief)
   local about
   if in_brief then

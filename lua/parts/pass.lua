@@ -28,12 +28,8 @@ end
 -- Looks whether some tickets wait for rows that there are: true or false; nil where another call may tell, since that was much
 -- work already.
 local function any_has_rows(tickets, stand)
-  local known, shortest = no_rows_up_to()
-  local from, work, missing = 0, 0, math.huge
-  for i, ticket in ipairs(stand) do
-    if ticket == known then from = i end
-  end
-  if from == 0 then shortest = nil end
+  local from, shortest = known_of(stand)
+  local work, missing = 0, math.huge
   for i, ticket in ipairs(tickets) do
     local wanted, row, rows = demand(ticket)
     if i > from and row < missing then

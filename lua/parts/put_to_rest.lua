@@ -7,9 +7,7 @@ local function put_to_rest(cooldown)
     all[#all + 1] = cooling[i]
     at_rest[i], at_rest[i + 1] = cooling[i], string.format('%d', cooling[i + 1] + cooldown)
   end
-  for i, record in ipairs(call('HMGET', offers, unpack(all))) do
-    if record then clear(all[i]) end
-  end
+  clear_all(all, math.huge)
   call('ZREM', free, unpack(all))
   let_rest(at_rest)
   return #all < 150

@@ -22,9 +22,7 @@ local function drop_ports(first, last, most)
   end
   call('ZREM', free, unpack(all))
   call('ZREM', resting, unpack(all))
-  for i, record in ipairs(call('HMGET', offers, unpack(all))) do
-    if record then clear(all[i]) end
-  end
+  clear_all(all, math.huge)
   return stop, #all
 end
 

@@ -73,6 +73,15 @@ local function no_rows_up_to()
   if tonumber(until_then) > tonumber(now) then return ticket, tonumber(row) end
 end
 
+-- How many of those in front are known to wait for rows that there are not, and the shortest of these rows.
+local function known_of(stand)
+  local known, shortest = no_rows_up_to()
+  for i, ticket in ipairs(stand) do
+    if ticket == known then return i, shortest end
+  end
+  return 0
+end
+
 local function set_no_rows(ticket, row)
   local wait = next_free()
   local until_then = wait and string.format('%d', now + wait) or '9000000000000'
@@ -83,10 +92,8 @@ end
 -- too. Also how many ports the service has.
 local function called(most)
   local left, size = spare()
-  local stand, tickets, known, from = front(), {}, no_rows_up_to(), 0
-  for i, ticket in ipairs(stand) do
-    if ticket == known then from = i end
-  end
+  local stand, tickets = front(), {}
+  local from = known_of(stand)
   local missing = math.huge -- the shortest row that there is not; those that need as long a one wait behind
   for i, ticket in ipairs(stand) do
     local wanted, row = demand(ticket)
