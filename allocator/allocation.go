@@ -30,7 +30,7 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	answer, err := a.door.read(ctx, k, lua.ReadAllocation,
 		[]string{k.service(service), k.names(service), k.ports(service)}, service, holder)
 	if err != nil {
-		return Allocation{}, a.notGone(ctx, err)
+		return Allocation{}, a.notGone(ctx, pool, err)
 	}
 	record, _ := recordOf(answer)
 	return parseAllocation(service, record)
@@ -61,7 +61,7 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 	k := a.keys(pool)
 	answer, err := a.door.change(ctx, k, lua.Renew, k.toRenew(service), service, holder, secret, lease.Milliseconds())
 	if err != nil {
-		return Allocation{}, a.notGone(ctx, err)
+		return Allocation{}, a.notGone(ctx, pool, err)
 	}
 	record, _ := recordOf(answer)
 	return parseAllocation(service, record)
@@ -97,11 +97,11 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 	}
 	if proof.Secret == "" {
 		if answer, err := a.door.change(ctx, k, lua.Release, keys, args...); err != nil || answer != longWay {
-			return a.notGone(ctx, err)
+			return a.notGone(ctx, pool, err)
 		}
 	}
 	_, err := a.door.change(ctx, k, lua.Release, append(keys, k.theLongWay(service, proof.Secret)...), args...)
-	return a.notGone(ctx, err)
+	return a.notGone(ctx, pool, err)
 }
 
 func checkHolder(pool, service, holder string) (f faults) {

@@ -25,6 +25,8 @@ type Options struct {
 	Queue     int           // how many calls may wait for a node of Redis; 0 is 4096
 	Copies    int           // how many replicas must have a change before it is answered; 0 waits for none
 
+	MaxRollback time.Duration // by how much the state may turn out older than what was acknowledged, and is built upon; with Copies by nothing
+
 	MaxServices int // how many services a pool may have; 0 is 10,000
 	MaxPools    int // how many pools there may be; 0 is 10,000
 
@@ -37,25 +39,25 @@ type Options struct {
 	AllowVolatile bool // a Redis that keeps nothing on a disk is no finding of Check
 }
 
-// Allocator hands out the ports of any number of pools. All it knows of its own is which deployment it belongs to. It is
+// Allocator hands out the ports of any number of pools. All it knows of its own is what it has seen of the state. It is
 // safe for concurrent use.
 type Allocator struct {
-	redis      redis.UniversalClient
-	door       *door
-	deployment deployment
-	waitlist   waitlist
-	opts       Options
+	redis    redis.UniversalClient
+	door     *door
+	epoch    epoch
+	waitlist waitlist
+	opts     Options
 }
 
 // Greet makes a call that changes nothing, to hear whether Redis takes any. It is of few words: of a client that has not logged
 // in Redis reads ten, and then complains of their number.
 func (a *Allocator) Greet(ctx context.Context) error {
 	k := a.keys(DefaultPool)
-	_, err := a.door.read(ctx, k, lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, "none", "none")
+	_, err := a.door.pass(ctx, 0, k, lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, []any{"none", "none"})
 	if errors.Is(err, ErrServiceNotFound) {
 		return nil
 	}
-	return err
+	return nothingDone(err)
 }
 
 // New returns an Allocator that keeps its state in the Redis behind client, which needs version 6.2 or newer. The client
@@ -78,5 +80,8 @@ func New(client redis.UniversalClient, opts Options) *Allocator {
 		opts.MaxPools = 10_000
 	}
 	door := &door{redis: client, timeout: opts.Timeout, limit: opts.Queue, copies: opts.Copies}
-	return &Allocator{redis: client, door: door, waitlist: newWaitlist(), opts: opts}
+	a := &Allocator{redis: client, door: door, waitlist: newWaitlist(), opts: opts}
+	a.epoch.fences.of = map[string]*poolFence{}
+	door.open = a.open
+	return a
 }

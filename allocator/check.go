@@ -18,12 +18,13 @@ const (
 	Evicts      Problem = "evicts"       // it may drop keys when its memory runs out
 	NotMaster   Problem = "not_master"   // it is a replica
 	WriteFailed Problem = "write_failed" // it could not write its append-only file
-	StateLost   Problem = "state_lost"   // the state that was there is gone, and nobody has recovered it yet
+	StateLost   Problem = "state_lost"   // the state that was there is gone, or older, and nobody has recovered it yet
+	OtherSchema Problem = "schema_newer" // a newer server keeps its state there, in another form
 	Volatile    Problem = "volatile"     // it has no append-only file: a warning, no reason to refuse it
 )
 
 // Problems are all of them.
-var Problems = []Problem{Evicts, NotMaster, WriteFailed, StateLost, Volatile}
+var Problems = []Problem{Evicts, NotMaster, WriteFailed, StateLost, OtherSchema, Volatile}
 
 // Finding is a problem that a check found.
 type Finding struct {
@@ -53,11 +54,12 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Problem == NotMaster }) {
 		return findings, nil // it cannot be marked
 	}
-	if err := a.recall(ctx); err != nil && !a.clustered() {
+	if err := a.recall(ctx, 0); err != nil && !a.clustered() {
 		return nil, err
 	}
-	if a.deployment.lost.Load() {
-		findings = append(findings, Finding{StateLost, stateLost})
+	_ = a.checkFences(ctx, a.epoch.fences.some(jobsPerTrip)) // what it finds is told by the epoch
+	if found, ok := a.epoch.finding(); ok {
+		findings = append(findings, found)
 	}
 	return findings, nil
 }

@@ -38,6 +38,7 @@ func (a *Allocator) claim(ctx context.Context, ask ask) (allocations []Allocatio
 		allocations[i].Secret = ask.wants[i].Secret
 		created = created || t.created
 	}
+	a.epoch.fences.see(ask.pool, allocations...)
 	return allocations, created, nil
 }
 

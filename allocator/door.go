@@ -18,6 +18,8 @@ type door struct {
 	limit   int // how many calls may wait for one node
 	copies  int // how many replicas must have a change before it is answered
 
+	open func(context.Context) error // why no call may go to Redis now; nil if all may
+
 	queues sync.Map // place -> *queue
 }
 
@@ -41,6 +43,14 @@ func (d *door) read(ctx context.Context, pool keys, script *lua.Script, keys []s
 }
 
 func (d *door) run(ctx context.Context, copies int, pool keys, script *lua.Script, keys []string, args []any) (any, error) {
+	if err := d.open(ctx); err != nil {
+		return nil, err
+	}
+	return d.pass(ctx, copies, pool, script, keys, args)
+}
+
+// pass is run for the calls that find out which state there is.
+func (d *door) pass(ctx context.Context, copies int, pool keys, script *lua.Script, keys []string, args []any) (any, error) {
 	deadline := d.deadline(ctx)
 	if cluster, ok := d.redis.(*redis.ClusterClient); ok {
 		return d.runInCluster(ctx, cluster, copies, pool, script, keys, args, deadline)

@@ -15,7 +15,13 @@ func (a *Allocator) poolsKey() string { return a.opts.KeyPrefix + ":pools" }
 // figuresKey is a STRING with a TTL: the last reading of all services; see figures.go.
 func (a *Allocator) figuresKey() string { return a.opts.KeyPrefix + ":figures" }
 
-// deploymentKey is a STRING: which state this is, as JSON, by which a server notices that the one it knew is gone.
+// epochKey is a HASH: which state this is, by which a server notices that the one it knew is gone, is older, or has another form:
+// schema, id, state ('kept' or 'lost'), since (Unix ms), missed (the ids of epochs in whose place it is), pulses (the times, Unix
+// ms, at which it was looked at last, each a second later or more), fence (the highest that a server reported of one that is lost),
+// and, if it was found to be older than what servers knew, behind (ms) and unknown (how many allocations are not in it).
+func (a *Allocator) epochKey() string { return a.opts.KeyPrefix + ":epoch" }
+
+// deploymentKey is a STRING: where servers of schema 0 had their mark. It locks them out.
 func (a *Allocator) deploymentKey() string { return a.opts.KeyPrefix + ":deployment" }
 
 // services is a ZSET: service name, scored by the start of its range.
@@ -148,6 +154,12 @@ func (k keys) toDescribe(service string) []string {
 func (k keys) toSettle(service string) []string {
 	return append(make([]string, 0, 15), k.service(service), k.free(service), k.fresh(service), k.room(service), k.names(service),
 		k.offers(service), k.ports(service), k.leases(service), k.resting(service), k.rest())
+}
+
+// toConvert returns the keys of the script that converts a service of schema 0, which had a quarantine and beats of its own.
+func (k keys) toConvert(service string) []string {
+	return []string{k.service(service), k.free(service), k.offers(service), k.ports(service), string(k) + "quarantine:" + service,
+		k.resting(service), k.rest(), k.line(service), string(k) + "beats:" + service}
 }
 
 // toDefine returns the keys of a script that changes a service as a whole.

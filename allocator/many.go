@@ -36,6 +36,18 @@ const (
 // batches of perTrip, one after the other, each within the timeout of a call; the nodes of a Cluster are asked at the same time. A node
 // that did not answer a batch is not asked for the rest, so that one which hangs costs a timeout, however many there are.
 func (d *door) runAll(ctx context.Context, jobs []job, perTrip int) []result {
+	if err := d.open(ctx); err != nil {
+		results := make([]result, len(jobs))
+		for i := range results {
+			results[i].err = err
+		}
+		return results
+	}
+	return d.passAll(ctx, jobs, perTrip)
+}
+
+// passAll is runAll for the calls that find out which state there is.
+func (d *door) passAll(ctx context.Context, jobs []job, perTrip int) []result {
 	results := make([]result, len(jobs))
 	cluster, ok := d.redis.(*redis.ClusterClient)
 	if !ok {

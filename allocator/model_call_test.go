@@ -143,7 +143,10 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 		keys, args = append(keys, k.offer(w.Secret)), append(args, w.Name, w.Secret, w.options(true))
 		c.wants[i].Secret, c.wants[i].own = w.Secret, true // the call may be made again
 	}
-	answer, err := a.takeOnce(ctx, k, c.service, script, keys, args)
+	if c.act == "claim" {
+		args = append(args, a.epoch.fences.seen(c.pool))
+	}
+	answer, err := a.takeOnce(ctx, c.pool, c.service, script, keys, args)
 	if err != nil {
 		a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
 		return got, ask.explain(err)

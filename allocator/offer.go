@@ -60,7 +60,7 @@ func (a *Allocator) offerAny(ctx context.Context, k keys, ask ask, ttl int64) (a
 	if len(ask.wants) > 1 || known != "" && known != "1" {
 		return longWay, nil
 	}
-	if err := a.deployment.refusal(); err != nil {
+	if err := a.epoch.why(); err != nil {
 		return nil, err
 	}
 	return a.door.change(ctx, k, lua.OfferAny, k.toOfferAny(ask.service, want.Secret), ask.service, ttl, want.Name, want.Secret, known)
@@ -80,23 +80,25 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	if err := f.err(); err != nil {
 		return Allocation{}, false, err
 	}
-	if err := a.deployment.refusal(); err != nil {
+	if err := a.epoch.why(); err != nil {
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds()}
-	answer, err := any(longWay), error(nil)
+	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool)}
+	answer := any(longWay)
 	if lease == 0 {
-		answer, err = a.door.change(ctx, k, lua.Accept, keys, args...)
+		answer, err = a.changeKnown(ctx, pool, lua.Accept, keys, args)
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.door.change(ctx, k, lua.Accept, append(keys, k.ofLease(service)...), args...)
+		answer, err = a.changeKnown(ctx, pool, lua.Accept, append(keys, k.ofLease(service)...), args)
 	}
 	if err != nil {
-		return Allocation{}, false, a.notGone(ctx, err)
+		return Allocation{}, false, a.notGone(ctx, pool, err)
 	}
 	record, created := recordOf(answer)
-	allocation, err = parseAllocation(service, record)
+	if allocation, err = parseAllocation(service, record); err == nil {
+		a.epoch.fences.see(pool, allocation)
+	}
 	return allocation, created, err
 }
 
@@ -113,7 +115,7 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 	}
 	k := a.keys(pool)
 	answer, err := a.door.change(ctx, k, lua.Reject, k.toReject(service, secret), service, secret, quarantine.Milliseconds())
-	return answer == int64(1), a.notGone(ctx, err)
+	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
 // OpenOffer reads the offer that a secret opens. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or
@@ -126,7 +128,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 	answer, err := a.door.read(ctx, k, lua.ReadOffer,
 		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
 	if err != nil {
-		return Offer{}, a.notGone(ctx, err)
+		return Offer{}, a.notGone(ctx, pool, err)
 	}
 	record, _ := recordOf(answer)
 	offer, err := parseOffer(record)

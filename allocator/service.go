@@ -65,10 +65,10 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 		return Service{}, false, err
 	}
 	// A store that lost its state has no service: so none gets ports before that is noticed.
-	if err := a.recall(ctx); err != nil {
+	if err := a.recall(ctx, 0); err != nil {
 		return Service{}, false, err
 	}
-	if err := a.deployment.refusal(); err != nil {
+	if err := a.epoch.why(); err != nil {
 		return Service{}, false, err
 	}
 	listed, err := a.listPool(ctx, pool)
@@ -145,7 +145,7 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 			a.unlist(ctx, pool)
 		}
 		if err != nil || left != int64(-1) {
-			return err
+			return a.notGone(ctx, pool, err)
 		}
 	}
 	return unavailable("ports are given back faster than they are put to rest", nil)
@@ -162,7 +162,7 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 	k := a.keys(pool)
 	answer, err := a.door.read(ctx, k, lua.ReadService, k.toDescribe(service), service)
 	if err != nil {
-		return Service{}, err
+		return Service{}, a.notGone(ctx, pool, err)
 	}
 	return parseService(service, answer)
 }

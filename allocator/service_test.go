@@ -128,7 +128,7 @@ func TestRemovedServiceLeavesNothing(t *testing.T) {
 			old = append(old, released, ranOut)
 		}
 		for _, key := range allKeys(t, store) {
-			if key == store.Prefix+":pools" || key == store.Prefix+":{default}:fence" || key == store.Prefix+":deployment" {
+			if key == store.Prefix+":pools" || key == store.Prefix+":{default}:fence" || key == store.Prefix+":deployment" || key == store.Prefix+":epoch" {
 				continue
 			}
 			if ttl := store.Admin.PTTL(t.Context(), key).Val(); ttl == -1 { // as Redis says it

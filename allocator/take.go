@@ -34,11 +34,14 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 	draw(ask.wants)
 	k := a.keys(ask.pool)
 	keys := keysOf(k, ask.service)
-	args := make([]any, 4, 4+3*len(ask.wants))
+	args := make([]any, 4, 5+3*len(ask.wants))
 	args[0], args[1], args[2], args[3] = ask.service, remember, "", flag(false)
 	for _, w := range ask.wants {
 		keys = append(keys, k.offer(w.Secret))
 		args = append(args, w.Name, w.Secret, w.options(ask.wait > 0))
+	}
+	if script == lua.Claim {
+		args = append(args, a.epoch.fences.seen(ask.pool))
 	}
 	var answer any
 	if ask.wait == 0 {
@@ -46,16 +49,16 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 			answer, err = a.offerAny(ctx, k, ask, remember)
 		}
 		if answer == longWay && err == nil {
-			answer, err = a.takeOnce(ctx, k, ask.service, script, keys, args)
+			answer, err = a.takeOnce(ctx, ask.pool, ask.service, script, keys, args)
 		}
 	} else {
 		answer, err = a.waitInLine(ctx, ask, func(ctx context.Context, ticket string, stay bool) (any, error) {
 			args[2], args[3] = ticket, flag(stay)
-			return a.takeOnce(ctx, k, ask.service, script, keys, args)
+			return a.takeOnce(ctx, ask.pool, ask.service, script, keys, args)
 		})
 	}
 	if err != nil {
-		return nil, ask.explain(a.notGone(context.WithoutCancel(ctx), err))
+		return nil, ask.explain(a.notGone(context.WithoutCancel(ctx), ask.pool, err))
 	}
 	all, err = takenOf(answer, len(ask.wants))
 	for i := range all {
@@ -95,20 +98,22 @@ const (
 
 // takeOnce runs a script until it has an answer. Each time that it asks for another call it has looked at some ports, each of
 // them once for each time that they were given back, so that no single script looks at more.
-func (a *Allocator) takeOnce(ctx context.Context, pool keys, service string, script *lua.Script, keys []string, args []any) (answer any, err error) {
+func (a *Allocator) takeOnce(ctx context.Context, pool string, service string, script *lua.Script, keys []string, args []any) (answer any, err error) {
 	for range maxSteps {
-		if err := a.deployment.refusal(); err != nil { // it may be lost while a call waits in line
+		if err := a.epoch.why(); err != nil { // it may be lost while a call waits in line
 			return nil, err
 		}
-		answer, err = a.door.change(ctx, pool, script, keys, args...)
-		if err != nil || answer != again && answer != settleFirst {
-			return answer, err
-		}
-		if answer == settleFirst {
-			if err := a.settle(ctx, pool, service); err != nil {
-				return nil, err
+		answer, err = a.changeKnown(ctx, pool, script, keys, args)
+		switch {
+		case err != nil:
+		case answer == again:
+			continue
+		case answer == settleFirst:
+			if err = a.settle(ctx, a.keys(pool), service); err == nil {
+				continue
 			}
 		}
+		return answer, err
 	}
 	return nil, unavailable("ports are given back faster than they are gathered for a block", nil)
 }

@@ -230,7 +230,7 @@ func TestLineIsLeftLater(t *testing.T) {
 			mustClaim(t, a, Want{Name: "another"})
 			k := a.keys(DefaultPool)
 			ghost := a.waitlist.server + "-0/" + demand
-			answer, err := a.door.change(t.Context(), k, lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1")
+			answer, err := a.door.change(t.Context(), k, lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1", 0)
 			must(t, err)
 			if _, waits := waitingFor(answer); !waits {
 				t.Fatalf("it is answered with %v", answer)
@@ -266,7 +266,7 @@ func TestLineStandsStillWhileTheStateIsLost(t *testing.T) {
 		mustClaim(t, a, Want{Name: "holder"})
 		ended := make(chan got, 1)
 		wait(t.Context(), t, a, Want{Name: "waiter"}, ended)
-		must(t, store.Admin.Del(t.Context(), a.deploymentKey()).Err())
+		must(t, store.Admin.Del(t.Context(), a.epochKey()).Err())
 		wantProblems(t, a, StateLost)
 		must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
 		select {

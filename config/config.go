@@ -40,6 +40,7 @@ type Config struct {
 	RedisTimeout       time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
 	RedisQueue         int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
 	Durability         Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
+	MaxRollback        time.Duration `split_words:"true" default:"10s" desc:"by how much the state in Redis may turn out older than what was acknowledged, as a failover leaves it, before no port is handed out until portmaster recover; with replicated:N by nothing"`
 	AllowVolatile      bool          `split_words:"true" default:"false" desc:"true: no warning that Redis has no append-only file"`
 	KeyPrefix          string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
 	OfferTTL           time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
@@ -113,6 +114,7 @@ func (c Config) validate() error {
 		{"HTTP_WRITE_TIMEOUT", c.HTTPWriteTimeout, time.Millisecond, time.Hour},
 		{"HTTP_IDLE_TIMEOUT", c.HTTPIdleTimeout, time.Millisecond, 24 * time.Hour},
 		{"REDIS_TIMEOUT", c.RedisTimeout, time.Millisecond, time.Minute},
+		{"MAX_ROLLBACK", c.MaxRollback, 0, time.Hour},
 		{"OFFER_TTL", c.OfferTTL, time.Millisecond, 30 * 24 * time.Hour},
 		{"MAX_WAIT", c.MaxWait, 0, 10 * time.Minute},
 		{"QUARANTINE", c.Quarantine, 0, 24 * time.Hour},

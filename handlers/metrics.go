@@ -116,7 +116,13 @@ var (
 	unreadDesc = prometheus.NewDesc("portmaster_pools_unread",
 		"Of how many pools services are missing in this scrape, since Redis did not answer for them in time; +Inf where that is all.", nil, nil)
 	storeProblemDesc = prometheus.NewDesc("portmaster_store_problem",
-		"1 where Redis has this problem: evicts, not_master, write_failed, state_lost (then /readyz fails), volatile.", []string{"problem"}, nil)
+		"1 where Redis has this problem: evicts, not_master, write_failed, state_lost, schema_newer (then /readyz fails), volatile.", []string{"problem"}, nil)
+	rollbacksDesc = prometheus.NewDesc("portmaster_state_rollbacks_total",
+		"How often the state in Redis was older than what was acknowledged, as a failover leaves it, and the service went on.", nil, nil)
+	behindDesc = prometheus.NewDesc("portmaster_state_behind_seconds",
+		"By how much it was older the last time; 0 where it never was.", nil, nil)
+	clockStepsDesc = prometheus.NewDesc("portmaster_clock_steps_total",
+		"How often the clock of Redis stepped by more than a second, while this server watched.", nil, nil)
 	redisConnectionsDesc = prometheus.NewDesc("portmaster_redis_connections",
 		"Connections to Redis by state: idle, used.", []string{"state"}, nil)
 	redisTimeoutsDesc = prometheus.NewDesc("portmaster_redis_connection_timeouts_total",
@@ -133,7 +139,7 @@ type redisCollector struct{ allocator *allocator.Allocator }
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, redisUpDesc, unreadDesc, storeProblemDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, redisUpDesc, unreadDesc, storeProblemDesc, rollbacksDesc, behindDesc, clockStepsDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
 		ch <- d
 	}
 }
@@ -153,6 +159,10 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
 	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)
+	state := r.allocator.StateFigures()
+	ch <- prometheus.MustNewConstMetric(rollbacksDesc, prometheus.CounterValue, float64(state.Rollbacks))
+	ch <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, state.Behind.Seconds())
+	ch <- prometheus.MustNewConstMetric(clockStepsDesc, prometheus.CounterValue, float64(state.ClockSteps))
 	stats := r.allocator.PoolStats()
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.IdleConns), "idle")
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.TotalConns-stats.IdleConns), "used")

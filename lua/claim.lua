@@ -3,11 +3,12 @@
 -- KEYS   service HASH, free ZSET, fresh ZSET, room ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
 --        line ZSET, beats ZSET, lines ZSET, fence STRING, then of each want: offer STRING (the secret's)
 -- ARGV   service, how long a secret of the caller's own is remembered (ms), then as of offer.lua: ticket, to wait or not,
---        and of each want: name, secret, options
+--        and of each want: name, secret, options; last the highest fence of the pool that the server saw
 --
 -- answer {want, ...}  of each record where it is a new allocation, {record} where this secret already had it; not in a list
 --                     where there is one want
 --        0 or less, 1, or 2: as of offer.lua
+--        3                   nothing is done: the state is behind
 -- errors SERVICE_NOT_FOUND
 --        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
 --        and before the detail which want it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
@@ -18,7 +19,7 @@
 -- own: about 2.1 ms where the usual offer takes 10 us.
 local service_key, free, fresh, room, names, offers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local ports, leases, resting, line, beats, lines, fence = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local service, remember, ticket, stay = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local service, remember, ticket, stay, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[#ARGV]
 local call = redis.call
 local most = 256 -- ports of one call
 -- include clock
@@ -68,6 +69,7 @@ for i, want in ipairs(wants) do
   if total > most then return redis.error_reply('INVALID body asks for more than ' .. most .. ' ports') end
 end
 if #missing > 0 then
+  if is_behind(call('GET', fence), seen) then return 3 end
   local failed = take(missing)
   if failed then return failed end
 end

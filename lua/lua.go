@@ -36,6 +36,8 @@ var (
 	Line           = script("line")
 	Leave          = script("leave")
 	Recall         = script("recall")
+	Raise          = script("raise")
+	Convert        = script("convert")
 	Recover        = script("recover")
 	ReadService    = script("read_service")
 	ReadServices   = script("read_services")

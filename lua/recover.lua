@@ -1,19 +1,21 @@
--- Declares the state in Redis to be the one that counts from now on, where it is not the one that servers knew. It does so once:
--- another state that takes its place is lost again.
+-- Declares the state in Redis to be the one that counts from now on, if it is not the one that servers knew. It does so once:
+-- another state that takes its place, or an older one, is lost again. The fences of all pools were raised before.
 --
--- KEYS   deployment STRING
--- ARGV   an id for it
+-- KEYS   epoch HASH
+-- ARGV   the id of the epoch that was looked at, an id for the new one
 --
--- answer 'lost' where it was lost, and is no more; 'kept' where it was not, '' where there is none yet: nothing is changed
+-- answer 1  it was lost, and is no more
+--        0  it was not, or it is another one meanwhile: nothing is changed
 -- errors none
 --
 -- It has no case that takes longer than an offer.
-local deployment = KEYS[1]
-local new = ARGV[1]
+local epoch = KEYS[1]
+local looked_at, new = ARGV[1], ARGV[2]
 local call = redis.call
 -- include clock
--- include mark
 
-local id, state, missed = read_mark()
-if state == 'lost' then mark(new, 'kept', missed == '' and id or missed .. ' ' .. id) end
-return state or ''
+local id, state, missed = unpack(call('HMGET', epoch, 'id', 'state', 'missed'))
+if id ~= looked_at or state ~= 'lost' then return 0 end
+call('HSET', epoch, 'id', new, 'state', 'kept', 'since', now, 'missed', string.sub(missed .. ' ' .. id, -3700), 'pulses', now)
+call('HDEL', epoch, 'behind', 'unknown')
+return 1

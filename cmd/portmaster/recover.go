@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -14,9 +15,10 @@ func recoverCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "recover",
 		Short: "Let ports be handed out again after the state in Redis was lost",
-		Long: "Declare the state that is in Redis now to be the one that counts. The servers refuse to hand out ports when the state\n" +
-			"that they knew is gone, since its holders may still use theirs: bring it back from a backup, or make sure that\n" +
-			"nobody does, and then run this with the settings of a server.",
+		Long: "Declare the state that is in Redis now to be the one that counts. The servers refuse to hand out ports if the state that\n" +
+			"they knew is gone, or is an older one, since its holders may still use theirs: bring it back from a backup, or make\n" +
+			"sure that nobody does, and then run this with the settings of a server. It raises the fences of all pools, so that no\n" +
+			"two holders ever have the same one, and prints what it found.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := config.Load()
@@ -31,16 +33,37 @@ func recoverCommand() *cobra.Command {
 				return err
 			}
 			defer store.Close()
-			needed, err := allocator.New(store.client, options(settings)).Recover(cmd.Context())
+			ports := allocator.New(store.client, options(settings))
+			if err := ports.Greet(cmd.Context()); err != nil {
+				return cmp.Or(refused(err), err)
+			}
+			found, err := ports.Recover(cmd.Context())
 			if err != nil {
 				return cmp.Or(refused(err), err)
 			}
-			if needed {
-				fmt.Fprintln(cmd.OutOrStdout(), "recovered: the servers hand out ports again within a second or two")
-			} else {
-				fmt.Fprintln(cmd.OutOrStdout(), "nothing was lost")
-			}
+			printRecovery(cmd.OutOrStdout(), found)
 			return nil
 		},
 	}
+}
+
+// printRecovery says what was found in Redis, and what may be amiss with it.
+func printRecovery(out io.Writer, found allocator.Recovery) {
+	if !found.Needed {
+		fmt.Fprintln(out, "nothing was lost")
+		return
+	}
+	offered, allocated := 0, 0
+	for _, f := range found.Held {
+		fmt.Fprintf(out, "pool %s, service %s: %d allocated, %d on offer, %d free\n", f.Pool, f.Service, f.Ports.Allocated, f.Ports.Offered, f.Ports.Free)
+		offered, allocated = offered+f.Ports.Offered, allocated+f.Ports.Allocated
+	}
+	fmt.Fprintf(out, "found %d services with %d allocated ports and %d on offer\n", len(found.Held), allocated, offered)
+	if found.Known {
+		fmt.Fprintf(out, "this state is about %s older than the one that the servers knew; %d allocations that they acknowledged since are not in it, and their ports may be held twice\n",
+			found.Behind, found.Unknown)
+	} else {
+		fmt.Fprintln(out, "this is another state than the one that the servers knew: whatever they acknowledged there may be held twice")
+	}
+	fmt.Fprintln(out, "recovered: the servers hand out ports again within a second or two")
 }

@@ -26,7 +26,7 @@ func TestRecover(t *testing.T) {
 		}
 		server.must(t, 503, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
 		server.must(t, 503, "PUT", "/v1/services/django", `{"start":5000,"end":5009}`)
-		server.must(t, 404, "GET", "/v1/services/django", "")
+		server.must(t, 503, "GET", "/v1/services/django", "")
 		if metrics := server.must(t, 200, "GET", "/metrics", ""); !strings.Contains(metrics, `portmaster_store_problem{problem="state_lost"} 1`) {
 			t.Error("the metrics do not tell")
 		}

@@ -98,6 +98,7 @@ func options(settings config.Config) allocator.Options {
 		Timeout:       settings.RedisTimeout,
 		Queue:         settings.RedisQueue,
 		Copies:        int(settings.Durability),
+		MaxRollback:   settings.MaxRollback,
 		AllowVolatile: settings.AllowVolatile,
 		MaxServices:   settings.MaxServices,
 		MaxPools:      settings.MaxPools,

@@ -16,16 +16,30 @@ func watch(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	known := map[allocator.Finding]bool{}
+	var figures allocator.StateFigures
 	for {
 		if findings, err := ports.Check(ctx); err == nil {
 			known = tell(log, known, findings)
 		}
+		figures = tellState(log, figures, ports.StateFigures())
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
 	}
+}
+
+// tellState logs what was noticed of the state since.
+func tellState(log *slog.Logger, known, now allocator.StateFigures) allocator.StateFigures {
+	if now.Rollbacks > known.Rollbacks {
+		log.Warn("the state in Redis is older than what was acknowledged, as after a failover: the fences were raised, and ports are handed out",
+			slog.Duration("behind", now.Behind))
+	}
+	if now.ClockSteps > known.ClockSteps {
+		log.Warn("the clock of Redis stepped", slog.Duration("by", now.ClockStep))
+	}
+	return now
 }
 
 // tell logs the findings that are new, and those that are gone, and returns what is known now.

@@ -1,8 +1,21 @@
--- The first of the numbers of so many new allocations: the time in microseconds, or the one after the last of the pool where that
--- is as late. So they grow, even where the last ones, or all of the state, were lost meanwhile.
+-- Whether the last fence of the pool is behind one that a server saw, since the state is an older one. There is none in a pool
+-- that had no service for hours.
+local function is_behind(last, seen)
+  if seen == '0' then return false end
+  if not last then return seen - time[1] * 1000000 > -3600000000 end
+  return last - seen < 0
+end
+
+-- The first of the numbers of so many new allocations: the time in microseconds, or the one after the last of the pool if that
+-- is as late. So they grow, even if the last ones, or all of the state, were lost meanwhile. Nil, and nothing is changed, if the
+-- last one is behind.
 local function next_fence(count)
   local at = time[1] .. string.sub('00000' .. time[2], -6)
   local last, first = call('SET', fence, at, 'GET'), tonumber(at)
+  if is_behind(last, seen) then
+    if last then call('SET', fence, last) else call('UNLINK', fence) end
+    return nil
+  end
   local is_late = last and tonumber(last) >= first
   if is_late then first = tonumber(last) + 1 end
   if is_late or count > 1 then call('SET', fence, string.format('%d', first + count - 1)) end

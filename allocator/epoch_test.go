@@ -1,0 +1,366 @@
+package allocator
+
+import (
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator/storetest"
+)
+
+// Mutants that these tests were seen to catch: a state that is gone is taken for a new one; an epoch begun since is taken for the
+// old one; a recovered one is not believed; no port is refused; a service is defined in an emptied store.
+
+func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		old, other, newer := newAllocator(store, long), newAllocator(store, long), newAllocator(store, long)
+		mustDefine(t, old, "web", 2000, 2009)
+		offer := mustOffer(t, old, "web", "ann")
+		wantProblems(t, old)
+		wantProblems(t, other)
+
+		for _, key := range allKeys(t, store) {
+			must(t, store.Admin.Del(t.Context(), key).Err())
+		}
+		wantError(t, "a release, before anybody has noticed", old.Release(t.Context(), DefaultPool, "web", "ann", Proof{}), ErrUnavailable)
+		for _, key := range allKeys(t, store) {
+			must(t, store.Admin.Del(t.Context(), key).Err())
+		}
+		wantProblems(t, newer) // a server that has just started believes that it is the first, and marks the store
+		_, _, err := old.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2009})
+		wantError(t, "a service", err, ErrUnavailable)
+		wantProblems(t, old, StateLost)
+		wantProblems(t, other, StateLost)
+		wantProblems(t, newer, StateLost) // as the others found out
+		wantProblems(t, newAllocator(store, long), StateLost)
+		for _, a := range []*Allocator{old, other, newer} {
+			_, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob"}, 0)
+			wantError(t, "an offer", err, ErrUnavailable)
+			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
+			wantError(t, "an acceptance", err, ErrUnavailable)
+			_, err = a.Renew(t.Context(), DefaultPool, "web", "ann", offer.Secret, MinLease)
+			wantError(t, "a renewal", err, ErrUnavailable)
+			wantError(t, "a release", a.Release(t.Context(), DefaultPool, "web", "ann", Proof{Secret: offer.Secret}), ErrUnavailable)
+			_, err = a.Reject(t.Context(), DefaultPool, "web", offer.Secret, false)
+			wantError(t, "a rejection", err, ErrUnavailable)
+			_, err = a.Allocation(t.Context(), DefaultPool, "web", "ann")
+			wantError(t, "a look at an allocation", err, ErrUnavailable)
+			_, err = a.OpenOffer(t.Context(), DefaultPool, "web", offer.Secret)
+			wantError(t, "a look at an offer", err, ErrUnavailable)
+			_, err = a.Service(t.Context(), DefaultPool, "web")
+			wantError(t, "a look at a service", err, ErrUnavailable)
+			wantError(t, "a removal", a.Remove(t.Context(), DefaultPool, "web"), ErrUnavailable)
+		}
+
+		for i, needed := range []bool{true, false} {
+			if was, err := other.Recover(t.Context()); err != nil || was.Needed != needed {
+				t.Errorf("recovered the %d. time: needed %v, %v", i+1, was.Needed, err)
+			}
+		}
+		for _, a := range []*Allocator{old, other, newer} {
+			wantProblems(t, a)
+			mustDefine(t, a, "web", 2000, 2009)
+		}
+		mustOffer(t, newer, "web", "bob")
+	})
+}
+
+// What is recovered is one state. Another one that was recovered, too, does not count for it.
+func TestRecoverAcceptsOneState(t *testing.T) {
+	epochs, servers := []map[string]string{}, []*Allocator{}
+	for range 2 {
+		store := storetest.Mini(t)
+		a := newAllocator(store, long)
+		wantProblems(t, a)
+		healthy := readEpoch(t, a)
+		if found, err := a.Recover(t.Context()); err != nil || found.Needed || readEpoch(t, a)["id"] != healthy["id"] {
+			t.Errorf("if nothing was lost it is needed %v, %v, and changes the epoch", found.Needed, err)
+		}
+		must(t, store.Admin.Del(t.Context(), a.epochKey()).Err())
+		wantProblems(t, a, StateLost)
+		if found, err := a.Recover(t.Context()); err != nil || !found.Needed {
+			t.Errorf("needed %v, %v", found.Needed, err)
+		}
+		wantProblems(t, a)
+		epochs, servers = append(epochs, readEpoch(t, a)), append(servers, a)
+	}
+	for i, a := range servers {
+		writeEpoch(t, a, epochs[1-i])
+		wantProblems(t, a, StateLost)
+	}
+}
+
+// A backup brings back the epoch of then, and nobody has said that it counts.
+func TestStateOfAnotherEpochIsNoticed(t *testing.T) {
+	store := storetest.Mini(t)
+	a := newAllocator(store, long)
+	wantProblems(t, a)
+	backup := readEpoch(t, a)
+	must(t, store.Admin.Del(t.Context(), a.epochKey()).Err())
+	wantProblems(t, a, StateLost)
+	if _, err := a.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantProblems(t, a)
+	writeEpoch(t, a, backup)
+	wantProblems(t, a, StateLost)
+}
+
+// looks lets a server look at the state so often, a second apart.
+func looks(t *testing.T, store storetest.Store, a *Allocator, times int) {
+	t.Helper()
+	for range times {
+		passes(t, store, 1100*time.Millisecond)
+		if _, err := a.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A state that is older than what was acknowledged is built upon if it is by a little, and lost if it is by more, or by anything
+// with replicas that must have each change. However far it is, no server gives a fence twice.
+func TestOlderStateIsNoticed(t *testing.T) {
+	for name, test := range map[string]struct {
+		rollback time.Duration // how far it may be
+		copies   int
+		seconds  int // that it is thrown back
+		claims   bool
+		lost     bool
+	}{
+		"by little":                         {10 * time.Second, 0, 2, true, false},
+		"by less than a pulse":              {10 * time.Second, 0, 0, true, false},
+		"by more":                           {time.Second, 0, 4, true, true},
+		"by more, and nobody claims":        {time.Second, 0, 4, false, true},
+		"by anything, with replicas":        {time.Hour, 1, 0, true, true},
+		"by anything, if nothing may be so": {0, 0, 2, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := storetest.Mini(t)
+			open := func() *Allocator {
+				return New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151,
+					Timeout: 5 * time.Second, MaxRollback: test.rollback})
+			}
+			a, idle := open(), open()
+			mustDefine(t, a, "web", 2000, 2009)
+			claim := func(name string) (Allocation, error) {
+				allocation, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: name}, 0)
+				return allocation, err
+			}
+			_, err := claim("before")
+			must(t, err)
+			looks(t, store, a, 3)
+			looks(t, store, idle, 3)
+			backup := snapshot(t, store)
+			lost, err := claim("after")
+			must(t, err)
+			looks(t, store, a, test.seconds)
+			a.opts.Copies = test.copies // a miniredis has no replicas: what they have is as above
+			restore(t, store, backup)
+
+			newer := open()
+			wantProblems(t, newer) // it has seen nothing of what is gone
+			if !test.claims {
+				wantProblems(t, a, StateLost)
+			}
+			next, err := claim("next")
+			if !test.lost {
+				must(t, err)
+				if next.Port != lost.Port || next.Fence <= lost.Fence {
+					t.Errorf("%+v has fence %d after %+v", next, next.Fence, lost)
+				}
+				if got := a.StateFigures(); got.Rollbacks != 1 || got.Behind > time.Duration(test.seconds+2)*1100*time.Millisecond {
+					t.Errorf("noticed %+v", got)
+				}
+				wantProblems(t, a)
+				wantProblems(t, newer)
+				return
+			}
+			wantError(t, "a claim", err, ErrUnavailable)
+			_, err = a.Renew(t.Context(), DefaultPool, "web", "after", lost.Secret, MinLease)
+			wantError(t, "a renewal of what is not known", err, ErrUnavailable)
+			wantError(t, "a release of what is not known", a.Release(t.Context(), DefaultPool, "web", "after", Proof{}), ErrUnavailable)
+			for _, server := range []*Allocator{a, idle, newer, open()} {
+				wantProblems(t, server, StateLost)
+				_, _, err := server.Claim(t.Context(), DefaultPool, "web", Want{Name: "other"}, 0)
+				wantError(t, "a claim", err, ErrUnavailable)
+			}
+
+			found, err := newer.Recover(t.Context())
+			if err != nil || !found.Needed || !found.Known || found.Unknown != 1 || len(found.Held) != 1 || found.Held[0].Ports.Allocated != 1 {
+				t.Errorf("it found %+v, %v", found, err)
+			}
+			for _, server := range []*Allocator{a, idle, newer, open()} {
+				wantProblems(t, server)
+			}
+			next, _, err = idle.Claim(t.Context(), DefaultPool, "web", Want{Name: "next"}, 0)
+			if must(t, err); next.Port != lost.Port || next.Fence <= lost.Fence {
+				t.Errorf("%+v follows %+v", next, lost)
+			}
+		})
+	}
+}
+
+// A server that was away looks among the pulses for the one that it saw, so a state that others have built upon since does not
+// deceive it.
+func TestOlderStateIsNoticedLate(t *testing.T) {
+	store := storetest.Mini(t)
+	a, other := newAllocator(store, long), newAllocator(store, long)
+	looks(t, store, a, 2)
+	looks(t, store, other, 3)
+	backup := snapshot(t, store)
+	looks(t, store, a, 3)
+	restore(t, store, backup)
+	passes(t, store, 10*time.Second)
+	newer := newAllocator(store, long)
+	looks(t, store, newer, 5)
+	wantProblems(t, newer)
+	wantProblems(t, a, StateLost)
+	wantProblems(t, other, StateLost)
+}
+
+// A newer server's state is neither read nor changed. When it is as before, all goes on.
+func TestNewerSchemaIsLeftAlone(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2009)
+		offer := mustOffer(t, a, "web", "ann")
+		must(t, store.Admin.HSet(t.Context(), a.epochKey(), "schema", "2").Err())
+		before := snapshot(t, store)
+		wantProblems(t, a, OtherSchema)
+		for _, server := range []*Allocator{a, newAllocator(store, long)} {
+			_, _, err := server.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
+			wantError(t, "an acceptance", err, ErrUnavailable)
+			_, err = server.Reject(t.Context(), DefaultPool, "web", offer.Secret, true)
+			wantError(t, "a rejection", err, ErrUnavailable)
+			_, err = server.Service(t.Context(), DefaultPool, "web")
+			wantError(t, "a look at a service", err, ErrUnavailable)
+			_, _, err = server.Define(t.Context(), DefaultPool, Definition{Name: "db", Start: 3000, End: 3009})
+			wantError(t, "a service", err, ErrUnavailable)
+			_, err = server.Recover(t.Context())
+			wantError(t, "to recover", err, ErrUnavailable)
+			if err == nil || !strings.Contains(err.Error(), "schema 2") {
+				t.Errorf("it does not say why: %v", err)
+			}
+		}
+		if after := snapshot(t, store); !reflect.DeepEqual(before, after) {
+			t.Errorf("it was changed from %q to %q", before, after)
+		}
+		must(t, store.Admin.HSet(t.Context(), a.epochKey(), "schema", schema).Err())
+		wantProblems(t, a)
+		mustAccept(t, a, offer)
+	})
+}
+
+// The state of servers before there were numbers is converted by the first server that finds it, and locks them out.
+func TestSchemaZeroIsConverted(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2999)
+		held := mustAccept(t, a, mustOffer(t, a, "web", "ann"))
+		k := a.keys(DefaultPool)
+		now := storeTime(t, store).UnixMilli()
+		admin, ctx := store.Admin, t.Context()
+		for port := 2001; port <= 2600; port++ { // as the servers of then kept out what was in use
+			for _, key := range []string{k.free("web"), string(k) + "quarantine:web"} {
+				must(t, admin.ZAdd(ctx, key, redis.Z{Score: float64(now + 60_000), Member: strconv.Itoa(port)}).Err())
+			}
+		}
+		must(t, admin.ZRem(ctx, k.fresh("web"), "2999").Err())
+		must(t, admin.ZAdd(ctx, k.fresh("web"), redis.Z{Score: 2601, Member: "2999"}).Err())
+		must(t, admin.ZAdd(ctx, k.line("web"), redis.Z{Score: 1, Member: "0123-1/1"}).Err())
+		must(t, admin.HSet(ctx, k.service("web"), "waiting", "1").Err())
+		must(t, admin.ZAdd(ctx, string(k)+"beats:web", redis.Z{Score: float64(now), Member: "0123-1/1"}).Err())
+		must(t, admin.Del(ctx, a.epochKey()).Err())
+		must(t, admin.Set(ctx, a.deploymentKey(), `{"id":"x","since":1,"state":"kept"}`, 0).Err())
+
+		newer, another := newAllocator(store, long), newAllocator(store, long)
+		var both sync.WaitGroup
+		for _, server := range []*Allocator{newer, another} {
+			both.Go(func() { wantProblems(t, server) })
+		}
+		both.Wait()
+		if mark := admin.Get(ctx, a.deploymentKey()).Val(); mark != locked {
+			t.Errorf("the mark of then is %q", mark)
+		}
+		s, err := newer.Service(ctx, DefaultPool, "web")
+		must(t, err)
+		if s.Ports.Allocated != 1 || s.Ports.Cooling != 600 || s.Ports.Offered != 0 || s.Waiting != 0 || s.Ports.Free != 399 {
+			t.Errorf("it counts %+v, %d waiting", s.Ports, s.Waiting)
+		}
+		for _, key := range []string{"quarantine:web", "beats:web", "line:web"} {
+			if admin.Exists(ctx, string(k)+key).Val() != 0 {
+				t.Errorf("%s is left", key)
+			}
+		}
+		if next := mustOffer(t, another, "web", "bob"); next.Port != 2601 {
+			t.Errorf("port %d is offered", next.Port)
+		}
+		must(t, newer.Release(ctx, DefaultPool, "web", "ann", Proof{Fences: []int64{held.Fence}}))
+		if store.Mini != nil { // it takes a minute elsewhere
+			passes(t, store, 61*time.Second)
+			s, err := newer.Service(ctx, DefaultPool, "web")
+			if must(t, err); s.Ports.Cooling != 0 || s.Ports.Free != 999 {
+				t.Errorf("when their time is over it counts %+v", s.Ports)
+			}
+		}
+	})
+}
+
+func readEpoch(t *testing.T, a *Allocator) map[string]string {
+	t.Helper()
+	fields, err := a.redis.HGetAll(t.Context(), a.epochKey()).Result()
+	must(t, err)
+	return fields
+}
+
+func writeEpoch(t *testing.T, a *Allocator, fields map[string]string) {
+	t.Helper()
+	must(t, a.redis.Del(t.Context(), a.epochKey()).Err())
+	must(t, a.redis.HSet(t.Context(), a.epochKey(), fields).Err())
+}
+
+// snapshot copies all keys of a store, and restore brings them back: STRINGs, HASHes, SETs and ZSETs, without their TTLs.
+func snapshot(t *testing.T, store storetest.Store) map[string]any {
+	t.Helper()
+	all, ctx := map[string]any{}, t.Context()
+	for _, key := range allKeys(t, store) {
+		switch kind := store.Admin.Type(ctx, key).Val(); kind {
+		case "string":
+			all[key] = store.Admin.Get(ctx, key).Val()
+		case "hash":
+			all[key] = store.Admin.HGetAll(ctx, key).Val()
+		case "set":
+			all[key] = store.Admin.SMembers(ctx, key).Val()
+		case "zset":
+			all[key] = store.Admin.ZRangeWithScores(ctx, key, 0, -1).Val()
+		default:
+			t.Fatalf("%s is a %s", key, kind)
+		}
+	}
+	return all
+}
+
+func restore(t *testing.T, store storetest.Store, all map[string]any) {
+	t.Helper()
+	ctx := t.Context()
+	for _, key := range allKeys(t, store) {
+		must(t, store.Admin.Del(ctx, key).Err())
+	}
+	for key, value := range all {
+		switch value := value.(type) {
+		case string:
+			must(t, store.Admin.Set(ctx, key, value, 0).Err())
+		case map[string]string:
+			must(t, store.Admin.HSet(ctx, key, value).Err())
+		case []string:
+			must(t, store.Admin.SAdd(ctx, key, value).Err())
+		case []redis.Z:
+			must(t, store.Admin.ZAdd(ctx, key, value...).Err())
+		}
+	}
+}

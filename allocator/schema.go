@@ -1,0 +1,107 @@
+package allocator
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"portmaster/lua"
+)
+
+// schema is the number of the form in which this program keeps the state. Each change of the form takes the next number, and
+// brings with it a script that converts one service (see convert.lua) and a test with its predecessor.
+//
+//	0  that of the servers before there were numbers: their mark is at deploymentKey
+//	1  ports that were found in use are in resting and rest, tickets tell rows, heartbeats are those of a pool
+const schema = "1"
+
+// locked is what servers of schema 0 find at their mark: another state than theirs, so they hand out nothing.
+const locked = `{"id":"schema-` + schema + `","since":0,"state":"lost","missed":""}`
+
+// oldServersLook is within what time all servers of schema 0 have noticed that.
+const oldServersLook = 2500 * time.Millisecond
+
+// otherSchema is the error of every call while the state has another form.
+func otherSchema(found string) *Error {
+	n, _ := strconv.Atoi(found)
+	if mine, _ := strconv.Atoi(schema); n < mine {
+		return unavailable("the state in Redis has schema "+found+", which this server does not convert: it works with "+schema, nil)
+	}
+	return unavailable("the state in Redis has schema "+found+", which a newer server wrote: this one works with "+schema, nil)
+}
+
+// begin begins an epoch in a Redis that has none. If servers of schema 0 have worked there it locks them out and converts the state
+// first.
+func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
+	ctx = context.WithoutCancel(ctx)
+	mark, err := a.deploymentMark(ctx)
+	if err != nil {
+		return epochSeen{}, err
+	}
+	state := "kept"
+	if mark != locked {
+		if err := a.redis.Set(ctx, a.deploymentKey(), locked, 0).Err(); err != nil {
+			return epochSeen{}, classify(err)
+		}
+	}
+	if mark != "" {
+		if mark != locked {
+			time.Sleep(oldServersLook)
+		}
+		if strings.Contains(mark, `"state":"lost"`) && mark != locked {
+			state = "lost"
+		}
+		if err := a.convert(ctx); err != nil {
+			return epochSeen{}, err
+		}
+	}
+	return a.look(ctx, state, 0, 0)
+}
+
+func (a *Allocator) deploymentMark(ctx context.Context) (string, error) {
+	mark, err := a.redis.Get(ctx, a.deploymentKey()).Result()
+	return mark, classify(err)
+}
+
+// convert brings all services to schema 1.
+func (a *Allocator) convert(ctx context.Context) error {
+	pools, err := a.listedPools(ctx)
+	if err != nil {
+		return err
+	}
+	for _, pool := range pools {
+		k := a.keys(pool)
+		for from := 0; ; {
+			list := k.toList(from, MaxPage)
+			answer, err := a.door.pass(ctx, 0, k, list.script, list.keys, list.args)
+			_, names, next, err := parseListed(result{answer, err})
+			if err != nil {
+				return err
+			}
+			for _, service := range names {
+				if err := a.convertService(ctx, k, service); err != nil {
+					return fmt.Errorf("%s in pool %s: %w", service, pool, err)
+				}
+			}
+			if next == "" {
+				break
+			}
+			if from, err = strconv.Atoi(next); err != nil {
+				return malformed("the list of", "services")
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Allocator) convertService(ctx context.Context, k keys, service string) error {
+	for range maxSteps {
+		answer, err := a.door.pass(ctx, a.opts.Copies, k, lua.Convert, k.toConvert(service), nil)
+		if err != nil || answer == int64(1) {
+			return err
+		}
+	}
+	return unavailable("there is more to convert than a service can have", nil)
+}

@@ -1,0 +1,21 @@
+-- Raises the fence of a pool above what was given, so that no two holders ever have the same.
+--
+-- KEYS   fence STRING
+-- ARGV   the fence that the pool has at least ('0': any), '1' to let it be the time if it is older than a second
+--
+-- answer {fence, time}  the one that it found ('0': none), and the time, in microseconds
+-- errors none
+--
+-- It has no case that takes longer than an offer.
+local fence = KEYS[1]
+local least, is_pulse = ARGV[1], ARGV[2]
+local call = redis.call
+-- include clock
+
+local last, at = call('GET', fence), time[1] .. string.sub('00000' .. time[2], -6)
+local raised = least
+if is_pulse == '1' and last and at - last > 1000000 and at - least > 0 then raised = at end
+if raised - (last or 0) > 0 then
+  if last then call('SET', fence, raised, 'KEEPTTL') else call('SET', fence, raised, 'PX', '7200000') end
+end
+return {last or '0', at}
