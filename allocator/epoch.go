@@ -21,20 +21,24 @@ import (
 type epoch struct {
 	fences fences
 
-	recalling  sync.Mutex   // one looks at a time
-	begun      atomic.Int64 // how often one has
+	begun      atomic.Int64 // how often one has looked
+	noticed    atomic.Int64 // how often the state turned out to be behind
+	converting atomic.Bool  // the state of older servers is converted
 	confirming sync.Mutex   // one waits for the replicas at a time
-	reported   bool         // it is told how many allocations are not in a state that is behind; guarded by recalling
-	failed     error        // how the last look ended; guarded by recalling
-	mu         sync.Mutex   // guards what follows
-	id         string       // of the state last seen; empty: none was seen yet
-	pulse      string       // the last that was seen in it
-	acks       []ack
-	refusal    *Error // why no port is handed out
-	closed     *Error // why nothing is read or changed
-	figures    StateFigures
-	time       time.Time // of Redis, as last seen
-	seenAt     time.Time // by this machine's monotonic clock
+	falling    sync.Mutex   // one deals with a fence that is behind at a time
+	recalling  sync.Mutex   // one looks at a time; guards what follows
+	reported   bool         // it is told how many allocations are not in a state that is behind
+	failed     error        // how the last look ended
+
+	mu      sync.Mutex // guards what follows
+	id      string     // of the state last seen; empty: none was seen yet
+	pulse   string     // the last that was seen in it
+	acks    []ack
+	refusal *Error // why no port is handed out
+	closed  *Error // why nothing is read or changed
+	figures StateFigures
+	time    time.Time // of Redis, as last seen
+	seenAt  time.Time // by this machine's monotonic clock
 }
 
 // ack is how many allocations this Allocator had acknowledged when it saw a pulse.
@@ -63,10 +67,13 @@ const stateLost = "the state that was in Redis is gone, or an older one stands i
 // recall looks whether the state is still the one that this Allocator knew, and no older one. If it is lost, no port is handed out
 // until it is recovered. fenceBehind is by how much a fence was found behind.
 func (a *Allocator) recall(ctx context.Context, fenceBehind time.Duration) error {
+	if a.epoch.converting.Load() {
+		return unavailable("the state is converted from that of an older server", nil)
+	}
 	before := a.epoch.begun.Load()
 	a.epoch.recalling.Lock()
 	defer a.epoch.recalling.Unlock()
-	if fenceBehind == 0 && a.epoch.begun.Load() != before {
+	if a.epoch.begun.Load() != before && fenceBehind == 0 {
 		return a.epoch.failed // another one has looked since this was called
 	}
 	a.epoch.begun.Add(1)
@@ -88,6 +95,9 @@ func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) er
 			return nothingDone(err)
 		}
 		a.epoch.reported = true
+	}
+	if found.behind > 0 {
+		a.epoch.noticed.Add(1)
 	}
 	if found.behind > 0 && found.state == "kept" {
 		// The fences of all pools come first, so that no two holders ever have the same.

@@ -107,6 +107,7 @@ func (f *fences) some(most int) []string {
 // checkFences looks whether the fences of some pools are behind those that this Allocator saw. In a Cluster it lets them be the
 // time, so that it is known by how much they are: the pulse of the epoch is on one of the nodes only.
 func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
+	noticed := a.epoch.noticed.Load()
 	var jobs []job
 	var seen []int64
 	var of []string
@@ -136,7 +137,7 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 	if behind == 0 {
 		return nil
 	}
-	return a.fellBehind(ctx, behind)
+	return a.fellBehind(ctx, behind, noticed)
 }
 
 // stateBehind is the answer of a script that was told the highest fence that was seen of the pool: the state is older than that,
@@ -157,8 +158,13 @@ func (a *Allocator) changeKnown(ctx context.Context, pool string, script *lua.Sc
 	return nil, unavailable("the state in Redis is older than it was", nil)
 }
 
-// fellBehind deals with a state of which a fence was found behind.
-func (a *Allocator) fellBehind(ctx context.Context, behind time.Duration) error {
+// fellBehind deals with a state of which a fence was found behind, unless that was noticed since: it was so often before.
+func (a *Allocator) fellBehind(ctx context.Context, behind time.Duration, noticed int64) error {
+	a.epoch.falling.Lock() // one at a time, since many calls find the same
+	defer a.epoch.falling.Unlock()
+	if a.epoch.noticed.Load() != noticed {
+		return a.epoch.why()
+	}
 	if !a.clustered() {
 		behind = time.Millisecond // the pulses say how far it is
 	}

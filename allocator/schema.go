@@ -17,8 +17,11 @@ import (
 //	1  ports that were found in use are in resting and rest, tickets tell rows, heartbeats are those of a pool
 const schema = "1"
 
-// locked is what servers of schema 0 find at their mark: another state than theirs, so they hand out nothing.
-const locked = `{"id":"schema-` + schema + `","since":0,"state":"lost","missed":""}`
+// What servers of schema 0 find at their mark: another state than theirs, so they hand out nothing. They may add to it.
+const (
+	locked   = lockedID + `,"since":0,"state":"lost"}`
+	lockedID = `{"id":"schema-` + schema + `"`
+)
 
 // oldServersLook is within what time all servers of schema 0 have noticed that.
 const oldServersLook = 2500 * time.Millisecond
@@ -40,18 +43,20 @@ func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 	if err != nil {
 		return epochSeen{}, err
 	}
-	state := "kept"
-	if mark != locked {
+	state, isLocked := "kept", strings.HasPrefix(mark, lockedID)
+	if !isLocked {
 		if err := a.redis.Set(ctx, a.deploymentKey(), locked, 0).Err(); err != nil {
 			return epochSeen{}, classify(err)
 		}
 	}
 	if mark != "" {
-		if mark != locked {
+		a.epoch.converting.Store(true)
+		defer a.epoch.converting.Store(false)
+		if !isLocked {
 			time.Sleep(oldServersLook)
-		}
-		if strings.Contains(mark, `"state":"lost"`) && mark != locked {
-			state = "lost"
+			if strings.Contains(mark, `"state":"lost"`) {
+				state = "lost"
+			}
 		}
 		if err := a.convert(ctx); err != nil {
 			return epochSeen{}, err

@@ -3,7 +3,10 @@
 package faults
 
 import (
+	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -24,6 +27,7 @@ type redisOptions struct {
 type redisNode struct {
 	*process
 	addr   string
+	dir    string        // its data
 	client *redis.Client // for the test itself: it fails fast and repeats nothing
 }
 
@@ -43,9 +47,10 @@ func startRedis(t testing.TB, o redisOptions) *redisNode {
 	if o.name == "" {
 		o.name = "redis-" + port
 	}
-	args := append([]string{"redis-server", "--bind", host, "--port", port, "--dir", t.TempDir(),
+	dir := t.TempDir()
+	args := append([]string{"redis-server", "--bind", host, "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "yes", "--appendfsync", o.fsync}, o.args...)
-	n := &redisNode{addr: o.addr, client: adminClient(t, o.addr)}
+	n := &redisNode{addr: o.addr, dir: dir, client: adminClient(t, o.addr)}
 	n.process = startProcess(t, command{name: o.name, namespace: o.namespace, args: args})
 	n.awaitAnswer()
 	return n
@@ -56,6 +61,35 @@ func (n *redisNode) restart() {
 	n.t.Helper()
 	n.start()
 	n.awaitAnswer()
+}
+
+// backup writes a snapshot, as deployments/README.md says, and returns it.
+func (n *redisNode) backup() []byte {
+	n.t.Helper()
+	if err := n.client.Save(n.t.Context()).Err(); err != nil {
+		n.t.Fatal(err)
+	}
+	snapshot, err := os.ReadFile(filepath.Join(n.dir, "dump.rdb"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return snapshot
+}
+
+// restore ends the node and starts it again with what it had when a snapshot was made.
+func (n *redisNode) restore(snapshot []byte) {
+	n.t.Helper()
+	n.kill()
+	files := filepath.Join(n.dir, "appendonlydir")
+	if err := errors.Join(
+		os.RemoveAll(files),
+		os.Mkdir(files, 0o700),
+		os.WriteFile(filepath.Join(files, "appendonly.aof.1.base.rdb"), snapshot, 0o600),
+		os.WriteFile(filepath.Join(files, "appendonly.aof.manifest"), []byte("file appendonly.aof.1.base.rdb seq 1 type b\n"), 0o600),
+	); err != nil {
+		n.t.Fatal(err)
+	}
+	n.restart()
 }
 
 // awaitAnswer waits until the node has loaded its data and answers.
