@@ -105,6 +105,12 @@ func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) er
 			return err
 		}
 	}
+	if known := a.epoch.known(); known != "" && known != found.id && found.state == "kept" {
+		// It was recovered. This server may not have been heard before, and some of its pools may be gone.
+		if err := a.raise(ctx, a.epoch.fences.pools(), 0); err != nil {
+			return err
+		}
+	}
 	a.epoch.reported = a.epoch.reported && found.state == "lost"
 	a.epoch.learn(found, a.opts.Copies == 0)
 	if a.opts.Copies > 0 && !a.clustered() {
@@ -129,6 +135,7 @@ type epochSeen struct {
 	state, id, schema, pulse string
 	behind, ahead            time.Duration
 	now                      time.Time
+	fence                    int64
 }
 
 // look asks Redis which state it holds. begin is the state of an epoch that is to begin if there is none; empty: none is to.
@@ -163,14 +170,15 @@ func (a *Allocator) lookCopied(ctx context.Context, copies int, begin string, fe
 		return epochSeen{}, err
 	}
 	parts, _ := answer.([]any)
-	if len(parts) != 7 {
+	if len(parts) != 8 {
 		return epochSeen{}, malformed("the", "epoch")
 	}
-	var texts [7]string
+	var texts [8]string
 	for i, part := range parts {
 		texts[i], _ = part.(string)
 	}
-	return epochSeen{texts[0], texts[1], texts[2], texts[3], msOf(texts[4]), msOf(texts[5]), time.UnixMilli(msOf(texts[6]).Milliseconds())}, nil
+	fence, _ := strconv.ParseInt(texts[7], 10, 64)
+	return epochSeen{texts[0], texts[1], texts[2], texts[3], msOf(texts[4]), msOf(texts[5]), time.UnixMilli(msOf(texts[6]).Milliseconds()), fence}, nil
 }
 
 func msOf(text string) time.Duration {
@@ -185,6 +193,7 @@ func (e *epoch) learn(found epochSeen, confirmed bool) {
 	if found.state == "none" {
 		return // the next look begins an epoch
 	}
+	e.fences.raise("", max(found.fence, found.now.UnixMicro()))
 	e.closed, e.refusal = nil, nil
 	if found.state == "other" {
 		e.closed = otherSchema(found.schema)
@@ -247,6 +256,12 @@ func (e *epoch) acknowledgedAfter(pulse string) int64 {
 	return e.fences.allocations()
 }
 
+func (e *epoch) known() (id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.id
+}
+
 // finding is what Check says of the epoch.
 func (e *epoch) finding() (found Finding, ok bool) {
 	e.mu.Lock()
@@ -273,9 +288,9 @@ func (e *epoch) why() error {
 // open returns why no call may go to Redis. Before the first one it looks which state is there.
 func (a *Allocator) open(ctx context.Context) error {
 	a.epoch.mu.Lock()
-	known, closed := a.epoch.id != "", a.epoch.closed
+	isKnown, closed := a.epoch.id != "", a.epoch.closed
 	a.epoch.mu.Unlock()
-	if !known && closed == nil {
+	if !isKnown && closed == nil {
 		if err := a.recall(ctx, 0); err != nil {
 			return err
 		}
@@ -285,6 +300,14 @@ func (a *Allocator) open(ctx context.Context) error {
 		return closed
 	}
 	return nil
+}
+
+// handsOut returns why no port is handed out; nil if all is well.
+func (a *Allocator) handsOut(ctx context.Context) error {
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	return a.epoch.why()
 }
 
 // notGone is the error of a call about something that is not there, or another's. If that is so since the state is lost, it is
@@ -348,8 +371,7 @@ func (a *Allocator) Recover(ctx context.Context) (found Recovery, err error) {
 	if now, err := a.redis.Time(ctx).Result(); err == nil {
 		highest = max(highest, now.UnixMicro())
 	}
-	// A server that has not reported yet has seen none that is much later.
-	if err := a.raiseAll(ctx, highest+fenceMargin.Microseconds()); err != nil {
+	if err := a.raiseAll(ctx, highest); err != nil {
 		return found, err
 	}
 	answer, err := a.door.pass(ctx, 0, keys(a.epochKey()), lua.Recover, []string{a.epochKey()}, []any{says[0], uuid.NewString()})
@@ -358,6 +380,3 @@ func (a *Allocator) Recover(ctx context.Context) (found Recovery, err error) {
 	}
 	return found, err
 }
-
-// fenceMargin is by how much Recover raises fences above what servers reported.
-const fenceMargin = 10 * time.Second

@@ -56,7 +56,7 @@ func (f *fences) see(pool string, allocations ...Allocation) {
 	f.max = max(f.max, known.fence)
 }
 
-// raise remembers that the fence of a pool is as high by now.
+// raise remembers that the fence of a pool, or of any if it is "", may be as high by now.
 func (f *fences) raise(pool string, fence int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -129,6 +129,7 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 		last, at, err := parseRaised(r)
 		if err == nil {
 			behind = max(behind, fenceBehind(last, at, seen[i]))
+			a.epoch.fences.raise(of[i], last) // what others gave
 		}
 		if pulses && last > 0 && at-last > time.Second.Microseconds() {
 			a.epoch.fences.raise(of[i], at)
@@ -192,9 +193,11 @@ func (a *Allocator) raiseAll(ctx context.Context, fence int64) error {
 	if err != nil {
 		return err
 	}
-	pools = append(pools, a.epoch.fences.pools()...)
-	slices.Sort(pools)
-	pools = slices.Compact(pools)
+	return a.raise(ctx, append(pools, a.epoch.fences.pools()...), fence)
+}
+
+// raise raises the fences of some pools above one, and above what this Allocator saw of each.
+func (a *Allocator) raise(ctx context.Context, pools []string, fence int64) error {
 	jobs := make([]job, len(pools))
 	for i, pool := range pools {
 		k := a.keys(pool)

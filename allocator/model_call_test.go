@@ -144,7 +144,7 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 		c.wants[i].Secret, c.wants[i].own = w.Secret, true // the call may be made again
 	}
 	if c.act == "claim" {
-		args = append(args, a.epoch.fences.seen(c.pool))
+		args = append(args, a.epoch.fences.seen(c.pool), a.epoch.fences.highest())
 	}
 	answer, err := a.takeOnce(ctx, c.pool, c.service, script, keys, args)
 	if err != nil {

@@ -60,7 +60,7 @@ func (a *Allocator) offerAny(ctx context.Context, k keys, ask ask, ttl int64) (a
 	if len(ask.wants) > 1 || known != "" && known != "1" {
 		return longWay, nil
 	}
-	if err := a.epoch.why(); err != nil {
+	if err := a.handsOut(ctx); err != nil {
 		return nil, err
 	}
 	return a.door.change(ctx, k, lua.OfferAny, k.toOfferAny(ask.service, want.Secret), ask.service, ttl, want.Name, want.Secret, known)
@@ -80,11 +80,11 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	if err := f.err(); err != nil {
 		return Allocation{}, false, err
 	}
-	if err := a.epoch.why(); err != nil {
+	if err := a.handsOut(ctx); err != nil {
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool)}
+	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool), a.epoch.fences.highest()}
 	answer := any(longWay)
 	if lease == 0 {
 		answer, err = a.changeKnown(ctx, pool, lua.Accept, keys, args)

@@ -17,11 +17,12 @@ import (
 //	1  ports that were found in use are in resting and rest, tickets tell rows, heartbeats are those of a pool
 const schema = "1"
 
-// What servers of schema 0 find at their mark: another state than theirs, so they hand out nothing. They may add to it.
-const (
-	locked   = lockedID + `,"since":0,"state":"lost"}`
-	lockedID = `{"id":"schema-` + schema + `"`
-)
+// lockedID begins what servers of schema 0 find at their mark: another state than theirs, so they hand out nothing.
+const lockedID = `{"id":"schema-` + schema + `"`
+
+func locked(since time.Time) string {
+	return fmt.Sprintf(`%s,"since":%d,"state":"lost"}`, lockedID, since.UnixMilli())
+}
 
 // oldServersLook is within what time all servers of schema 0 have noticed that.
 const oldServersLook = 2500 * time.Millisecond
@@ -43,21 +44,22 @@ func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 	if err != nil {
 		return epochSeen{}, err
 	}
-	state, isLocked := "kept", strings.HasPrefix(mark, lockedID)
-	if !isLocked {
-		if err := a.redis.Set(ctx, a.deploymentKey(), locked, 0).Err(); err != nil {
-			return epochSeen{}, classify(err)
-		}
+	now, err := a.redis.Time(ctx).Result()
+	if err != nil {
+		return epochSeen{}, classify(err)
+	}
+	state, since := "kept", now
+	if strings.HasPrefix(mark, lockedID) { // by another server
+		since, _ = record(mark).time(`"since":`)
+	} else if err := a.redis.Set(ctx, a.deploymentKey(), locked(now), 0).Err(); err != nil {
+		return epochSeen{}, classify(err)
+	} else if strings.Contains(mark, `"state":"lost"`) {
+		state = "lost"
 	}
 	if mark != "" {
 		a.epoch.converting.Store(true)
 		defer a.epoch.converting.Store(false)
-		if !isLocked {
-			time.Sleep(oldServersLook)
-			if strings.Contains(mark, `"state":"lost"`) {
-				state = "lost"
-			}
-		}
+		time.Sleep(min(oldServersLook, oldServersLook-now.Sub(since)))
 		if err := a.convert(ctx); err != nil {
 			return epochSeen{}, err
 		}

@@ -68,7 +68,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err := a.recall(ctx, 0); err != nil {
 		return Service{}, false, err
 	}
-	if err := a.epoch.why(); err != nil {
+	if err := a.handsOut(ctx); err != nil {
 		return Service{}, false, err
 	}
 	listed, err := a.listPool(ctx, pool)

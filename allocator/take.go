@@ -34,14 +34,14 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysO
 	draw(ask.wants)
 	k := a.keys(ask.pool)
 	keys := keysOf(k, ask.service)
-	args := make([]any, 4, 5+3*len(ask.wants))
+	args := make([]any, 4, 6+3*len(ask.wants))
 	args[0], args[1], args[2], args[3] = ask.service, remember, "", flag(false)
 	for _, w := range ask.wants {
 		keys = append(keys, k.offer(w.Secret))
 		args = append(args, w.Name, w.Secret, w.options(ask.wait > 0))
 	}
 	if script == lua.Claim {
-		args = append(args, a.epoch.fences.seen(ask.pool))
+		args = append(args, a.epoch.fences.seen(ask.pool), a.epoch.fences.highest())
 	}
 	var answer any
 	if ask.wait == 0 {
@@ -100,7 +100,7 @@ const (
 // them once for each time that they were given back, so that no single script looks at more.
 func (a *Allocator) takeOnce(ctx context.Context, pool string, service string, script *lua.Script, keys []string, args []any) (answer any, err error) {
 	for range maxSteps {
-		if err := a.epoch.why(); err != nil { // it may be lost while a call waits in line
+		if err := a.handsOut(ctx); err != nil { // it may be lost while a call waits in line
 			return nil, err
 		}
 		answer, err = a.changeKnown(ctx, pool, script, keys, args)

@@ -3,7 +3,7 @@
 -- KEYS   service HASH, free ZSET, offers HASH, ports HASH, fence STRING, offer STRING (the secret's), and for a lease also leases
 --        ZSET, resting ZSET, line ZSET, beats ZSET, lines ZSET
 -- ARGV   service, secret, how long the allocation lasts (ms, '0': as long as was wanted of the offer), the highest fence of the
---        pool that the server saw
+--        pool that the server saw, and the highest of all
 --
 -- answer record    a new allocation
 --        {record}  this secret's offer was accepted already: the same allocation
@@ -14,7 +14,7 @@
 -- At worst a leased block of 100 ports, while 256 places in line were lost: about 1 ms where an offer takes 10 us.
 local service_key, free, offers, ports, fence, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local leases, resting, line, beats, lines = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local service, secret, lasting, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local service, secret, lasting, seen, least = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local call = redis.call
 -- include clock
 -- include secret

@@ -3,7 +3,7 @@
 -- KEYS   service HASH, free ZSET, fresh ZSET, room ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
 --        line ZSET, beats ZSET, lines ZSET, fence STRING, then of each want: offer STRING (the secret's)
 -- ARGV   service, how long a secret of the caller's own is remembered (ms), then as of offer.lua: ticket, to wait or not,
---        and of each want: name, secret, options; last the highest fence of the pool that the server saw
+--        and of each want: name, secret, options; last the highest fence of the pool that the server saw, and the highest of all
 --
 -- answer {want, ...}  of each record where it is a new allocation, {record} where this secret already had it; not in a list
 --                     where there is one want
@@ -19,7 +19,8 @@
 -- own: about 2.1 ms where the usual offer takes 10 us.
 local service_key, free, fresh, room, names, offers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local ports, leases, resting, line, beats, lines, fence = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local service, remember, ticket, stay, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[#ARGV]
+local service, remember, ticket, stay = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local seen, least = ARGV[#ARGV - 1], ARGV[#ARGV]
 local call = redis.call
 local most = 256 -- ports of one call
 -- include clock

@@ -7,7 +7,7 @@
 --        '0': none), the highest fence that it saw, by how many ms it found a fence behind, by how many ms a state may be behind
 --        that is built upon, how many allocations that the server acknowledged are not in a state that is behind
 --
--- answer {state, id, schema, pulse, behind, ahead, now}
+-- answer {state, id, schema, pulse, behind, ahead, now, fence}
 --   state   'kept'   it is the state that the server knew, or one that it sees for the first time, or one that was recovered
 --           'lost'   some server knew another state, or a much newer one; nobody has recovered it yet
 --           'none'   there is none
@@ -16,6 +16,7 @@
 --   behind  the ms by which the state is older than what the server knew; '0' if it is not
 --   ahead   the ms by which Redis' clock stepped back since the last pulse; '0' if it did not
 --   now     Unix ms
+--   fence   the highest that a server reported, of a state that is lost or whose clock stepped back
 -- errors none
 --
 -- At worst about 60 us where an offer takes 10 us.
@@ -33,12 +34,12 @@ local function note(...) redis.pcall('HSET', epoch, ...) end
 local id, state, schema, missed, pulses, highest, was_behind, was_unknown =
   unpack(call('HMGET', epoch, 'id', 'state', 'schema', 'missed', 'pulses', 'fence', 'behind', 'unknown'))
 if not id then
-  if begin == '' then return {'none', '', '0', '0', '0', '0', now} end
+  if begin == '' then return {'none', '', '0', '0', '0', '0', now, '0'} end
   state = known == '' and begin or 'lost'
   call('HSET', epoch, 'schema', mine, 'id', new, 'state', state, 'since', now, 'missed', known, 'pulses', now, 'fence', fence)
-  return {state, new, mine, now, '0', '0', now}
+  return {state, new, mine, now, '0', '0', now, fence}
 end
-if schema ~= mine then return {'other', id, schema, '0', '0', '0', now} end
+if schema ~= mine then return {'other', id, schema, '0', '0', '0', now, '0'} end
 
 -- By how much the pulses of this epoch are older than the one that the server saw: 0 if that is among them, or older than all.
 local function lag()
@@ -64,15 +65,18 @@ if state == 'kept' and (not is_known or behind > tonumber(most)) then
   state = 'lost'
   note('state', state, 'since', now)
 end
-if (state == 'lost' or behind > 0) and tonumber(fence) > tonumber(highest) then note('fence', fence) end
 if unknown ~= '0' then note('unknown', string.format('%d', (was_unknown or 0) + unknown)) end
 
 local last = string.match(pulses, '%d+$')
 local ahead = math.max(last - now, known == id and pulse - now or 0, 0)
+if (state == 'lost' or behind > 0 or ahead > 0) and tonumber(fence) > tonumber(highest) then
+  highest = fence
+  note('fence', fence)
+end
 -- One that has just started leaves the pulses to those who know whether some are missing.
 if state == 'kept' and known == id and (behind > 0 or now - last >= 1000 or now - last < 0) then
   pulses = string.sub(pulses .. ' ' .. now, -14 * kept_pulses + 1)
   last = now
   note('pulses', pulses)
 end
-return {state, id, schema, last, string.format('%d', behind), string.format('%d', ahead), now}
+return {state, id, schema, last, string.format('%d', behind), string.format('%d', ahead), now, highest}

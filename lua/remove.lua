@@ -45,6 +45,6 @@ if waiting then tell_gone() end
 local left = call('ZCARD', services)
 if left == 0 then
   call('UNLINK', beats, lines)
-  call('PEXPIRE', fence, '3600000') -- later ones are of a later time by then
+  call('PEXPIRE', fence, '7200000') -- later ones are of a later time by then; see next_fence.lua
 end
 return left

@@ -6,9 +6,9 @@ local function is_behind(last, seen)
   return last - seen < 0
 end
 
--- The first of the numbers of so many new allocations: the time in microseconds, or the one after the last of the pool if that
--- is as late. So they grow, even if the last ones, or all of the state, were lost meanwhile. Nil, and nothing is changed, if the
--- last one is behind.
+-- The first of the numbers of so many new allocations: the time in microseconds, or the one after the last of the pool, or after
+-- the highest that the server knows of, if that is as late. So they grow, even if the clock stepped back, or the last ones, or all
+-- of the state, were lost meanwhile. Nil, and nothing is changed, if the last one is behind.
 local function next_fence(count)
   local at = time[1] .. string.sub('00000' .. time[2], -6)
   local last, first = call('SET', fence, at, 'GET'), tonumber(at)
@@ -16,8 +16,9 @@ local function next_fence(count)
     if last then call('SET', fence, last) else call('UNLINK', fence) end
     return nil
   end
-  local is_late = last and tonumber(last) >= first
-  if is_late then first = tonumber(last) + 1 end
+  local before = math.max(tonumber(last or 0), tonumber(least))
+  local is_late = before >= first
+  if is_late then first = before + 1 end
   if is_late or count > 1 then call('SET', fence, string.format('%d', first + count - 1)) end
   return first
 end
