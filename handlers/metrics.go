@@ -28,7 +28,7 @@ type metrics struct {
 	scraping   sync.Mutex
 }
 
-func newMetrics(a *allocator.Allocator) *metrics {
+func newMetrics(health *health) *metrics {
 	m := &metrics{
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
@@ -45,7 +45,7 @@ func newMetrics(a *allocator.Allocator) *metrics {
 		}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{a},
+	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
@@ -81,7 +81,24 @@ type observed struct {
 	count    prometheus.Counter
 }
 
-func (m *metrics) route(r route) *routeMetrics { return &routeMetrics{metrics: m, route: r} }
+// The outcomes that alerts count, which therefore begin at 0: the first one would be no increase otherwise. Only those that
+// may wait in line can be refused a port.
+var (
+	alerting        = []string{codeOK, string(allocator.CodeOutcomeUnknown)}
+	alertingOfWants = []string{string(allocator.CodeExhausted), string(allocator.CodeTooManyWaiting)}
+)
+
+func (m *metrics) route(r route) *routeMetrics {
+	for _, code := range alerting {
+		m.operations.WithLabelValues(r.operation, code)
+	}
+	if slices.Contains(r.query, "wait") {
+		for _, code := range alertingOfWants {
+			m.operations.WithLabelValues(r.operation, code)
+		}
+	}
+	return &routeMetrics{metrics: m, route: r}
+}
 
 func (r *routeMetrics) observe(o outcome, took time.Duration) {
 	found, ok := r.seen.Load(o)
@@ -112,7 +129,7 @@ var (
 	waitingDesc = prometheus.NewDesc("portmaster_waiting",
 		"How many calls wait in line for a port of a service.", []string{"pool", "service"}, nil)
 	redisUpDesc = prometheus.NewDesc("portmaster_redis_up",
-		"1 where Redis answered this scrape, 0 where it did not: then the ports are missing.", nil, nil)
+		"1 if Redis answered this scrape, or a check of this server within the 10 s before it; otherwise 0.", nil, nil)
 	unreadDesc = prometheus.NewDesc("portmaster_pools_unread",
 		"Of how many pools services are missing in this scrape, since Redis did not answer for them in time; +Inf where that is all.", nil, nil)
 	storeProblemDesc = prometheus.NewDesc("portmaster_store_problem",
@@ -129,7 +146,7 @@ var (
 const scrapeTimeout = 5 * time.Second
 
 // redisCollector reads the state of Redis at the time of a scrape.
-type redisCollector struct{ allocator *allocator.Allocator }
+type redisCollector struct{ health *health }
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
@@ -143,17 +160,17 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	up, missing := 0.0, math.Inf(1)
-	if findings, err := r.allocator.Check(ctx); err == nil {
+	if findings, err := r.health.latest(ctx); err == nil {
 		up = 1
 		collectProblems(ch, findings)
-		if figures, unread, err := r.allocator.AllFigures(ctx); err == nil {
+		if figures, unread, err := r.health.allocator.AllFigures(ctx); err == nil {
 			missing = float64(unread)
 			collectFigures(ch, figures)
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
 	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)
-	stats := r.allocator.PoolStats()
+	stats := r.health.allocator.PoolStats()
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.IdleConns), "idle")
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.TotalConns-stats.IdleConns), "used")
 	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(stats.Timeouts))
