@@ -23,6 +23,7 @@ type metrics struct {
 	requests   *prometheus.HistogramVec
 	operations *prometheus.CounterVec
 	inUse      prometheus.Counter
+	lines      *lines
 	unmatched  *routeMetrics
 	scrape     fiber.Handler
 	scraping   sync.Mutex
@@ -30,6 +31,7 @@ type metrics struct {
 
 func newMetrics(health *health) *metrics {
 	m := &metrics{
+		lines: &lines{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
 			Help:    "How long requests took, by method, route template and status. Those that came with ?wait= have it in their route.",
@@ -45,7 +47,7 @@ func newMetrics(health *health) *metrics {
 		}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health},
+	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.lines},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
@@ -146,11 +148,14 @@ var (
 const scrapeTimeout = 5 * time.Second
 
 // redisCollector reads the state of Redis at the time of a scrape.
-type redisCollector struct{ health *health }
+type redisCollector struct {
+	health *health
+	lines  *lines
+}
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, redisUpDesc, unreadDesc, storeProblemDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, waitedDesc, redisUpDesc, unreadDesc, storeProblemDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
 		ch <- d
 	}
 }
@@ -166,6 +171,7 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 		if figures, unread, err := r.health.allocator.AllFigures(ctx); err == nil {
 			missing = float64(unread)
 			collectFigures(ch, figures)
+			r.lines.collect(ch, figures, unread == 0)
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
@@ -204,6 +210,18 @@ func (g *gauge) Desc() *prometheus.Desc { return g.desc }
 // Write implements prometheus.Metric.
 func (g *gauge) Write(out *dto.Metric) error {
 	out.Label, out.Gauge = g.labels, &dto.Gauge{Value: &g.value}
+	return nil
+}
+
+// counter is as gauge is.
+type counter gauge
+
+// Desc implements prometheus.Metric.
+func (c *counter) Desc() *prometheus.Desc { return c.desc }
+
+// Write implements prometheus.Metric.
+func (c *counter) Write(out *dto.Metric) error {
+	out.Label, out.Counter = c.labels, &dto.Counter{Value: &c.value}
 	return nil
 }
 
