@@ -23,13 +23,15 @@ type metrics struct {
 	requests   *prometheus.HistogramVec
 	operations *prometheus.CounterVec
 	inUse      prometheus.Counter
+	lines      *lines
 	unmatched  *routeMetrics
 	scrape     fiber.Handler
 	scraping   sync.Mutex
 }
 
-func newMetrics(a *allocator.Allocator) *metrics {
+func newMetrics(health *health) *metrics {
 	m := &metrics{
+		lines: &lines{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
 			Help:    "How long requests took, by method, route template and status. Those that came with ?wait= have it in their route.",
@@ -45,7 +47,7 @@ func newMetrics(a *allocator.Allocator) *metrics {
 		}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{a},
+	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.lines},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
@@ -81,7 +83,24 @@ type observed struct {
 	count    prometheus.Counter
 }
 
-func (m *metrics) route(r route) *routeMetrics { return &routeMetrics{metrics: m, route: r} }
+// The outcomes that alerts count, which therefore begin at 0: the first one would be no increase otherwise. Only those that
+// may wait in line can be refused a port.
+var (
+	alerting        = []string{codeOK, string(allocator.CodeOutcomeUnknown)}
+	alertingOfWants = []string{string(allocator.CodeExhausted), string(allocator.CodeTooManyWaiting)}
+)
+
+func (m *metrics) route(r route) *routeMetrics {
+	for _, code := range alerting {
+		m.operations.WithLabelValues(r.operation, code)
+	}
+	if slices.Contains(r.query, "wait") {
+		for _, code := range alertingOfWants {
+			m.operations.WithLabelValues(r.operation, code)
+		}
+	}
+	return &routeMetrics{metrics: m, route: r}
+}
 
 func (r *routeMetrics) observe(o outcome, took time.Duration) {
 	found, ok := r.seen.Load(o)
@@ -112,7 +131,7 @@ var (
 	waitingDesc = prometheus.NewDesc("portmaster_waiting",
 		"How many calls wait in line for a port of a service.", []string{"pool", "service"}, nil)
 	redisUpDesc = prometheus.NewDesc("portmaster_redis_up",
-		"1 where Redis answered this scrape, 0 where it did not: then the ports are missing.", nil, nil)
+		"1 if Redis answered this scrape, or a check of this server within the 10 s before it; otherwise 0.", nil, nil)
 	unreadDesc = prometheus.NewDesc("portmaster_pools_unread",
 		"Of how many pools services are missing in this scrape, since Redis did not answer for them in time; +Inf where that is all.", nil, nil)
 	storeProblemDesc = prometheus.NewDesc("portmaster_store_problem",
@@ -135,11 +154,14 @@ var (
 const scrapeTimeout = 5 * time.Second
 
 // redisCollector reads the state of Redis at the time of a scrape.
-type redisCollector struct{ allocator *allocator.Allocator }
+type redisCollector struct {
+	health *health
+	lines  *lines
+}
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, redisUpDesc, unreadDesc, storeProblemDesc, rollbacksDesc, behindDesc, clockStepsDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, waitedDesc, redisUpDesc, unreadDesc, storeProblemDesc, rollbacksDesc, behindDesc, clockStepsDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
 		ch <- d
 	}
 }
@@ -149,21 +171,22 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	up, missing := 0.0, math.Inf(1)
-	if findings, err := r.allocator.Check(ctx); err == nil {
+	if findings, err := r.health.latest(ctx); err == nil {
 		up = 1
 		collectProblems(ch, findings)
-		if figures, unread, err := r.allocator.AllFigures(ctx); err == nil {
+		if figures, unread, err := r.health.allocator.AllFigures(ctx); err == nil {
 			missing = float64(unread)
 			collectFigures(ch, figures)
+			r.lines.collect(ch, figures, unread == 0)
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
 	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)
-	state := r.allocator.StateFigures()
+	state := r.health.allocator.StateFigures()
 	ch <- prometheus.MustNewConstMetric(rollbacksDesc, prometheus.CounterValue, float64(state.Rollbacks))
 	ch <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, state.Behind.Seconds())
 	ch <- prometheus.MustNewConstMetric(clockStepsDesc, prometheus.CounterValue, float64(state.ClockSteps))
-	stats := r.allocator.PoolStats()
+	stats := r.health.allocator.PoolStats()
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.IdleConns), "idle")
 	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.TotalConns-stats.IdleConns), "used")
 	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(stats.Timeouts))
@@ -197,6 +220,18 @@ func (g *gauge) Desc() *prometheus.Desc { return g.desc }
 // Write implements prometheus.Metric.
 func (g *gauge) Write(out *dto.Metric) error {
 	out.Label, out.Gauge = g.labels, &dto.Gauge{Value: &g.value}
+	return nil
+}
+
+// counter is as gauge is.
+type counter gauge
+
+// Desc implements prometheus.Metric.
+func (c *counter) Desc() *prometheus.Desc { return c.desc }
+
+// Write implements prometheus.Metric.
+func (c *counter) Write(out *dto.Metric) error {
+	out.Label, out.Counter = c.labels, &dto.Counter{Value: &c.value}
 	return nil
 }
 

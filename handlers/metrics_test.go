@@ -51,6 +51,12 @@ func TestMetrics(t *testing.T) {
 			`portmaster_redis_up 1`,
 			`portmaster_pools_unread 0`,
 
+			// What alerts count begins at 0.
+			`portmaster_operations_total{code="OUTCOME_UNKNOWN",operation="offer"} 0`,
+			`portmaster_operations_total{code="OUTCOME_UNKNOWN",operation="release"} 0`,
+			`portmaster_operations_total{code="EXHAUSTED",operation="claim"} 0`,
+			`portmaster_operations_total{code="TOO_MANY_WAITING",operation="offer"} 0`,
+
 			`portmaster_operations_total{code="OK",operation="defineService"} 2`,
 			`portmaster_operations_total{code="OK",operation="claim"} 1`,
 			`portmaster_operations_total{code="OK",operation="reject"} 3`,
@@ -90,6 +96,22 @@ func TestMetrics(t *testing.T) {
 			t.Error("a removed service is in the figures")
 		}
 	})
+}
+
+// Redis is up in the metrics while /readyz has its answers, though it does not answer the scrape itself.
+func TestMetricsOfASlowScrape(t *testing.T) {
+	store, stop, _ := storetest.Private(t, "--appendonly", "no")
+	a := newAPI(t, store)
+	a.get("/readyz").want(200)
+	stop()
+	contains(t, a.get("/metrics").want(200).body, "portmaster_redis_up 1\n", "portmaster_pools_unread +Inf\n", `portmaster_store_problem{problem="volatile"} 1`+"\n")
+	last := a.server.health.last.Load()
+	a.server.health.last.Store(&checked{last.at.Add(-answerHolds), last.findings})
+	body := a.get("/metrics").want(200).body
+	contains(t, body, "portmaster_redis_up 0\n")
+	if strings.Contains(body, "portmaster_store_problem{") {
+		t.Error("it tells of a Redis that does not answer")
+	}
 }
 
 // A master of a Cluster is dead: what it has is missing, and the answers say so.

@@ -24,6 +24,9 @@ func (s *Server) observe(r route) fiber.Handler {
 		}
 		took, waited := time.Since(start), waited(c)
 		watched.observe(outcome{c.Response().StatusCode(), code, waits(c)}, took)
+		if waited > 0 {
+			s.metrics.lines.count(lineOf{pool(c), param(c, "service")}, code == codeOK)
+		}
 		if took-waited > s.slowCall { // to stand in line is not to be slow
 			s.slowCalls.Do(func() {
 				s.log.Warn("slow call", requestAttrs(c, r, code), slog.Duration("took", took), slog.Duration("waited", waited))

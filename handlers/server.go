@@ -32,6 +32,7 @@ type Server struct {
 	app       *fiber.App
 	log       *slog.Logger
 	slowCall  time.Duration
+	health    *health
 	metrics   *metrics
 	crowd     *crowd
 	absence   absence
@@ -46,11 +47,13 @@ type Server struct {
 
 // New returns a Server of a.
 func New(a *allocator.Allocator, opts Options) *Server {
+	health := &health{allocator: a}
 	s := &Server{
 		allocator: a,
+		health:    health,
 		log:       opts.Log,
 		slowCall:  opts.SlowCall,
-		metrics:   newMetrics(a),
+		metrics:   newMetrics(health),
 		crowd:     &crowd{limit: int64(opts.Concurrency), surplus: map[net.Conn]struct{}{}},
 		outages:   rate.Sometimes{First: 1, Interval: time.Second},
 		slowCalls: rate.Sometimes{First: 1, Interval: time.Second},

@@ -169,7 +169,20 @@ func TestHangUp(t *testing.T) {
 		if strings.Contains(a.log.String(), "call failed") {
 			t.Error("the log takes it for an outage")
 		}
-		contains(t, a.get("/metrics").body, `portmaster_operations_total{code="HUNG_UP",operation="claim"} 1`+"\n")
+		figures := a.get("/metrics").body
+		contains(t, figures, `portmaster_operations_total{code="HUNG_UP",operation="claim"} 1`+"\n",
+			`portmaster_waited_total{outcome="served",pool="default",service="django"} 1`+"\n",
+			`portmaster_waited_total{outcome="unserved",pool="default",service="django"} 1`+"\n",
+			"# TYPE portmaster_waited_total counter\n")
+
+		// A service without a line has no such figures, and one that is gone has none any more.
+		a.define("flask", "5001-5001")
+		a.delete("/v1/services/django/ports/web-02").want(204)
+		a.delete("/v1/services/django").want(204)
+		if figures := a.get("/metrics").body; strings.Contains(figures, "portmaster_waited_total{") {
+			t.Error(figures)
+		}
+		equal(t, "lines that are remembered", len(a.server.metrics.lines.ended), 0)
 	})
 }
 
@@ -331,7 +344,8 @@ func TestWaitingIsNotSlow(t *testing.T) {
 	b := newAPI(t, a.store, func(s *settings) { s.server.SlowCall = 700 * time.Millisecond })
 	waiting := b.start("POST", "/v1/services/django/ports?wait=1", `{"name":"web-01"}`)
 	soon(t, "it waits in line", func() bool { return a.service("django").Waiting == 1 })
-	contains(t, a.get("/metrics").body, `portmaster_waiting{pool="default",service="django"} 1`+"\n")
+	contains(t, a.get("/metrics").body, `portmaster_waiting{pool="default",service="django"} 1`+"\n",
+		`portmaster_waited_total{outcome="served",pool="default",service="django"} 0`+"\n") // to begin with
 	waiting.answer().problem(409, "EXHAUSTED")
 	if strings.Contains(b.log.String(), "slow call") {
 		t.Error(b.log)
@@ -340,6 +354,8 @@ func TestWaitingIsNotSlow(t *testing.T) {
 	contains(t, figures,
 		`portmaster_waiting{pool="default",service="django"} 0`+"\n",
 		`portmaster_operations_total{code="EXHAUSTED",operation="claim"} 1`+"\n",
+		`portmaster_waited_total{outcome="served",pool="default",service="django"} 0`+"\n",
+		`portmaster_waited_total{outcome="unserved",pool="default",service="django"} 1`+"\n",
 		`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/ports?wait",status="409"} 1`+"\n")
 	if strings.Contains(figures, `route="/v1/services/:service/ports"`) {
 		t.Error("it is among the calls that do not wait")

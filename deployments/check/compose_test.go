@@ -92,5 +92,6 @@ func balancedReplicas(t *testing.T, dir string) (names []string) {
 	for _, found := range regexp.MustCompile(`\$\{REPLICA_\d-([^:}]+):8080\}`).FindAllStringSubmatch(read(t, filepath.Join(dir, "haproxy.cfg")), -1) {
 		names = append(names, found[1])
 	}
-	return names
+	slices.Sort(names)
+	return slices.Compact(names) // each backend names them
 }

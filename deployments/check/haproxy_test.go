@@ -78,14 +78,18 @@ func TestHAProxyRepeatsNothing(t *testing.T) {
 	)
 }
 
-// Where no replica is there, the answer reads like the server's own.
-func TestHAProxyWithoutReplicas(t *testing.T) {
-	answer := call(t, "POST", startHAProxy(t, deployments, freeAddr(t), freeAddr(t), freeAddr(t)))
-	if answer.status != http.StatusServiceUnavailable || answer.header.Get("Retry-After") != "1" {
-		t.Errorf("status %d, header %v", answer.status, answer.header)
-	}
-	if err := answer.isProblem("UNAVAILABLE"); err != nil {
-		t.Error(err)
+// If no replica is there, the answer reads like the server's own.
+func TestWithoutReplicas(t *testing.T) {
+	for name, start := range map[string]func(*testing.T, string, ...string) string{"HAProxy": startHAProxy, "nginx": startNginx} {
+		for _, method := range []string{"GET", "POST", "PUT"} {
+			answer := call(t, method, start(t, deployments, freeAddr(t), freeAddr(t), freeAddr(t)))
+			if answer.status != http.StatusServiceUnavailable || answer.header.Get("Retry-After") != "1" {
+				t.Errorf("%s answers a %s with status %d, header %v", name, method, answer.status, answer.header)
+			}
+			if err := answer.isProblem("UNAVAILABLE"); err != nil {
+				t.Errorf("%s answers a %s: %v", name, method, err)
+			}
+		}
 	}
 }
 
@@ -95,6 +99,7 @@ func (a answer) isProblem(code string) error {
 		Type, Title, Detail, Code string
 		Status                    int
 		RequestID                 string `json:"request_id"`
+		Errors                    []struct{ Field, Detail string }
 	}
 	decoder := json.NewDecoder(bytes.NewReader(a.body))
 	decoder.DisallowUnknownFields()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
@@ -19,6 +20,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -31,8 +33,11 @@ import (
 
 // valueSets are ways to install the chart, in YAML.
 var valueSets = map[string]string{
-	"a Redis":      `{redis: {url: "redis://redis:6379"}}`,
-	"no Redis":     `{replicas: 1}`,
+	"a Redis":  `{redis: {url: "redis://redis:6379"}}`,
+	"no Redis": `{replicas: 1}`,
+	"autoscaling": `{redis: {url: "redis://redis:6379"}, autoscaling: {enabled: true, minReplicas: 2, maxReplicas: 6, cpu: 50},
+		serviceMonitor: {enabled: true, interval: 30s, labels: {release: prometheus}},
+		topologySpreadConstraints: [{topologyKey: rack, maxSkew: 2, whenUnsatisfiable: DoNotSchedule}]}`,
 	"two replicas": `{replicas: 2, redis: {urlFrom: {name: redis, key: url}}, spread: DoNotSchedule, networkPolicy: {enabled: false}}`,
 	"all that can be said": `{
 		replicas: 5, image: {repository: registry.example/portmaster, tag: v1.2.3, pullPolicy: Always}, imagePullSecrets: [{name: registry}],
@@ -46,8 +51,10 @@ var valueSets = map[string]string{
 
 func TestChart(t *testing.T) {
 	const deployment, policy = "helm/portmaster/templates/deployment.yaml", "helm/portmaster/templates/networkpolicy.yaml"
+	const budget, scaler = "helm/portmaster/templates/poddisruptionbudget.yaml", "helm/portmaster/templates/horizontalpodautoscaler.yaml"
+	const monitor = "helm/portmaster/templates/servicemonitor.yaml"
 	holds(t, checkChart,
-		mutant{"helm/portmaster/Chart.yaml", "version: 0.1.0", "version: one", "version"},
+		mutant{"helm/portmaster/Chart.yaml", "version: 0.2.0", "version: one", "version"},
 		mutant{"helm/portmaster/values.yaml", "replicas: 3", "replicas: three", "replicas"},
 		mutant{"helm/portmaster/values.yaml", "replicas: 3", "replicas: 3\nreplica: 3", "replica"},
 		mutant{deployment, "readOnlyRootFilesystem: true", "readonlyRootFilesystem: true", "readonlyRootFilesystem"},
@@ -60,7 +67,16 @@ func TestChart(t *testing.T) {
 		mutant{policy, "port: http", "port: htttp", "htttp"},
 		mutant{"helm/portmaster/templates/service.yaml", "targetPort: http", "targetPort: web", "web"},
 		mutant{"helm/portmaster/templates/service.yaml", `"portmaster.selector" .`, `"portmaster.labels" .`, "selects"},
-		mutant{"helm/portmaster/templates/poddisruptionbudget.yaml", "maxUnavailable: 1", "maxUnavailable: 1\n  minAvailable: 1", "PodDisruptionBudget"},
+		mutant{budget, "maxUnavailable: 1", "maxUnavailable: 1\n  minAvailable: 1", "PodDisruptionBudget"},
+		mutant{budget, "unhealthyPodEvictionPolicy: AlwaysAllow", "unhealthyPodEvictionPolicy: IfHealthyBudget", "cannot be drained"},
+		mutant{deployment, "{{- if not .Values.autoscaling.enabled }}\n  replicas", "{{- if true }}\n  replicas", "replicas and an autoscaler"},
+		mutant{deployment, "{{- if not .labelSelector }}", "{{- if .labelSelector }}", "spread"},
+		mutant{deployment, "{{- if .Values.serviceMonitor.enabled }}", "{{- if false }}", "scraped twice"},
+		mutant{scaler, `name: {{ include "portmaster.name" $ }}` + "\n  minReplicas", "name: portmaster\n  minReplicas", "scales another"},
+		mutant{scaler, "averageUtilization", "averageUtilisation", "averageUtilisation"},
+		mutant{monitor, "port: http", "port: metrics", "the Service has no port metrics"},
+		mutant{monitor, "jobLabel: app.kubernetes.io/name", "jobLabel: helm.sh/chart", "job"},
+		mutant{monitor, "endpoints:", "endpoint:", "endpoint"},
 	)
 }
 
@@ -105,7 +121,11 @@ func render(t *testing.T, dir, text string) (objects []runtime.Object, err error
 	if err != nil {
 		return nil, err
 	}
-	decoder := kubejson.NewSerializerWithOptions(kubejson.DefaultMetaFactory, scheme.Scheme, scheme.Scheme,
+	kinds := runtime.NewScheme()
+	if err := errors.Join(scheme.AddToScheme(kinds), monitoringv1.AddToScheme(kinds)); err != nil {
+		t.Fatal(err)
+	}
+	decoder := kubejson.NewSerializerWithOptions(kubejson.DefaultMetaFactory, kinds, kinds,
 		kubejson.SerializerOptions{Yaml: true, Strict: true})
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		if path.Ext(file) != ".yaml" || strings.TrimSpace(files[file]) == "" {
@@ -123,13 +143,17 @@ func render(t *testing.T, dir, text string) (objects []runtime.Object, err error
 // checkObjects looks at what Kubernetes would only find out by running it.
 func checkObjects(objects []runtime.Object) error {
 	var deployment *appsv1.Deployment
+	var service *corev1.Service
 	for _, object := range objects {
-		if d, ok := object.(*appsv1.Deployment); ok {
-			deployment = d
+		switch o := object.(type) {
+		case *appsv1.Deployment:
+			deployment = o
+		case *corev1.Service:
+			service = o
 		}
 	}
-	if deployment == nil {
-		return errors.New("there is no Deployment")
+	if deployment == nil || service == nil {
+		return errors.New("there is no Deployment, or no Service")
 	}
 	pod := deployment.Spec.Template
 	faults := []error{checkPod(pod.Spec), selects("Deployment", deployment.Spec.Selector, pod)}
@@ -148,6 +172,13 @@ func checkObjects(objects []runtime.Object) error {
 			if o.Spec.MinAvailable != nil && o.Spec.MaxUnavailable != nil {
 				faults = append(faults, errors.New("a PodDisruptionBudget has either minAvailable or maxUnavailable"))
 			}
+			if p := o.Spec.UnhealthyPodEvictionPolicy; p == nil || *p != policyv1.AlwaysAllow {
+				faults = append(faults, errors.New("a node cannot be drained while Redis is away"))
+			}
+		case *autoscalingv2.HorizontalPodAutoscaler:
+			faults = append(faults, checkScaler(o, deployment))
+		case *monitoringv1.ServiceMonitor:
+			faults = append(faults, checkMonitor(o, service, pod))
 		case *networkingv1.NetworkPolicy:
 			faults = append(faults, selects("NetworkPolicy", &o.Spec.PodSelector, pod))
 			for _, rule := range o.Spec.Ingress {
@@ -160,6 +191,39 @@ func checkObjects(objects []runtime.Object) error {
 	embedded := !slices.ContainsFunc(pod.Spec.Containers[0].Env, func(e corev1.EnvVar) bool { return e.Name == "PORTMASTER_REDIS_URL" })
 	if embedded && (*deployment.Spec.Replicas != 1 || deployment.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType) {
 		faults = append(faults, errors.New("two stores would run side by side"))
+	}
+	return errors.Join(faults...)
+}
+
+// checkScaler holds an autoscaler to the Deployment that it scales.
+func checkScaler(scaler *autoscalingv2.HorizontalPodAutoscaler, deployment *appsv1.Deployment) error {
+	var faults []error
+	if target := scaler.Spec.ScaleTargetRef; target.Kind != "Deployment" || target.APIVersion != "apps/v1" || target.Name != deployment.Name {
+		faults = append(faults, fmt.Errorf("the autoscaler scales another: %v", target))
+	}
+	if deployment.Spec.Replicas != nil {
+		faults = append(faults, errors.New("the Deployment has replicas and an autoscaler, which each upgrade would undo"))
+	}
+	return errors.Join(faults...)
+}
+
+// checkMonitor holds a ServiceMonitor to the Service that it finds, and to the alerts.
+func checkMonitor(monitor *monitoringv1.ServiceMonitor, service *corev1.Service, pod corev1.PodTemplateSpec) error {
+	var faults []error
+	s, err := metav1.LabelSelectorAsSelector(&monitor.Spec.Selector)
+	if err != nil || s.Empty() || !s.Matches(labels.Set(service.Labels)) {
+		faults = append(faults, fmt.Errorf("the ServiceMonitor finds no Service: %v", err))
+	}
+	if job := service.Labels[monitor.Spec.JobLabel]; job != "portmaster" {
+		faults = append(faults, fmt.Errorf("the alerts are for the job portmaster, and it is %q", job))
+	}
+	for _, endpoint := range monitor.Spec.Endpoints {
+		if !slices.ContainsFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == endpoint.Port }) {
+			faults = append(faults, fmt.Errorf("the Service has no port %s", endpoint.Port))
+		}
+	}
+	if _, annotated := pod.Annotations["prometheus.io/scrape"]; annotated {
+		faults = append(faults, errors.New("the pods would be scraped twice"))
 	}
 	return errors.Join(faults...)
 }
@@ -215,20 +279,125 @@ func selects(who string, selector *metav1.LabelSelector, pod corev1.PodTemplateS
 	return nil
 }
 
+// TestChartOptions renders the chart with its options off, as they are, and on.
+func TestChartOptions(t *testing.T) {
+	const redis = `redis: {url: "redis://redis:6379"}`
+	find := func(t *testing.T, values string) (found struct {
+		deployment *appsv1.Deployment
+		scaler     *autoscalingv2.HorizontalPodAutoscaler
+		monitor    *monitoringv1.ServiceMonitor
+		budget     *policyv1.PodDisruptionBudget
+		ports      []string // that the NetworkPolicy lets pods call
+	}) {
+		objects, err := render(t, deployments, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range objects {
+			switch o := object.(type) {
+			case *appsv1.Deployment:
+				found.deployment = o
+			case *autoscalingv2.HorizontalPodAutoscaler:
+				found.scaler = o
+			case *monitoringv1.ServiceMonitor:
+				found.monitor = o
+			case *policyv1.PodDisruptionBudget:
+				found.budget = o
+			case *networkingv1.NetworkPolicy:
+				for _, port := range o.Spec.Egress[0].Ports {
+					found.ports = append(found.ports, port.Port.String())
+				}
+			case *corev1.Secret:
+				t.Error("the chart makes a Secret")
+			}
+		}
+		return found
+	}
+	equal := func(t *testing.T, what string, got, want any) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+
+	t.Run("off", func(t *testing.T) {
+		o := find(t, `{`+redis+`}`)
+		equal(t, "autoscaler and ServiceMonitor", o.scaler == nil && o.monitor == nil, true)
+		equal(t, "replicas", *o.deployment.Spec.Replicas, int32(3))
+		equal(t, "ports", o.ports, []string{"53", "53", "6379", "26379"})
+		equal(t, "disruption budget", *o.budget.Spec.UnhealthyPodEvictionPolicy, policyv1.AlwaysAllow)
+		equal(t, "scraped by annotation", o.deployment.Spec.Template.Annotations["prometheus.io/scrape"], "true")
+		var keys []string
+		for _, c := range o.deployment.Spec.Template.Spec.TopologySpreadConstraints {
+			keys = append(keys, c.TopologyKey)
+		}
+		equal(t, "spread by", keys, []string{"kubernetes.io/hostname", "topology.kubernetes.io/zone"})
+	})
+	t.Run("autoscaling", func(t *testing.T) {
+		o := find(t, `{`+redis+`, autoscaling: {enabled: true, minReplicas: 1}}`)
+		equal(t, "replicas", o.deployment.Spec.Replicas == nil, true)
+		equal(t, "at least", *o.scaler.Spec.MinReplicas, int32(1))
+		equal(t, "at most", o.scaler.Spec.MaxReplicas, int32(9))
+		equal(t, "CPU", *o.scaler.Spec.Metrics[0].Resource.Target.AverageUtilization, int32(70))
+		equal(t, "a budget for the only replica", o.budget != nil, false)
+		o = find(t, `{replicas: 1, `+redis+`, autoscaling: {enabled: true, minReplicas: 2}}`)
+		equal(t, "a budget for two", o.budget != nil, true)
+	})
+	t.Run("serviceMonitor", func(t *testing.T) {
+		o := find(t, `{`+redis+`, serviceMonitor: {enabled: true, labels: {release: prometheus}}, podAnnotations: {a: b}}`)
+		equal(t, "found by", o.monitor.Labels["release"], "prometheus")
+		equal(t, "endpoints", o.monitor.Spec.Endpoints, []monitoringv1.Endpoint{{Port: "http", Path: "/metrics", Interval: "15s"}})
+		equal(t, "annotations", o.deployment.Spec.Template.Annotations, map[string]string{"a": "b"})
+	})
+	t.Run("topologySpreadConstraints", func(t *testing.T) {
+		o := find(t, `{`+redis+`, topologySpreadConstraints: [{topologyKey: rack, maxSkew: 2, whenUnsatisfiable: DoNotSchedule},
+			{topologyKey: row, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/name: portmaster}}}]}`)
+		own := &metav1.LabelSelector{MatchLabels: o.deployment.Spec.Selector.MatchLabels}
+		equal(t, "constraints", o.deployment.Spec.Template.Spec.TopologySpreadConstraints, []corev1.TopologySpreadConstraint{
+			{TopologyKey: "rack", MaxSkew: 2, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: own},
+			{TopologyKey: "row", MaxSkew: 1, WhenUnsatisfiable: corev1.ScheduleAnyway,
+				LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "portmaster"}}},
+		})
+	})
+	t.Run("existing secrets", func(t *testing.T) {
+		o := find(t, `{redis: {urlFrom: {name: a, key: url}, passwordFrom: {name: b, key: pass}, caFrom: {name: c, key: ca}}}`)
+		pod := o.deployment.Spec.Template.Spec
+		env := map[string]corev1.EnvVar{}
+		for _, e := range pod.Containers[0].Env {
+			env[e.Name] = e
+		}
+		equal(t, "URL", env["PORTMASTER_REDIS_URL"].ValueFrom.SecretKeyRef,
+			&corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "a"}, Key: "url"})
+		for i, file := range []struct{ variable, secret, key, path string }{
+			{"PORTMASTER_REDIS_PASSWORD_FILE", "b", "pass", "password"}, {"PORTMASTER_REDIS_CA_FILE", "c", "ca", "ca"},
+		} {
+			source := pod.Volumes[0].Projected.Sources[i].Secret
+			equal(t, file.variable, env[file.variable].Value, pod.Containers[0].VolumeMounts[0].MountPath+"/"+file.path)
+			equal(t, file.path, []string{source.Name, source.Items[0].Key, source.Items[0].Path}, []string{file.secret, file.key, file.path})
+		}
+	})
+}
+
 // What cannot work is refused, in words that say what to do.
 func TestChartRefuses(t *testing.T) {
 	for values, says := range map[string]string{
 		`{}`:            "3 replicas need a Redis that they share: set redis.url or redis.urlFrom, or replicas to 1",
 		`{replicas: 2}`: "2 replicas need a Redis",
-		`{replicas: 0, redis: {url: "redis://redis:6379"}}`:                                    "/replicas",
-		`{redis: {url: "localhost:6379"}}`:                                                     "/redis/url",
-		`{redis: {url: "redis://redis:6379", urlFrom: {name: a, key: b}}}`:                     "redis.url and redis.urlFrom are two ways to say the same",
-		`{redis: {url: "redis://redis:6379", caFrom: {name: a}}}`:                              "'key' required",
-		`{replicas: 1, redis: {caFrom: {name: a, key: b}}}`:                                    "redis.caFrom is of no use without redis.url",
-		`{redis: {url: "redis://redis:6379"}, settings: {SHUTDOWN_DELAY: 9s}}`:                 "'SHUTDOWN_DELAY'",
-		`{redis: {url: "redis://redis:6379"}, settings: {REDIS_QUEUE: 1024}}`:                  "/settings/REDIS_QUEUE",
-		`{redis: {url: "redis://redis:6379"}, networkPolicies: {enabled: false}}`:              "networkPolicies",
-		`{redis: {url: "redis://redis:6379"}, networkPolicy: {enabled: true, redisPorts: []}}`: "/networkPolicy/redisPorts",
+		`{replicas: 0, redis: {url: "redis://redis:6379"}}`:                                                    "/replicas",
+		`{redis: {url: "localhost:6379"}}`:                                                                     "/redis/url",
+		`{redis: {url: "redis://redis:6379", urlFrom: {name: a, key: b}}}`:                                     "redis.url and redis.urlFrom are two ways to say the same",
+		`{redis: {url: "redis://redis:6379", caFrom: {name: a}}}`:                                              "'key' required",
+		`{autoscaling: {enabled: true}}`:                                                                       "autoscaling needs a Redis that the replicas share",
+		`{redis: {url: "redis://redis:6379"}, autoscaling: {enabled: true, maxReplicas: 2}}`:                   "autoscaling.minReplicas is above autoscaling.maxReplicas",
+		`{redis: {url: "redis://redis:6379"}, autoscaling: {enabled: true}, resources: {requests: {cpu: ""}}}`: "autoscaling needs resources.requests.cpu",
+		`{redis: {url: "redis://redis:6379"}, autoscaling: {enable: true}}`:                                    "'enable'",
+		`{redis: {url: "redis://redis:6379"}, serviceMonitor: {interval: often}}`:                              "/serviceMonitor/interval",
+		`{redis: {url: "redis://redis:6379"}, topologySpreadConstraints: [{maxSkew: 1}]}`:                      "/topologySpreadConstraints/0",
+		`{replicas: 1, redis: {caFrom: {name: a, key: b}}}`:                                                    "redis.caFrom is of no use without redis.url",
+		`{redis: {url: "redis://redis:6379"}, settings: {SHUTDOWN_DELAY: 9s}}`:                                 "'SHUTDOWN_DELAY'",
+		`{redis: {url: "redis://redis:6379"}, settings: {REDIS_QUEUE: 1024}}`:                                  "/settings/REDIS_QUEUE",
+		`{redis: {url: "redis://redis:6379"}, networkPolicies: {enabled: false}}`:                              "networkPolicies",
+		`{redis: {url: "redis://redis:6379"}, networkPolicy: {enabled: true, redisPorts: []}}`:                 "/networkPolicy/redisPorts",
 	} {
 		if _, err := render(t, deployments, values); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("with %s the error is %v, and should say %q", values, err, says)

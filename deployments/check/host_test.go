@@ -50,6 +50,10 @@ func TestSystemdUnit(t *testing.T) {
 		if strings.Count(text, "ExecStart="+installed+" serve\n") != 1 {
 			return errors.New("the unit does not start portmaster serve")
 		}
+		// A refused login ends the start. systemd reads this key in [Unit] only, and elsewhere would give up after a few.
+		if section, _, _ := strings.Cut(text, "\n[Service]\n"); !strings.Contains(section, "\n[Unit]\n") || !strings.Contains(section, "\nStartLimitIntervalSec=0\n") {
+			return errors.New("systemd would give up after a few starts that Redis refused")
+		}
 		unit := filepath.Join(t.TempDir(), "portmaster.service")
 		write(t, unit, strings.Replace(text, "ExecStart="+installed, "ExecStart="+program(t), 1))
 		output, err := systemdAnalyze.run(t, dir, "verify", unit)
@@ -63,6 +67,8 @@ func TestSystemdUnit(t *testing.T) {
 		return err
 	},
 		mutant{"portmaster.service", "ProtectSystem=strict", "ProtectSystems=strict", "Unknown key"},
+		mutant{"portmaster.service", "StartLimitIntervalSec=0\n", "", "give up"},
+		mutant{"portmaster.service", "StartLimitIntervalSec=0\n", "StartLimitIntervalSec=10s\n", "give up"},
 		mutant{"portmaster.service", "TimeoutStopSec=15s", "TimeoutStopSec=soon", "Failed to parse"},
 		mutant{"portmaster.service", "portmaster serve", "portmaster", "does not start portmaster serve"},
 		mutant{"portmaster.service", "SystemCallFilter=@system-service\n", "", "Overall exposure"},

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
+	"sigs.k8s.io/yaml"
 )
 
 // TestAlerts has promtool read the alerts and play the cases of alerts_test.yaml.
@@ -33,22 +34,59 @@ func TestAlerts(t *testing.T) {
 	},
 		mutant{"alerts.yaml", "absent(portmaster_redis_up)", "absent(portmaster_redis_up", "unclosed left parenthesis"},
 		mutant{"alerts.yaml", "annotations:", "annotation:", "field annotation not found"},
-		mutant{"alerts.yaml", "== 0\n        for: 30s", "== 0\n        for: 10m", "PortmasterRedisDown"},
-		mutant{"alerts.yaml", "< 0.1", "< 0.09", "PortmasterServiceNearlyFull"},
+		mutant{"alerts.yaml", "portmaster_redis_up == 0\n        for: 1m", "portmaster_redis_up == 0\n        for: 10m", "PortmasterRedisDown"},
+		mutant{"alerts.yaml", "portmaster_redis_up == 0\n        for: 1m", "portmaster_redis_up == 0\n        for: 30s", "PortmasterRedisDown"},
+		mutant{"alerts.yaml", "|memory_full", "", "memory_full"},
+		mutant{"alerts.yaml", "> 0.05", "> 0.03", "PortmasterExhausted"},
+		mutant{"alerts.yaml", "> 0.05", "> 0.07", "PortmasterExhausted"},
+		mutant{"alerts.yaml", `sum(increase(portmaster_operations_total{code="OUTCOME_UNKNOWN"}[10m]))`, `sum(portmaster_operations_total{code="OUTCOME_UNKNOWN"})`, "PortmasterUnknownOutcomes"},
+		mutant{"alerts.yaml", "increase(portmaster_state_rollbacks_total[10m])", "portmaster_state_rollbacks_total", "PortmasterStateBehind"},
+		mutant{"alerts.yaml", "increase(portmaster_clock_steps_total[10m])", "portmaster_clock_steps_total", "PortmasterClockStep"},
+		mutant{"alerts.yaml", `outcome="served"`, `outcome="unserved"`, "PortmasterLine"},
 		mutant{"alerts.yaml", "/v1[^?]*", "/v1.*", "PortmasterSlow"},
-		mutant{"alerts.yaml", "max by (pool, service) (portmaster_waiting)", "sum by (pool, service) (portmaster_waiting)", "2 calls wait"},
-		mutant{"alerts.yaml", "sum by (pool, service) (max by (pool, service, state) (portmaster_ports))", "sum by (pool, service) (portmaster_ports)", "4.5%"},
+		mutant{"alerts.yaml", "max by (pool, service) (portmaster_waiting)", "sum by (pool, service) (portmaster_waiting)", "PortmasterLine"},
 	)
 }
 
-// Every alert has its case.
+// Every alert has a case in which it fires, and one in which it does not although what it looks at is there.
 func TestAlertsAreTested(t *testing.T) {
-	cases := read(t, filepath.Join(deployments, "alerts_test.yaml"))
-	for _, rule := range alertRules(t, deployments) {
-		if strings.Count(cases, "alertname: "+rule.Alert+"\n")+strings.Count(cases, "alertname: "+rule.Alert+"}") < 2 {
-			t.Errorf("alerts_test.yaml has no case for %s, or none against it", rule.Alert)
+	holds(t, func(t *testing.T, dir string) error {
+		var file struct {
+			Tests []struct {
+				Cases []struct {
+					Alert string `json:"alertname"`
+					Fires []any  `json:"exp_alerts"`
+				} `json:"alert_rule_test"`
+			} `json:"tests"`
 		}
-	}
+		if err := yaml.Unmarshal([]byte(read(t, filepath.Join(dir, "alerts_test.yaml"))), &file); err != nil {
+			return err
+		}
+		fires, silent := map[string]bool{}, map[string]bool{}
+		for _, test := range file.Tests {
+			for _, c := range test.Cases {
+				if len(c.Fires) > 0 {
+					fires[c.Alert] = true
+				} else {
+					silent[c.Alert] = true
+				}
+			}
+		}
+		var faults []error
+		for _, rule := range alertRules(t, dir) {
+			if !fires[rule.Alert] {
+				faults = append(faults, fmt.Errorf("alerts_test.yaml has no case in which %s fires", rule.Alert))
+			}
+			if !silent[rule.Alert] {
+				faults = append(faults, fmt.Errorf("alerts_test.yaml has no case in which %s does not fire", rule.Alert))
+			}
+		}
+		return errors.Join(faults...)
+	},
+		mutant{"alerts.yaml", "alert: PortmasterMemoryLow", "alert: PortmasterMemoryLower", "no case in which PortmasterMemoryLower fires"},
+		mutant{"alerts_test.yaml", "20m, alertname: PortmasterSchemaNewer", "20m, alertname: PortmasterSchema", "no case in which PortmasterSchemaNewer does not fire"},
+		mutant{"alerts_test.yaml", "alertname: PortmasterFewFilesLeft\n        exp_alerts:", "alertname: PortmasterFewFilesLeft\n        alerts:", "no case in which PortmasterFewFilesLeft fires"},
+	)
 }
 
 func alertRules(t *testing.T, dir string) []rulefmt.Rule {
@@ -163,7 +201,7 @@ func TestMetricsExist(t *testing.T) {
 	},
 		mutant{"alerts.yaml", "portmaster_redis_up == 0", "portmaster_redis_down == 1", "portmaster_redis_down"},
 		mutant{"alerts.yaml", `status=~"5.."`, `code=~"5.."`, "no label code"},
-		mutant{"alerts.yaml", "by (pool, service) (portmaster_ports{", "by (pool, services) (portmaster_ports{", "no label services"},
+		mutant{"alerts.yaml", "by (pool, service) (portmaster_waiting", "by (pool, services) (portmaster_waiting", "no label services"},
 		mutant{"dashboard.json", "process_open_fds", "process_fds", "process_fds"},
 		mutant{"dashboard.json", "label_values(portmaster_ports, pool)", "label_values(portmaster_ports, pools)", "no label pools"},
 		mutant{"dashboard.json", "(portmaster_redis_connections{", "portmaster_redis_connections{", "parse error"},
@@ -187,6 +225,9 @@ func scrape(t *testing.T) metrics {
 	}
 	post("/v1/services", `{"name":"django","start":5000,"end":5009}`)
 	post("/v1/services/django/offers", `{"name":"web-01"}`)
+	post("/v1/services", `{"name":"one","start":5010,"end":5010}`)
+	post("/v1/services/one/ports", `{"name":"web-01"}`)
+	post("/v1/services/one/ports?wait=0.01", `{"name":"web-02"}`)
 	response, err := http.Get("http://" + addr + "/metrics")
 	if err != nil {
 		t.Fatal(err)

@@ -19,13 +19,13 @@ import (
 
 func TestHAProxyLetsCallsWait(t *testing.T) {
 	holds(t, func(t *testing.T, dir string) error {
-		short := copied(t, dir, "haproxy.cfg", "timeout server 15s", "timeout server 1s", "set-timeout server 75s", "set-timeout server 6s",
+		short := copied(t, dir, "haproxy.cfg", "timeout server 15s", "timeout server 1s", "timeout server 75s", "timeout server 6s",
 			"timeout client 60s", "timeout client 1s")
 		server := crowdedServer(t)
 		return checkWaiting(server, startHAProxy(t, short, server, freeAddr(t), freeAddr(t)))
 	},
 		mutant{"haproxy.cfg", "url_param(wait)", "url_param(waits)", "answered with 504"},
-		mutant{"haproxy.cfg", "option abortonclose", "", "still in line"},
+		mutant{"haproxy.cfg", "    option abortonclose ", "", "still in line"},
 	)
 }
 
@@ -36,7 +36,7 @@ func TestNginxLetsCallsWait(t *testing.T) {
 		return checkWaiting(server, startNginx(t, short, server, freeAddr(t), freeAddr(t)))
 	},
 		mutant{"nginx.conf", "$arg_wait", "$arg_waits", "answered with 504"},
-		mutant{"nginx.conf", "proxy_next_upstream error timeout;", "proxy_next_upstream error timeout;\n        proxy_ignore_client_abort on;", "still in line"},
+		mutant{"nginx.conf", "proxy_ignore_client_abort off;", "", "still in line"},
 	)
 }
 
@@ -49,7 +49,7 @@ func TestWaitingIsNotCutShort(t *testing.T) {
 	longest := setting(t, string(help), "PORTMASTER_MAX_WAIT") + 10*setting(t, string(help), "PORTMASTER_REDIS_TIMEOUT")
 	holds(t, func(t *testing.T, dir string) error {
 		var faults []error
-		for file, directive := range map[string]string{"haproxy.cfg": `set-timeout server (\w+) if`, "nginx.conf": `@waits \{\s+proxy_read_timeout (\w+);`} {
+		for file, directive := range map[string]string{"haproxy.cfg": `(?s)backend waiting.*timeout server (\w+)`, "nginx.conf": `location @waits \{\s+proxy_read_timeout (\w+);`} {
 			found := regexp.MustCompile(directive).FindStringSubmatch(read(t, filepath.Join(dir, file)))
 			if found == nil {
 				t.Fatalf("%s does not say for how long a call may wait", file)
@@ -60,7 +60,7 @@ func TestWaitingIsNotCutShort(t *testing.T) {
 		}
 		return errors.Join(faults...)
 	},
-		mutant{"haproxy.cfg", "set-timeout server 75s", "set-timeout server 60s", "haproxy.cfg cuts calls off"},
+		mutant{"haproxy.cfg", "timeout server 75s", "timeout server 60s", "haproxy.cfg cuts calls off"},
 		mutant{"nginx.conf", "proxy_read_timeout 75s", "proxy_read_timeout 60s", "nginx.conf cuts calls off"},
 	)
 }

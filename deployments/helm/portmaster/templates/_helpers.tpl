@@ -21,6 +21,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if or $redis.url $redis.urlFrom }}true{{ end -}}
 {{- end }}
 
+{{- /* How many replicas there are at least. */ -}}
+{{- define "portmaster.replicas" -}}
+{{- if .Values.autoscaling.enabled }}{{ .Values.autoscaling.minReplicas }}{{ else }}{{ .Values.replicas }}{{ end -}}
+{{- end }}
+
 {{- /* The files that Redis needs, of passwordFrom, caFrom, certFrom and keyFrom those that are set. */ -}}
 {{- define "portmaster.files" -}}
 {{- $files := list -}}
