@@ -4,7 +4,6 @@ package faults
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -132,9 +131,7 @@ func upgrade(t *testing.T, program string, back bool) {
 	for _, r := range old {
 		r.terminate()
 	}
-	if err := node.client.Del(context.Background(), "portmaster:epoch", "portmaster:deployment").Err(); err != nil {
-		t.Fatal(err)
-	}
+	pageCommands(t, "Upgrade and roll back")[0].run(t, node, node.dir)
 	old[0].restart()
 	if _, gone := c.check(t, old[0]); gone > 0 {
 		t.Errorf("rolled back, %d allocations are lost", gone)
