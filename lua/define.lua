@@ -101,6 +101,7 @@ local function cannot_cut()
   return held, not next_at
 end
 
+-- include unless_full
 if exists then
   if changing and string.sub(changing, 1, 6) ~= 'narrow' then
     settle_range(250)

@@ -39,6 +39,7 @@ var (
 	Raise          = script("raise")
 	Convert        = script("convert")
 	Recover        = script("recover")
+	Copied         = script("copied")
 	ReadService    = script("read_service")
 	ReadServices   = script("read_services")
 	ListServices   = script("list_services")

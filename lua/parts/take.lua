@@ -117,6 +117,7 @@ local function take(wants)
   local wrong = impossible(wants, total)
   if wrong then return wrong end
   if changing and string.sub(changing, 1, 6) ~= 'narrow' then return 2 end
+  -- include unless_full
   settle_rest()
   local turn = true
   if waiting then
