@@ -162,6 +162,12 @@ func (k keys) toConvert(service string) []string {
 		k.resting(service), k.rest(), k.line(service), string(k) + "beats:" + service}
 }
 
+// toMendClock returns the keys of the script that puts right what lies ahead.
+func (k keys) toMendClock(service string) []string {
+	return []string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.leases(service), k.resting(service),
+		k.rest(), k.line(service), k.beats(), k.lines()}
+}
+
 // toDefine returns the keys of a script that changes a service as a whole.
 func (k keys) toDefine(service string) []string {
 	return append(k.toSettle(service), k.line(service), k.beats(), k.lines(), k.services(), k.ends())
