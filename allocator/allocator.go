@@ -46,6 +46,7 @@ type Allocator struct {
 	door     *door
 	epoch    epoch
 	waitlist waitlist
+	mending  mending
 	opts     Options
 }
 

@@ -38,6 +38,9 @@ func classify(err error) error {
 		if known := fromScript(reply.Error()); known != nil {
 			return known
 		}
+		if isFull(reply.Error()) {
+			return unavailable("Redis is full, and takes nothing new until it has memory again", err)
+		}
 		if turnedAway(reply.Error()) {
 			return unavailable("Redis takes no calls at the moment", err)
 		}
@@ -49,11 +52,20 @@ func classify(err error) error {
 	return unknown("Redis did not answer", err)
 }
 
+// isFull tells the error of a command that a full Redis refuses, and of a script that begins with one: Redis 6 puts other words
+// in front of that.
+func isFull(text string) bool {
+	return strings.HasPrefix(text, "OOM ") || strings.HasPrefix(text, "ERR ") && strings.Contains(text, "-OOM command not allowed")
+}
+
 // turnedAway tells the errors with which Redis refuses a command before it runs.
 func turnedAway(text string) bool {
+	if isFull(text) {
+		return true
+	}
 	code, _, _ := strings.Cut(text, " ")
 	switch code {
-	case "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "OOM", "MISCONF", "NOAUTH",
+	case "LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "MISCONF", "NOAUTH",
 		"WRONGPASS", "NOPERM", "NOSCRIPT", "MOVED", "ASK":
 		return true
 	}

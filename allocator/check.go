@@ -3,7 +3,9 @@ package allocator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -20,11 +22,16 @@ const (
 	WriteFailed Problem = "write_failed" // it could not write its append-only file
 	StateLost   Problem = "state_lost"   // the state that was there is gone, or older, and nobody has recovered it yet
 	OtherSchema Problem = "schema_newer" // a newer server keeps its state there, in another form
-	Volatile    Problem = "volatile"     // it has no append-only file: a warning, no reason to refuse it
+	Volatile    Problem = "volatile"     // it has no append-only file: a warning
+	MemoryFull  Problem = "memory_full"  // it has no memory left: a warning, since holders can still renew and release
+	MemoryLow   Problem = "memory_low"   // it has used most of its memory, or all: a warning
 )
 
 // Problems are all of them.
-var Problems = []Problem{Evicts, NotMaster, WriteFailed, StateLost, OtherSchema, Volatile}
+var Problems = []Problem{Evicts, NotMaster, WriteFailed, StateLost, OtherSchema, Volatile, MemoryFull, MemoryLow}
+
+// IsWarning reports whether a Redis with the problem is still to be used.
+func (p Problem) IsWarning() bool { return p == Volatile || p == MemoryFull || p == MemoryLow }
 
 // Finding is a problem that a check found.
 type Finding struct {
@@ -78,6 +85,28 @@ func (a *Allocator) judge(says map[string]string) (findings []Finding) {
 	if !a.opts.AllowVolatile && says["aof_enabled"] == "0" { // a snapshot does not have what came after it
 		findings = append(findings, Finding{Volatile, "Redis has no append-only file: when it crashes it forgets what came after its last snapshot, or all where it " +
 			"saves none, and the ports are handed out again while their holders use them"})
+	}
+	return append(findings, judgeMemory(says)...)
+}
+
+// memoryLow is the percentage of maxmemory above which a warning is due.
+const memoryLow = 90
+
+// judgeMemory finds whether a node is full, or will be soon. Its memory is counted as Redis does when it refuses a change.
+func judgeMemory(says map[string]string) (findings []Finding) {
+	var figures [3]int64
+	for i, field := range []string{"used_memory", "mem_not_counted_for_evict", "maxmemory"} {
+		figures[i], _ = strconv.ParseInt(says[field], 10, 64) // 0 where the store does not say
+	}
+	used, most := figures[0]-figures[1], figures[2]
+	if most <= 0 {
+		return nil
+	}
+	if used >= most {
+		findings = append(findings, Finding{MemoryFull, "Redis is full (maxmemory): new offers, claims and definitions are refused, while holders can accept, renew and release"})
+	}
+	if used > most/100*memoryLow {
+		findings = append(findings, Finding{MemoryLow, fmt.Sprintf("Redis has used more than %d %% of its maxmemory; when it is full, it takes no new offers, claims and definitions", memoryLow)})
 	}
 	return findings
 }

@@ -54,6 +54,33 @@ func TestCheckWarnsOfASnapshotAlone(t *testing.T) {
 	}
 }
 
+// Redis counts neither what its replicas nor what its append-only file have still to get.
+func TestCheckFindsThatMemoryRunsOut(t *testing.T) {
+	for name, test := range map[string]struct {
+		used, uncounted, most string
+		want                  []Problem
+	}{
+		"no limit":             {"1000000", "0", "0", nil},
+		"no figures":           {"", "", "", nil},
+		"below":                {"900", "0", "1000", nil},
+		"low":                  {"901", "0", "1000", []Problem{MemoryLow}},
+		"almost full":          {"999", "0", "1000", []Problem{MemoryLow}},
+		"full":                 {"1000", "0", "1000", []Problem{MemoryFull, MemoryLow}},
+		"low but for a buffer": {"1200", "300", "1000", nil},
+		"full with its buffer": {"1300", "300", "1000", []Problem{MemoryFull, MemoryLow}},
+	} {
+		var got []Problem
+		for _, f := range new(Allocator).judge(map[string]string{"used_memory": test.used, "mem_not_counted_for_evict": test.uncounted, "maxmemory": test.most}) {
+			if got = append(got, f.Problem); !f.Problem.IsWarning() {
+				t.Errorf("%s: %s is no warning", name, f.Problem)
+			}
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: found %v, want %v", name, got, test.want)
+		}
+	}
+}
+
 func TestCheckBelievesWhoAllowsNone(t *testing.T) {
 	store, _, _ := storetest.Private(t, "--appendonly", "no")
 	wantProblems(t, New(store.Client, Options{KeyPrefix: store.Prefix, Timeout: long, AllowVolatile: true}))

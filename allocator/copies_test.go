@@ -68,3 +68,48 @@ func TestCopies(t *testing.T) {
 	}
 	wantError(t, "a release of nothing", fresh(patient).Release(t.Context(), DefaultPool, "web", "carl", Proof{}), ErrPortNotFound)
 }
+
+// A Redis that is full still confirms what holders do, also in a pool that has no key yet by which to wait for replicas, and
+// refuses the others for what they are.
+func TestCopiesOfAFullRedis(t *testing.T) {
+	master := storetest.Open(t, "--repl-diskless-sync-delay", "0")
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica := storetest.Open(t, "--replicaof", host, port)
+	a := New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Copies: 1})
+	for deadline := time.Now().Add(20 * time.Second); master.Client.Do(t.Context(), "wait", 1, 100).Val() != int64(1); {
+		if time.Now().After(deadline) {
+			t.Fatal("the replica does not come")
+		}
+	}
+	for _, hasKey := range []bool{true, false} {
+		mustDefine(t, a, "web", 2000, 2009)
+		offered, held, leased := mustOffer(t, a, "web", "ann"), mustOffer(t, a, "web", "bob"), mustOffer(t, a, "web", "carl")
+		mustAccept(t, a, held)
+		if _, _, err := a.Accept(t.Context(), DefaultPool, "web", leased.Secret, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		setMaxMemory(t, master, 1)
+		copied := func(what string, err error) {
+			t.Helper()
+			must(t, err)
+			if missing := differing(everything(t, replica, DefaultPool), everything(t, master, DefaultPool)); len(missing) > 0 {
+				t.Errorf("%s: the replica has something else in %v", what, missing)
+			}
+			if !hasKey {
+				must(t, master.Admin.Del(t.Context(), a.keys(DefaultPool).copied()).Err())
+			}
+		}
+		copied("at first", nil)
+		_, _, err := a.Accept(t.Context(), DefaultPool, "web", offered.Secret, 0)
+		copied("accept", err)
+		_, err = a.Renew(t.Context(), DefaultPool, "web", "carl", leased.Secret, time.Hour)
+		copied("renew", err)
+		for _, name := range []string{"ann", "bob", "carl"} {
+			copied("release", a.Release(t.Context(), DefaultPool, "web", name, Proof{}))
+		}
+		_, _, err = a.Offer(t.Context(), DefaultPool, "web", Want{Name: "dora"}, 0)
+		isRefused(t, "an offer", err)
+		setMaxMemory(t, master, 0)
+		mustReject(t, a, mustOffer(t, a, "web", "dora"))
+	}
+}

@@ -113,6 +113,9 @@ func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) er
 	}
 	a.epoch.reported = a.epoch.reported && found.state == "lost"
 	a.epoch.learn(found, a.opts.Copies == 0)
+	if found.state == "kept" && found.ahead > time.Second {
+		a.clockSteppedBack(found.ahead)
+	}
 	if a.opts.Copies > 0 && !a.clustered() {
 		go a.confirm()
 	}

@@ -66,7 +66,7 @@ func (k keys) rest() string { return string(k) + "rest" }
 // line is a ZSET: the ticket of a call that waits for a port, scored by its place in the line.
 func (k keys) line(service string) string { return string(k) + "line:" + service }
 
-// copied is a STRING with a TTL: it is written so that replicas can be waited for that have it, and so all that was written before.
+// copied is a STRING with a TTL, which is set anew so that replicas can be waited for that have it, and so all that was written before.
 func (k keys) copied() string { return string(k) + "copied" }
 
 // beats is a ZSET: a server with calls in lines of the pool, scored by the time (Unix ms) when these lose their places unless
@@ -160,6 +160,12 @@ func (k keys) toSettle(service string) []string {
 func (k keys) toConvert(service string) []string {
 	return []string{k.service(service), k.free(service), k.offers(service), k.ports(service), string(k) + "quarantine:" + service,
 		k.resting(service), k.rest(), k.line(service), string(k) + "beats:" + service}
+}
+
+// toMendClock returns the keys of the script that puts right what lies ahead.
+func (k keys) toMendClock(service string) []string {
+	return []string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.leases(service), k.resting(service),
+		k.rest(), k.line(service), k.beats(), k.lines()}
 }
 
 // toDefine returns the keys of a script that changes a service as a whole.

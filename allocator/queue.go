@@ -295,35 +295,57 @@ func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*
 	return nil
 }
 
+// copiedLasts is how long the key lasts by which replicas are waited for, after its last use.
+const copiedLasts = time.Hour
+
 // execCopied runs a pipeline and waits until enough replicas have all that was changed up to its end, by whomever: an
 // answer may rest on what another call has changed shortly before. WAIT promises to count from the last change of its own
-// connection, so the pipeline ends with one, which changes nothing but is copied. Where a Cluster refuses it, since that
-// pool is on its way to another node, a pool that is not will do.
+// connection, so the pipeline ends with one that a full Redis does not refuse: it lets a key of a pool begin its time anew. If
+// there is no such key yet, a second trip makes it. If a Cluster refuses the change, since that pool is on its way to another
+// node, a pool that is not will do.
 func (q *queue) execCopied(ctx context.Context, pipeline redis.Pipeliner, batch []*call) error {
 	pools := []keys{batch[len(batch)-1].pool, q.marked}
 	for _, c := range batch {
 		pools = append(pools, c.pool)
 	}
 	refused := map[keys]bool{"": true} // "" while none had its mark
-	deadline, _ := ctx.Deadline()
 	for _, pool := range pools {
 		if refused[pool] {
 			continue
 		}
-		mark := pipeline.Set(ctx, pool.copied(), "", time.Minute)
-		wait := pipeline.Do(ctx, "wait", q.copies, max(1, (time.Until(deadline)*3/4).Milliseconds())) // 0 would wait for ever
+		mark := pipeline.PExpire(ctx, pool.copied(), copiedLasts)
+		wait := q.wait(ctx, pipeline)
 		_, _ = pipeline.Exec(ctx)
-		if mark.Err() == nil {
+		if mark.Err() == nil && mark.Val() {
 			q.marked = pool
 			return q.enough(wait.Int())
 		}
-		if !isReply(mark.Err()) {
-			return mark.Err()
+		pipeline = q.node.Pipeline()
+		err := mark.Err()
+		if err == nil {
+			pipeline.ScriptLoad(ctx, lua.Copied.Source)
+			made := pipeline.Do(ctx, evalSHA(lua.Copied, []string{pool.copied()}, []any{copiedLasts.Milliseconds()})...)
+			wait := q.wait(ctx, pipeline)
+			_, _ = pipeline.Exec(ctx)
+			if made.Err() == nil {
+				q.marked = pool
+				return q.enough(wait.Int())
+			}
+			err = made.Err()
+			pipeline = q.node.Pipeline()
+		}
+		if !isReply(err) {
+			return err
 		}
 		refused[pool] = true
-		pipeline = q.node.Pipeline()
 	}
 	return errors.New("no pool of the node stays there")
+}
+
+// wait ends a pipeline with the wait for replicas, which leaves some of the time that is left.
+func (q *queue) wait(ctx context.Context, pipeline redis.Pipeliner) *redis.Cmd {
+	deadline, _ := ctx.Deadline()
+	return pipeline.Do(ctx, "wait", q.copies, max(1, (time.Until(deadline)*3/4).Milliseconds())) // 0 would wait for ever
 }
 
 // enough says whether as many replicas have a change as must.

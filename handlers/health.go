@@ -25,7 +25,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 		return err
 	}
 	for _, found := range findings {
-		if found.Problem != allocator.Volatile {
+		if !found.Problem.IsWarning() {
 			return &allocator.Error{Code: allocator.CodeUnavailable, Detail: found.Detail, RetryAfter: time.Second}
 		}
 	}

@@ -135,7 +135,8 @@ var (
 	unreadDesc = prometheus.NewDesc("portmaster_pools_unread",
 		"Of how many pools services are missing in this scrape, since Redis did not answer for them in time; +Inf where that is all.", nil, nil)
 	storeProblemDesc = prometheus.NewDesc("portmaster_store_problem",
-		"1 where Redis has this problem: evicts, not_master, write_failed, state_lost, schema_newer (then /readyz fails), volatile.", []string{"problem"}, nil)
+		"1 where Redis has this problem: evicts, not_master, write_failed, state_lost, schema_newer (then /readyz fails), volatile, "+
+			"memory_full, memory_low.", []string{"problem"}, nil)
 	rollbacksDesc = prometheus.NewDesc("portmaster_state_rollbacks_total",
 		"How often the state in Redis was older than what was acknowledged, as a failover leaves it, and the service went on.", nil, nil)
 	behindDesc = prometheus.NewDesc("portmaster_state_behind_seconds",

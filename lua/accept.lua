@@ -30,12 +30,16 @@ end
 
 lease = lasting ~= '0' and lasting or lease
 if lease and not leases then return 0 end
-local number = next_fence(1)
-if not number then return 3 end
-local allocation = allocate(name, port, count, now, string.format('%d', number), lease, secret)
 -- So that a repeated call gets the same answer, the secret is remembered for a minute, or the rest of the offer's time if
--- that is shorter: at a thousand calls a second that is megabytes of Redis, where half an hour would be gigabytes.
-if expires - now > 60000 then call('PEXPIRE', offer, '60000') end
+-- that is shorter: at a thousand calls a second that is megabytes of Redis, where half an hour would be gigabytes. Either way the
+-- first change is one that a full Redis does not refuse, and so it refuses none after it.
+if expires - now > 60000 then call('PEXPIRE', offer, '60000') else call('HDEL', offers, '') end
+local number = next_fence(1)
+if not number then
+  call('PEXPIRE', offer, string.format('%d', expires - now))
+  return 3
+end
+local allocation = allocate(name, port, count, now, string.format('%d', number), lease, secret)
 if lease then
   -- include tell
 end

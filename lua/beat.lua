@@ -14,5 +14,10 @@ local call = redis.call
 
 -- Where a server has lost its places any line may be worth a look: this once.
 local due = call('ZREMRANGEBYSCORE', beats, '-inf', now) > 0 and '+inf' or now
-local is_new = call('ZADD', beats, string.format('%d', now + 1500), server)
+local kept_until = string.format('%d', now + 1500)
+local is_new = call('ZADD', beats, kept_until, server)
+-- If Redis' clock has stepped back, the places of others are kept no longer than if they had just been heard of.
+for _, other in ipairs(call('ZRANGEBYSCORE', beats, '(' .. kept_until, '+inf', 'LIMIT', '0', '100')) do
+  call('ZADD', beats, kept_until, other)
+end
 return {1 - is_new, unpack(call('ZRANGEBYSCORE', lines, '-inf', due, 'LIMIT', '0', '1000'))}

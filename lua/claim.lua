@@ -79,6 +79,7 @@ local number, notes = nil, nothing_noted()
 for i, want in ipairs(wants) do
   if not answers[i] then
     number = number and number + 1 or next_fence(#wants - repeated)
+    notes.picked = not want.kept
     answers[i] = allocate(want.name, want.port, want.count, now, string.format('%d', number), want.lease, want.secret, notes)
     if want.own then -- remembered like an accepted offer, which may not be made again; a mere claim may
       local of_block = want.count > 1 and ',"count":' .. want.count or ''

@@ -88,7 +88,8 @@ local function cannot_cut()
   local looks = 'narrow ' .. start .. ' ' .. stop .. ' '
   local at = changing and string.sub(changing, 1, #looks) == looks and string.match(changing, '^%w+', #looks + 1)
   local others = not at and changing and string.match(changing, '^narrow .* (%d+)$')
-  if others and tonumber(others) > tonumber(now) then return nil, false end -- they go first
+  local left = others and others - now
+  if left and left > 0 and left <= 5000 then return nil, false end -- they go first
   if not at then
     local held, are_all = held_outside(first, last)
     if held or are_all then return held, true end
@@ -101,6 +102,7 @@ local function cannot_cut()
   return held, not next_at
 end
 
+-- include unless_full
 if exists then
   if changing and string.sub(changing, 1, 6) ~= 'narrow' then
     settle_range(250)

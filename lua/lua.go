@@ -39,6 +39,8 @@ var (
 	Raise          = script("raise")
 	Convert        = script("convert")
 	Recover        = script("recover")
+	Copied         = script("copied")
+	MendClock      = script("mend_clock")
 	ReadService    = script("read_service")
 	ReadServices   = script("read_services")
 	ListServices   = script("list_services")

@@ -28,8 +28,12 @@ local call = redis.call
 
 local kept_pulses = 32
 
--- Writes what can be left out: a Redis that is full refuses it, and the answer is the same.
-local function note(...) redis.pcall('HSET', epoch, ...) end
+-- Writes also if Redis is full: HDEL of nothing is not refused then, and so nothing after it. A pulse that a server is told of and
+-- that is not there would look like an older state.
+local function note(...)
+  call('HDEL', epoch, '')
+  call('HSET', epoch, ...)
+end
 
 local id, state, schema, missed, pulses, highest, was_behind, was_unknown =
   unpack(call('HMGET', epoch, 'id', 'state', 'schema', 'missed', 'pulses', 'fence', 'behind', 'unknown'))

@@ -34,14 +34,14 @@ for i = 0, count - 1 do
   scores[2 * i + 1], scores[2 * i + 2] = back, each
   at_rest[2 * i + 1], at_rest[2 * i + 2] = each, until_then
 end
+call('HDEL', names, name) -- the first change, since a full Redis does not refuse it, and so none after it
+call('HDEL', offers, port)
 if kept_out == '0' then
   call('ZADD', free, unpack(scores))
 else
   call('ZREM', free, unpack(all))
   let_rest(at_rest)
 end
-call('HDEL', names, name)
-call('HDEL', offers, port)
 -- So that a repeated call gets the same answer, it is remembered for a minute, or the rest of the offer's time.
 local remembered = math.min(expires - now, 60000)
 call('SET', offer, string.sub(record, 1, -2) .. ',"rejected":true}', 'PX', string.format('%d', remembered))

@@ -54,7 +54,7 @@ for i = 1, of_block == '' and 0 or string.match(of_block, '%d+') - 1 do
   all[i + 1] = string.format('%d', port + i)
   scores[2 * i + 1], scores[2 * i + 2] = now, all[i + 1]
 end
-call('HDEL', ports, unpack(all))
+call('HDEL', ports, unpack(all)) -- the first change, since a full Redis does not refuse it, and so none after it
 call('ZADD', free, unpack(scores))
 if of_lease ~= '' then
   call('HDEL', offers, unpack(all))

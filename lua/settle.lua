@@ -23,4 +23,5 @@ if not cooldown then return 1 end
 -- include settle_rest
 -- include settle
 
+call('HDEL', offers, '') -- nothing, but what a full Redis does not refuse, and so nothing after it
 return settle_range(250) and settle_rest() and 1 or 0

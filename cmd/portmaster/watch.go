@@ -50,7 +50,7 @@ func tell(log *slog.Logger, known map[allocator.Finding]bool, findings []allocat
 		if known[f] {
 			continue
 		}
-		if f.Problem == allocator.Volatile {
+		if f.Problem.IsWarning() {
 			log.Warn(f.Detail, slog.String("problem", string(f.Problem)))
 		} else {
 			log.Error("not ready: "+f.Detail, slog.String("problem", string(f.Problem)))

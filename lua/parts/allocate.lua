@@ -1,7 +1,16 @@
+-- Makes a change that may be the first of a holder's script. A full Redis refuses a script whose first change may take memory; one
+-- that has changed something before, if only nothing, goes through.
+local function write_though_full(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  call('HDEL', ports, '')
+  return call(command, key, ...)
+end
+
 -- Writes allocations, as allocate has noted them.
 local function write(noted)
   if #noted.scores > 0 then
-    call('ZADD', free, unpack(noted.scores))
+    write_though_full('ZADD', free, unpack(noted.scores))
     call('ZADD', leases, unpack(noted.scores))
     call('HSET', offers, unpack(noted.marks)) -- so that who is given a port next finds that there is something to clear
   end
@@ -15,7 +24,8 @@ end
 local function nothing_noted() return {scores = {}, marks = {}, for_ever = {}, records = {}} end
 
 -- Makes ports an allocation, which nobody else can have, and returns its record: for ever, or, where lease is not nil, for
--- so many ms from now on. Where notes are given it is only noted there, for many to be written at once.
+-- so many ms from now on. If notes are given, it is only noted there, for many to be written at once; notes.picked says that
+-- its ports were just picked, and so are in no other key.
 local function allocate(name, port, count, created, number, lease, secret, notes)
   local of_block, of_lease, expires = '', '', nil
   if count > 1 then of_block = ',"count":' .. count end
@@ -38,7 +48,7 @@ local function allocate(name, port, count, created, number, lease, secret, notes
     if lease then
       scores[#scores + 1], marks[#marks + 1] = expires, each
       scores[#scores + 1], marks[#marks + 1] = each, 'leased'
-    else
+    elseif not noted.picked then
       for_ever[#for_ever + 1] = each
     end
     records[#records + 1] = each

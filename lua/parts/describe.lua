@@ -10,7 +10,8 @@ local function count_waiting()
   if waiting_calls == 0 then return 0 end
   if waiting_calls == 64 then waiting_calls = call('ZCARD', line) end
   for i, kept_until in ipairs(call('ZMSCORE', beats, unpack(servers))) do
-    if tonumber(kept_until or 0) <= tonumber(now) then waiting_calls = waiting_calls - calls[servers[i]] end
+    local left = (kept_until or 0) - now
+    if left <= 0 or left > 1500 then waiting_calls = waiting_calls - calls[servers[i]] end
   end
   return waiting_calls
 end

@@ -35,6 +35,8 @@ local function front()
       if lives[server] == nil then
         local heard_of = call('ZSCORE', beats, server)
         lives[server] = heard_of and tonumber(heard_of) > tonumber(now) or false
+        -- Redis' clock has stepped back: for that the places are kept no longer than if it had just been heard of.
+        if heard_of and tonumber(heard_of) > tonumber(kept_until) then call('ZADD', beats, kept_until, server) end
       end
       if lives[server] then kept[#kept + 1] = ticket else lost[#lost + 1] = ticket end
     end

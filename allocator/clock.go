@@ -1,0 +1,136 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"portmaster/lua"
+)
+
+// Redis' clock is the only one that counts. When it steps back, what scripts set to "now" or a little later lies in the future.
+// Most of that is harmless, or each script sees that it cannot be. Ports that were released, or rest, would be kept from everybody
+// until the time is there again; they are put right once for all services.
+
+// mending is the work that a step of the clock has left.
+type mending struct {
+	mu   sync.Mutex
+	runs bool
+	step time.Duration // the longest that was noticed since the work began; 0 if there is none left
+}
+
+// mendTries bounds how often the services are gone through, a second apart, until Redis has answered for all.
+const mendTries = 60
+
+// clockSlack is by how much a step may be longer than what was noticed, since pulses are a second apart, and a little more.
+const clockSlack = 3 * time.Second
+
+// clockSteppedBack puts right in the background what lies in the future since Redis' clock stepped back.
+func (a *Allocator) clockSteppedBack(step time.Duration) {
+	m := &a.mending
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.step = max(m.step, step)
+	if m.runs {
+		return
+	}
+	m.runs = true
+	go func() {
+		for tries := 1; ; tries++ {
+			m.mu.Lock()
+			step := m.step
+			if m.runs = step > 0 && tries <= mendTries; !m.runs {
+				m.step = 0
+				m.mu.Unlock()
+				return
+			}
+			m.mu.Unlock()
+			err := a.mendClock(context.Background(), step)
+			m.mu.Lock()
+			if err == nil && m.step == step {
+				m.step = 0
+			}
+			m.mu.Unlock()
+			if err != nil {
+				time.Sleep(time.Second)
+			}
+		}
+	}()
+}
+
+// mendClock goes through all services and puts right what lies in the future since Redis' clock stepped back by so much.
+func (a *Allocator) mendClock(ctx context.Context, step time.Duration) error {
+	timely, cancel := context.WithTimeout(ctx, a.opts.Timeout)
+	failed := a.redis.Unlink(timely, a.figuresKey()).Err() // which would stand for longer than it may
+	cancel()
+	pools, err := a.listedPools(ctx)
+	if err != nil {
+		return err
+	}
+	for _, pool := range pools {
+		services, err := a.serviceNames(ctx, pool)
+		failed = errors.Join(failed, err)
+		for some := range slices.Chunk(services, jobsPerTrip) {
+			failed = errors.Join(failed, a.mendServices(ctx, a.keys(pool), some, step+clockSlack))
+		}
+	}
+	return failed
+}
+
+// mendServices runs the script for some services of a pool until it finds nothing more to put right.
+func (a *Allocator) mendServices(ctx context.Context, pool keys, services []string, step time.Duration) (failed error) {
+	type place struct {
+		service string
+		passed  int64
+		mended  int64 // since it began with the first port
+	}
+	var left []place
+	for _, service := range services {
+		left = append(left, place{service: service})
+	}
+	for perTrip, steps := heavyJobsPerTrip, 0; len(left) > 0 && steps < maxSteps; steps++ {
+		var jobs []job
+		for _, at := range left {
+			jobs = append(jobs, job{pool, lua.MendClock, pool.toMendClock(at.service),
+				[]any{at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()}})
+		}
+		var more []place
+		for i, r := range a.door.runAll(ctx, jobs, perTrip) {
+			parts, _ := r.answer.([]any)
+			if r.err != nil || len(parts) != 2 {
+				failed = errors.Join(failed, r.err)
+				continue
+			}
+			at := left[i]
+			mended, _ := parts[0].(int64)
+			at.passed, _ = parts[1].(int64)
+			at.mended += mended
+			if at.passed < 0 && at.mended > 0 {
+				at.passed, at.mended = 0, 0 // once more, since what was passed over may have gone elsewhere meanwhile
+			}
+			if at.passed >= 0 {
+				more = append(more, at)
+			}
+		}
+		left, perTrip = more, 1 // those have many ports
+	}
+	return failed
+}
+
+// serviceNames lists the services of a pool.
+func (a *Allocator) serviceNames(ctx context.Context, pool string) (names []string, err error) {
+	for start := 0; ; {
+		listed := a.door.runAll(ctx, []job{a.keys(pool).toList(start, servicesPerList)}, 1)
+		_, some, next, err := parseListed(listed[0])
+		if err != nil {
+			return names, err
+		}
+		names = append(names, some...)
+		if start, err = strconv.Atoi(next); err != nil {
+			return names, nil // there is no rest
+		}
+	}
+}

@@ -1,0 +1,84 @@
+-- Puts right what a service has in the future since Redis' clock stepped back: ports that were released, which look as if they were
+-- on offer, and ports that rest for longer than any does. What a holder was told stays: offers and leases end when they say.
+--
+-- KEYS   service HASH, free ZSET, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH, line ZSET, beats ZSET, lines ZSET
+-- ARGV   service, how many of the ports in the future to pass over, by how many ms the clock stepped, how long a port rests that was
+--        found in use (ms)
+--
+-- answer {mended, next}  how many ports it put right, and how many to pass over in the next call; -1 if those were all
+-- errors none
+--
+-- At worst 250 ports that were released, and 250 that rest, while 256 places in line were lost: about 1.2 ms where an offer takes
+-- 10 us.
+local service_key, free, offers, ports, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local resting, rest, line, beats, lines = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local service, passed, step, quarantine = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local call = redis.call
+-- include clock
+-- include service
+if not cooldown then return {0, -1} end
+-- include rest
+-- include waitlist
+
+local ahead = call('ZRANGEBYSCORE', free, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', passed, '250')
+local all, score_of, is_held = {}, {}, {}
+for i = 1, #ahead, 2 do
+  all[#all + 1] = tonumber(ahead[i])
+  score_of[tonumber(ahead[i])] = ahead[i + 1]
+end
+
+-- Notes that the ports of a record are held: those of a block that is on offer have the time of the first, which has the record.
+local function hold(port, record, score)
+  is_held[port] = true
+  for i = 1, (string.match(record, '"count":(%d+)') or 1) - 1 do
+    is_held[port + i] = is_held[port + i] or score_of[port + i] == score
+  end
+end
+
+if #all > 0 then
+  for i, record in ipairs(call('HMGET', offers, unpack(all))) do
+    if record then hold(all[i], record, score_of[all[i]]) end
+  end
+end
+
+-- A block may begin with a port that is not among these.
+local first, before = {}, {}
+for _, port in ipairs(all) do
+  if not is_held[port] and not score_of[port - 1] then
+    first[#first + 1] = port
+    before[#before + 1] = port - 1
+  end
+end
+if #first > 0 then
+  for i, score in ipairs(call('ZMSCORE', free, unpack(before))) do
+    local port = first[i]
+    if score == score_of[port] then
+      local some = {}
+      for back = 1, 99 do some[back] = port - back end
+      for back, record in ipairs(call('HMGET', offers, unpack(some))) do
+        if record and record ~= 'leased' then
+          hold(port - back, record, score)
+          break
+        end
+      end
+    end
+  end
+end
+
+local mended = {}
+for _, port in ipairs(all) do
+  if not is_held[port] then
+    mended[#mended + 1] = now
+    mended[#mended + 1] = port
+  end
+end
+local longest = string.format('%d', now + math.max(quarantine, cooldown))
+local late, at_rest = call('ZRANGEBYSCORE', resting, '(' .. longest, string.format('%d', longest + step), 'LIMIT', '0', '250'), {}
+for i, port in ipairs(late) do at_rest[2 * i - 1], at_rest[2 * i] = port, longest end
+call('HDEL', offers, '') -- nothing, but what a full Redis does not refuse, and so nothing after it
+if #mended > 0 then call('ZADD', free, unpack(mended)) end
+let_rest(at_rest)
+local count = #mended / 2 + #late
+if waiting and count > 0 then notify_of_ports(math.huge) end
+if #all < 250 and #late < 250 then return {count, -1} end
+return {count, passed + #all - #mended / 2}
