@@ -83,6 +83,6 @@ func New(client redis.UniversalClient, opts Options) *Allocator {
 	door := &door{redis: client, timeout: opts.Timeout, limit: opts.Queue, copies: opts.Copies}
 	a := &Allocator{redis: client, door: door, waitlist: newWaitlist(), opts: opts}
 	a.epoch.fences.of = map[string]*poolFence{}
-	door.open = a.open
+	door.open, door.server, door.trail = a.open, a.waitlist.server, newTrail(a.missesChanges)
 	return a
 }

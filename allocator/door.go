@@ -18,7 +18,9 @@ type door struct {
 	limit   int // how many calls may wait for one node
 	copies  int // how many replicas must have a change before it is answered
 
-	open func(context.Context) error // why no call may go to Redis now; nil if all may
+	server string // the id of this server
+	trail  *trail
+	open   func(context.Context) error // why no call may go to Redis now; nil if all may
 
 	queues sync.Map // place -> *queue
 }
@@ -71,6 +73,6 @@ func (d *door) queue(at place) *queue {
 	if q, ok := d.queues.Load(at); ok {
 		return q.(*queue)
 	}
-	q, _ := d.queues.LoadOrStore(at, &queue{node: at.node, timeout: d.timeout, limit: d.limit, copies: at.copies})
+	q, _ := d.queues.LoadOrStore(at, &queue{node: at.node, timeout: d.timeout, limit: d.limit, copies: at.copies, server: d.server, trail: d.trail})
 	return q.(*queue)
 }

@@ -34,6 +34,7 @@ type epoch struct {
 	id      string     // of the state last seen; empty: none was seen yet
 	pulse   string     // the last that was seen in it
 	acks    []ack
+	missing bool   // changes are, and Redis may not know yet that the state is lost
 	refusal *Error // why no port is handed out
 	closed  *Error // why nothing is read or changed
 	figures StateFigures
@@ -112,6 +113,9 @@ func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) er
 		}
 	}
 	a.epoch.reported = a.epoch.reported && found.state == "lost"
+	if found.id != a.epoch.known() || found.state == "lost" && a.epoch.why() == nil {
+		a.door.trail.forget()
+	}
 	a.epoch.learn(found, a.opts.Copies == 0)
 	if found.state == "kept" && found.ahead > time.Second {
 		a.clockSteppedBack(found.ahead)
@@ -131,6 +135,20 @@ func (a *Allocator) confirm() {
 	if found, err := a.lookCopied(context.Background(), a.opts.Copies, "", 0, 0); err == nil {
 		a.epoch.learn(found, true)
 	}
+}
+
+// missesChanges is told that changes are missing that replicas had. Nothing is handed out from then on, and Redis is told until it
+// knows.
+func (a *Allocator) missesChanges() {
+	a.epoch.mu.Lock()
+	a.epoch.missing = true
+	a.epoch.refusal = unavailable(stateLost, nil)
+	a.epoch.mu.Unlock()
+	go func() {
+		for a.recall(context.Background(), time.Millisecond) != nil {
+			time.Sleep(time.Second)
+		}
+	}()
 }
 
 // epochSeen is the answer of recall.lua.
@@ -197,6 +215,9 @@ func (e *epoch) learn(found epochSeen, confirmed bool) {
 		return // the next look begins an epoch
 	}
 	e.fences.raise("", max(found.fence, found.now.UnixMicro()))
+	if e.missing = e.missing && found.state == "kept" && found.id == e.id; e.missing {
+		return
+	}
 	e.closed, e.refusal = nil, nil
 	if found.state == "other" {
 		e.closed = otherSchema(found.schema)

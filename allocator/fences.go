@@ -111,7 +111,7 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 	var jobs []job
 	var seen []int64
 	var of []string
-	pulses := a.clustered() && a.opts.Copies == 0 // what no replica has may be lost, and nothing be amiss
+	pulses := a.clustered() && a.opts.Copies == 0 // with Copies what the replicas lack may get lost, and nothing be amiss
 	for _, pool := range pools {
 		k := a.keys(pool)
 		highest := a.epoch.fences.seen(pool)
@@ -129,7 +129,9 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 		last, at, err := parseRaised(r)
 		if err == nil {
 			behind = max(behind, fenceBehind(last, at, seen[i]))
-			a.epoch.fences.raise(of[i], last) // what others gave
+			if a.opts.Copies == 0 {
+				a.epoch.fences.raise(of[i], last) // what others gave
+			}
 		}
 		if pulses && last > 0 && at-last > time.Second.Microseconds() {
 			a.epoch.fences.raise(of[i], at)

@@ -66,8 +66,9 @@ func (k keys) rest() string { return string(k) + "rest" }
 // line is a ZSET: the ticket of a call that waits for a port, scored by its place in the line.
 func (k keys) line(service string) string { return string(k) + "line:" + service }
 
-// copied is a STRING with a TTL, which is set anew so that replicas can be waited for that have it, and so all that was written before.
-func (k keys) copied() string { return string(k) + "copied" }
+// copied is a STRING with a TTL: a number that a server raises with each batch, so that replicas can be waited for that have it, and
+// so all that was written before.
+func (k keys) copied(server string) string { return string(k) + "copied:" + server }
 
 // beats is a ZSET: a server with calls in lines of the pool, scored by the time (Unix ms) when these lose their places unless
 // it is heard of.

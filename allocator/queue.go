@@ -3,7 +3,6 @@ package allocator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -27,13 +26,15 @@ type queue struct {
 	node    redis.UniversalClient
 	timeout time.Duration
 	limit   int // how many calls may wait
+	server  string
 	copies  int // how many replicas must have what a pipeline changed before it is answered
 
 	mu      sync.Mutex
 	waiting []*call // in the order in which they came
 	led     bool    // a pipeline is under way, or its leader was appointed
 
-	marked keys // of a pool that had its mark in the last pipeline; only who leads looks
+	trail  *trail // of this server's answers, with copies
+	marked keys   // of a pool that had its mark in the last pipeline; only who leads looks
 }
 
 // maxBatch bounds a pipeline, so that its first call does not wait long for its last.
@@ -236,10 +237,13 @@ func (q *queue) send(batch []*call) {
 	uncopied := q.exec(ctx, nil, batch)
 	var again []*call // after a start or a failover Redis has to be told each script, once
 	for _, c := range batch {
-		if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
-			again = append(again, c)
-		} else {
+		switch {
+		case !redis.HasErrorPrefix(c.Err(), "NOSCRIPT"):
 			c.end(conclude(c.Err(), uncopied))
+		case errors.Is(uncopied, errMissing): // it would change a state that is lost
+			c.end(unavailable(stateLost, uncopied))
+		default:
+			again = append(again, c)
 		}
 	}
 	if len(again) > 0 {
@@ -293,65 +297,4 @@ func (q *queue) exec(ctx context.Context, load map[string]*lua.Script, batch []*
 	}
 	_, _ = pipeline.Exec(ctx)
 	return nil
-}
-
-// copiedLasts is how long the key lasts by which replicas are waited for, after its last use.
-const copiedLasts = time.Hour
-
-// execCopied runs a pipeline and waits until enough replicas have all that was changed up to its end, by whomever: an
-// answer may rest on what another call has changed shortly before. WAIT promises to count from the last change of its own
-// connection, so the pipeline ends with one that a full Redis does not refuse: it lets a key of a pool begin its time anew. If
-// there is no such key yet, a second trip makes it. If a Cluster refuses the change, since that pool is on its way to another
-// node, a pool that is not will do.
-func (q *queue) execCopied(ctx context.Context, pipeline redis.Pipeliner, batch []*call) error {
-	pools := []keys{batch[len(batch)-1].pool, q.marked}
-	for _, c := range batch {
-		pools = append(pools, c.pool)
-	}
-	refused := map[keys]bool{"": true} // "" while none had its mark
-	for _, pool := range pools {
-		if refused[pool] {
-			continue
-		}
-		mark := pipeline.PExpire(ctx, pool.copied(), copiedLasts)
-		wait := q.wait(ctx, pipeline)
-		_, _ = pipeline.Exec(ctx)
-		if mark.Err() == nil && mark.Val() {
-			q.marked = pool
-			return q.enough(wait.Int())
-		}
-		pipeline = q.node.Pipeline()
-		err := mark.Err()
-		if err == nil {
-			pipeline.ScriptLoad(ctx, lua.Copied.Source)
-			made := pipeline.Do(ctx, evalSHA(lua.Copied, []string{pool.copied()}, []any{copiedLasts.Milliseconds()})...)
-			wait := q.wait(ctx, pipeline)
-			_, _ = pipeline.Exec(ctx)
-			if made.Err() == nil {
-				q.marked = pool
-				return q.enough(wait.Int())
-			}
-			err = made.Err()
-			pipeline = q.node.Pipeline()
-		}
-		if !isReply(err) {
-			return err
-		}
-		refused[pool] = true
-	}
-	return errors.New("no pool of the node stays there")
-}
-
-// wait ends a pipeline with the wait for replicas, which leaves some of the time that is left.
-func (q *queue) wait(ctx context.Context, pipeline redis.Pipeliner) *redis.Cmd {
-	deadline, _ := ctx.Deadline()
-	return pipeline.Do(ctx, "wait", q.copies, max(1, (time.Until(deadline)*3/4).Milliseconds())) // 0 would wait for ever
-}
-
-// enough says whether as many replicas have a change as must.
-func (q *queue) enough(have int, err error) error {
-	if err == nil && have < q.copies {
-		return fmt.Errorf("%d of %d replicas have it", have, q.copies)
-	}
-	return err
 }

@@ -1,17 +1,25 @@
--- Makes a change of a pool that replicas can be waited for: it makes the key that a PEXPIRE changes from then on, which is the
--- shorter way.
+-- Raises the number that a server leaves with its answers, so that replicas can be waited for that have it, and so all that was
+-- written before. It does so although Redis is full.
 --
 -- KEYS   copied STRING
--- ARGV   how long the key is to last (ms)
+-- ARGV   the number, how long it is to last (ms)
 --
--- answer 1
+-- answer the number that it found, '' if there was none
 -- errors none
 --
 -- It has no case that takes longer than an offer.
 local copied = KEYS[1]
-local lasting = ARGV[1]
+local number, lasting = ARGV[1], ARGV[2]
 local call = redis.call
 
-call('UNLINK', copied) -- the first change, since a full Redis does not refuse it, and so none after it
-call('SET', copied, '', 'PX', lasting)
-return 1
+local was = call('GET', copied)
+if was and tonumber(was) >= tonumber(number) then -- one that was late; it is to change something nevertheless
+  call('PEXPIRE', copied, lasting)
+  return was
+end
+local answer = redis.pcall('SET', copied, number, 'PX', lasting)
+if answer.err then
+  call('UNLINK', copied) -- a full Redis does not refuse this, and so nothing after it
+  call('SET', copied, number, 'PX', lasting)
+end
+return was or ''
