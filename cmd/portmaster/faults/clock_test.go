@@ -6,11 +6,14 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,18 +86,15 @@ func buildSkewed(t testing.TB) string {
 	return program
 }
 
-// TestClocks lets the clock of a Redis step under load, back and ahead, while it runs and between two runs. One of the servers
+// TestClocks lets the clock of a Redis step under load, back and ahead, while it runs, between two runs, and where a replica with
+// another clock takes its place. One of the servers
 // has a clock that is an hour ahead all the time. No port is held twice, no holder's time ends early by more than the step, no
 // line stands, and no count is negative.
 func TestClocks(t *testing.T) {
 	skewed := buildSkewed(t)
 	for _, step := range []time.Duration{5 * time.Second, -5 * time.Second, time.Minute, -time.Minute, time.Hour, -time.Hour} {
-		for _, restart := range []bool{false, true} {
-			name := fmt.Sprintf("%s at run time", step)
-			if restart {
-				name = fmt.Sprintf("%s across a restart", step)
-			}
-			t.Run(name, func(t *testing.T) { stepClock(t, skewed, step, restart) })
+		for _, when := range []string{"at run time", "across a restart", "across a failover"} {
+			t.Run(fmt.Sprintf("%s %s", step, when), func(t *testing.T) { stepClock(t, skewed, step, when) })
 		}
 	}
 }
@@ -108,12 +108,15 @@ type clockTest struct {
 	holders map[string]reply // of held, by name
 }
 
-func stepClock(t *testing.T, skewed string, step time.Duration, restart bool) {
+func stepClock(t *testing.T, skewed string, step time.Duration, when string) {
 	c := &clockTest{clock: newClock(t), held: service{"default", "held"}, full: service{"clocks", "full"}, holders: map[string]reply{}}
-	c.scenario = &scenario{t: t, service: service{"default", "django"}, node: startRedis(t, redisOptions{fsync: "no", env: c.clock.env})}
+	c.scenario = &scenario{t: t, service: service{"default", "django"}, node: startRedis(t, redisOptions{
+		fsync: "no", env: c.clock.env, args: []string{"--repl-diskless-sync-delay", "0"},
+	})}
+	way := startRelay(t, c.node.addr)
 	for i := range 4 {
 		c.replicas = append(c.replicas, startPortmaster(t, fmt.Sprintf("portmaster-%d", i+1),
-			"PORTMASTER_REDIS_URL=redis://"+c.node.addr, "PORTMASTER_OFFER_TTL=2h"))
+			"PORTMASTER_REDIS_URL=redis://"+way.addr, "PORTMASTER_OFFER_TTL=2h"))
 	}
 	for _, r := range c.replicas {
 		r.awaitReady()
@@ -129,18 +132,21 @@ func stepClock(t *testing.T, skewed string, step time.Duration, restart bool) {
 
 	negative := c.watchCounts()
 	c.replicas[3].kill() // its caller is the first in line
-	if restart {
+	switch when {
+	case "at run time":
+		c.clock.set(t, step)
+	case "across a restart":
 		c.node.terminate()
-	}
-	c.clock.set(t, step)
-	if restart {
+		c.clock.set(t, step)
 		c.node.restart()
-		for _, r := range c.replicas[:3] {
-			r.awaitReady()
-		}
+	case "across a failover":
+		c.failOver(way, step)
+	}
+	for _, r := range c.replicas[:3] {
+		r.awaitReady()
 	}
 	now := c.node.client.Time(t.Context()).Val()
-	if off := now.Sub(time.Now()) - step; off.Abs() > time.Second {
+	if off := time.Until(now) - step; off.Abs() > time.Second {
 		t.Fatalf("the clock of Redis is off by %s", off+step)
 	}
 	released := time.Now()
@@ -160,6 +166,101 @@ func stepClock(t *testing.T, skewed string, step time.Duration, restart bool) {
 	}
 	c.ledger.awaitWrites(t, 300)
 	c.end(rules{clockStep: step})
+}
+
+// failOver lets a replica whose clock differs take the place of the master, when it has all of its state.
+func (c *clockTest) failOver(way *relay, step time.Duration) {
+	c.t.Helper()
+	clock := newClock(c.t)
+	clock.set(c.t, step)
+	host, port, _ := net.SplitHostPort(c.node.addr)
+	next := startRedis(c.t, redisOptions{name: "replica", fsync: "no", env: clock.env, args: []string{"--replicaof", host, port}})
+	eventually(c.t, "the replica follows", func() bool {
+		return strings.Contains(next.client.Info(c.t.Context(), "replication").Val(), "master_link_status:up")
+	})
+	way.lead("")                       // nobody changes anything any more
+	time.Sleep(100 * time.Millisecond) // what was on its way is done
+	eventually(c.t, "the replica has the whole state", func() bool {
+		return replicationOffset(c.t, c.node, "master_repl_offset:") == replicationOffset(c.t, next, "slave_repl_offset:")
+	})
+	c.node.kill()
+	if err := next.client.ReplicaOf(c.t.Context(), "no", "one").Err(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.node = next
+	way.lead(next.addr)
+}
+
+// replicationOffset reads up to where a node has, or is to have, what the master wrote.
+func replicationOffset(t testing.TB, node *redisNode, field string) string {
+	t.Helper()
+	for line := range strings.Lines(node.client.Info(t.Context(), "replication").Val()) {
+		if offset, ok := strings.CutPrefix(line, field); ok {
+			return strings.TrimSpace(offset)
+		}
+	}
+	return "no " + field
+}
+
+// relay leads connections to an address that can change.
+type relay struct {
+	addr string
+
+	mu    sync.Mutex
+	to    string // empty: to nowhere
+	conns map[net.Conn]bool
+}
+
+func startRelay(t testing.TB, to string) *relay {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{addr: listener.Addr().String(), to: to, conns: map[net.Conn]bool{}}
+	t.Cleanup(func() {
+		listener.Close()
+		r.lead("")
+	})
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go r.serve(from)
+		}
+	}()
+	return r
+}
+
+// lead closes all connections, and leads the next ones elsewhere.
+func (r *relay) lead(to string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.to = to
+	for conn := range r.conns {
+		conn.Close()
+	}
+	clear(r.conns)
+}
+
+func (r *relay) serve(from net.Conn) {
+	defer from.Close()
+	r.mu.Lock()
+	to, err := net.Dial("tcp", r.to)
+	if r.to == "" || err != nil {
+		r.mu.Unlock()
+		return
+	}
+	r.conns[from], r.conns[to] = true, true
+	r.mu.Unlock()
+	defer to.Close()
+	go func() {
+		_, _ = io.Copy(to, from)
+		to.Close()
+	}()
+	_, _ = io.Copy(from, to)
 }
 
 // expect makes a call of the first server that must have an answer.
