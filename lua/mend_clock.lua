@@ -8,7 +8,7 @@
 -- answer {mended, next}  how many ports it put right, and how many to pass over in the next call; -1 if those were all
 -- errors none
 --
--- At worst 250 ports that were released, and 250 that rest, while 256 places in line were lost: about 1.2 ms where an offer takes
+-- At worst 250 ports that were released, and 250 that rest, while 256 places in line were lost: about 1 ms where an offer takes
 -- 10 us.
 local service_key, free, offers, ports, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local resting, rest, line, beats, lines = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]

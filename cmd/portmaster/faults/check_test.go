@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // fault is a kind of thing that must not be.
@@ -67,11 +68,13 @@ func (f findings) requireNone(t testing.TB) {
 type rules struct {
 	network  bool // calls without an answer, since servers or their network die
 	balancer bool // a load balancer's own 502, 503 and 504
+
+	clockStep time.Duration // Redis' clock stepped ahead by so much: what is remembered for a while is so for less
 }
 
 // check compares what the clients were told with what is there in the end, when no client calls any more.
 func check(calls []call, ends map[service]state, allowed rules) findings {
-	h := newHistory(calls)
+	h := newHistory(calls, allowed.clockStep)
 	h.checkAnswers(calls, allowed)
 	h.checkHolders()
 	h.checkFences()

@@ -6,9 +6,10 @@ import "time"
 
 // history is what the clients were told, holder by holder.
 type history struct {
-	lives    map[string]*life // by secret
-	byName   map[owner]*life
-	findings findings
+	clockStep time.Duration
+	lives     map[string]*life // by secret
+	byName    map[owner]*life
+	findings  findings
 }
 
 // owner is a name, which no two holders of a scenario share.
@@ -31,9 +32,9 @@ type life struct {
 }
 
 // newHistory reads calls in the order in which they began, and finds answers that contradict earlier ones to the same
-// holder.
-func newHistory(calls []call) *history {
-	h := &history{lives: map[string]*life{}, byName: map[owner]*life{}}
+// holder. clockStep is as of rules.
+func newHistory(calls []call, clockStep time.Duration) *history {
+	h := &history{clockStep: max(0, clockStep), lives: map[string]*life{}, byName: map[owner]*life{}}
 	for _, c := range calls {
 		l := h.lives[c.secret]
 		if l == nil {
@@ -80,7 +81,7 @@ func (h *history) accept(l *life, c call) {
 			h.lose(l, "%v, and later %v", *l.accepted, c)
 		}
 	case c.refused() && l.accepted != nil:
-		if c.end.Before(l.remembered()) {
+		if c.end.Before(l.remembered(h.clockStep)) {
 			h.lose(l, "%v, and later %v", *l.accepted, c)
 		}
 	case c.refused():
@@ -129,7 +130,7 @@ func (h *history) compare(l *life, c call) {
 
 // checkOffer finds an acknowledged offer that is gone before it expired.
 func (h *history) checkOffer(l *life, c call) {
-	if l.offered != nil && c.end.Before(l.remembered()) {
+	if l.offered != nil && c.end.Before(l.remembered(h.clockStep)) {
 		h.find(lostOffer, "%v, and later %v", *l.offered, c)
 	}
 }
@@ -141,11 +142,11 @@ func (l *life) decide(c call) {
 }
 
 // remembered is until when the holder's accept or reject may be repeated: for a minute, or while its offer would have
-// lasted.
-func (l *life) remembered() time.Time {
-	until := l.decided.Add(time.Minute)
-	if l.offered.expiresAt.Before(until) {
-		return l.offered.expiresAt
+// lasted; less by a step of the clock.
+func (l *life) remembered(clockStep time.Duration) time.Time {
+	until := l.decided.Add(time.Minute - clockStep)
+	if offered := l.offered.expiresAt.Add(-clockStep); offered.Before(until) {
+		return offered
 	}
 	return until
 }

@@ -47,6 +47,13 @@ func startPortmasterIn(t testing.TB, namespace, name string, settings ...string)
 	return &replica{process: startProcess(t, c), url: "http://" + strings.TrimPrefix(settings[given], where)}
 }
 
+// runInstead lets a server that ended go on as another program.
+func (r *replica) runInstead(program string) {
+	r.t.Helper()
+	r.command.args[0] = program
+	r.restart()
+}
+
 // startReplicas starts servers on one Redis, and waits until they are ready.
 func startReplicas(t testing.TB, n int, redisAddr string) (replicas []*replica) {
 	t.Helper()

@@ -21,6 +21,7 @@ type redisOptions struct {
 	namespace string   // of the network; empty: the machine's own
 	fsync     string   // appendfsync; empty: always
 	args      []string // further settings, such as --replicaof HOST PORT
+	env       []string // all of its environment; nil: the test's own
 }
 
 // redisNode is a redis-server with an append-only file, which outlives its runs.
@@ -51,7 +52,7 @@ func startRedis(t testing.TB, o redisOptions) *redisNode {
 	args := append([]string{"redis-server", "--bind", host, "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "yes", "--appendfsync", o.fsync}, o.args...)
 	n := &redisNode{addr: o.addr, dir: dir, client: adminClient(t, o.addr)}
-	n.process = startProcess(t, command{name: o.name, namespace: o.namespace, args: args})
+	n.process = startProcess(t, command{name: o.name, namespace: o.namespace, args: args, env: o.env})
 	n.awaitAnswer()
 	return n
 }
