@@ -95,6 +95,31 @@ func TestRecoverAcceptsOneState(t *testing.T) {
 	}
 }
 
+// A state can be recovered although Redis is full, and how long the fence of a pool without services lasts stays as it is.
+func TestRecoverOnAFullRedis(t *testing.T) {
+	store := storetest.Open(t)
+	a := newAllocator(store, long)
+	mustDefine(t, a, "web", 2000, 2009)
+	given := mustClaim(t, a, Want{Name: "ann"})
+	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
+	must(t, a.Remove(t.Context(), DefaultPool, "web"))
+	must(t, store.Admin.HSet(t.Context(), a.epochKey(), "state", "lost").Err())
+	wantProblems(t, a, StateLost)
+	setMaxMemory(t, store, 1)
+	if found, err := a.Recover(t.Context()); err != nil || !found.Needed {
+		t.Errorf("needed %v, %v", found.Needed, err)
+	}
+	setMaxMemory(t, store, 0)
+	wantProblems(t, a)
+	fence := a.keys(DefaultPool).fence()
+	if raised, _ := store.Admin.Get(t.Context(), fence).Int64(); raised <= given.Fence {
+		t.Errorf("the fence is %d, after %d", raised, given.Fence)
+	}
+	if left := store.Admin.PTTL(t.Context(), fence).Val(); left < time.Hour || left > 2*time.Hour {
+		t.Errorf("the fence lasts %v", left)
+	}
+}
+
 // A backup brings back the epoch of then, and nobody has said that it counts.
 func TestStateOfAnotherEpochIsNoticed(t *testing.T) {
 	store := storetest.Mini(t)

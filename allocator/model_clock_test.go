@@ -117,3 +117,15 @@ func (r *run) wrote(c request, got answer, state *state) (wrote ms) {
 	}
 	return 0
 }
+
+// keepFence lets the fence of a pool whose last service was removed last as long as it does on Redis: where keys are deleted late, the
+// time since the last deletion counts for its TTL, too.
+func (r *run) keepFence(c request) {
+	if c.act != "remove" || r.store.Mini == nil {
+		return
+	}
+	fence := r.allocators[long].keys(c.pool).fence()
+	if left := r.store.Mini.TTL(fence); left == 2*time.Hour { // it was set just now
+		r.store.Mini.SetTTL(fence, left+time.Duration(r.model.now-r.model.swept)*time.Millisecond)
+	}
+}

@@ -163,6 +163,7 @@ func (r *run) step(t *rapid.T, c request) {
 	}
 	from := r.settle(t)
 	got := r.do(t, &c)
+	r.keepFence(c)
 	look, looked := r.look(c), r.steps%4 == 0
 	var seen answer
 	if looked {

@@ -16,6 +16,6 @@ local call = redis.call
 
 local id, state, missed = unpack(call('HMGET', epoch, 'id', 'state', 'missed'))
 if id ~= looked_at or state ~= 'lost' then return 0 end
+call('HDEL', epoch, 'behind', 'unknown') -- first, since a full Redis does not refuse it, and so nothing after it
 call('HSET', epoch, 'id', new, 'state', 'kept', 'since', now, 'missed', string.sub(missed .. ' ' .. id, -3700), 'pulses', now)
-call('HDEL', epoch, 'behind', 'unknown')
 return 1
