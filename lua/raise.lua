@@ -16,8 +16,10 @@ local last, at = call('GET', fence), time[1] .. string.sub('00000' .. time[2], -
 local raised = least
 if is_pulse == '1' and last and at - last > 1000000 and at - least > 0 then raised = at end
 if raised - (last or 0) > 0 then
-  local left = call('PTTL', fence) -- -1: for good, -2: there is none
-  call('UNLINK', fence) -- a full Redis does not refuse this, and so nothing after it
-  if left == -1 then call('SET', fence, raised) else call('SET', fence, raised, 'PX', left > 0 and left or '7200000') end
+  local answer = last and redis.pcall('SET', fence, raised, 'KEEPTTL')
+  if not last or answer.err then
+    call('UNLINK', fence) -- a full Redis does not refuse this, and so nothing after it
+    call('SET', fence, raised, 'PX', '7200000') -- the next one that is given has none
+  end
 end
 return {last or '0', at}
