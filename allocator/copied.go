@@ -43,7 +43,7 @@ func (t *trail) next(key string) mark {
 	defer t.mu.Unlock()
 	t.number++
 	m := mark{key: key, number: t.number, losses: t.losses}
-	if last := t.of[key]; time.Since(last.at) < copiedLasts-time.Minute { // else it may have ended
+	if last := t.of[key]; time.Since(last.at) < copiedKnown {
 		m.least = last.number
 	}
 	return m
@@ -75,7 +75,7 @@ func (t *trail) leave(m mark) {
 		return
 	}
 	for key, last := range t.of {
-		if time.Since(last.at) > copiedLasts {
+		if time.Since(last.at) > copiedKnown {
 			delete(t.of, key)
 		}
 	}
@@ -90,8 +90,10 @@ func (t *trail) forget() {
 	clear(t.of)
 }
 
-// copiedLasts is how long the key lasts by which replicas are waited for, after its last use.
-const copiedLasts = time.Hour
+const (
+	copiedLasts = 24 * time.Hour // how long the key lasts by which replicas are waited for, after its last use
+	copiedKnown = time.Hour      // how long it is missed if it is not there; less, since Redis' clock may step ahead
+)
 
 var errMissing = errors.New("changes are missing that the replicas had")
 
