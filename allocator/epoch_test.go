@@ -248,6 +248,34 @@ func TestOlderStateIsNoticedLate(t *testing.T) {
 	wantProblems(t, other, StateLost)
 }
 
+// A server that never saw what is lost gives a higher fence nevertheless, although Redis' clock went back as well and the pool of what
+// is lost is in no copy: the others report the highest that they know.
+func TestFencesOutliveStateAndClock(t *testing.T) {
+	store := storetest.Mini(t)
+	a := newAllocator(store, long)
+	looks(t, store, a, 3)
+	backup := snapshot(t, store)
+	claim := func(a *Allocator) Allocation {
+		_, _, err := a.Define(t.Context(), "young", Definition{Name: "web", Start: 2000, End: 2009})
+		must(t, err)
+		allocation, _, err := a.Claim(t.Context(), "young", "web", Want{Name: "ann"}, 0)
+		must(t, err)
+		return allocation
+	}
+	lost := claim(a)
+	looks(t, store, a, 1)
+	restore(t, store, backup)
+	store.Mini.SetTime(storeTime(t, store).Add(-time.Hour))
+	wantProblems(t, a, StateLost)
+	newer := newAllocator(store, long)
+	if _, err := newer.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if next := claim(newer); next.Fence <= lost.Fence {
+		t.Errorf("%+v has fence %d after %+v", next, next.Fence, lost)
+	}
+}
+
 // A newer server's state is neither read nor changed. When it is as before, all goes on.
 func TestNewerSchemaIsLeftAlone(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
