@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"maps"
 	"reflect"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"portmaster/allocator/storetest"
+	"portmaster/lua"
 )
 
 // Mutants that these tests were seen to catch: a state that is gone is taken for a new one; an epoch begun since is taken for the
@@ -87,6 +89,11 @@ func TestRecoverAcceptsOneState(t *testing.T) {
 			t.Errorf("needed %v, %v", found.Needed, err)
 		}
 		wantProblems(t, a)
+		recovered := readEpoch(t, a) // by one of two who looked at the lost one at a time
+		answer, err := a.door.pass(t.Context(), 0, keys(a.epochKey()), lua.Recover, []string{a.epochKey()}, []any{healthy["id"], "other"})
+		if err != nil || answer != int64(0) || !maps.Equal(readEpoch(t, a), recovered) {
+			t.Errorf("recovered twice: %v, %v", answer, err)
+		}
 		epochs, servers = append(epochs, readEpoch(t, a)), append(servers, a)
 	}
 	for i, a := range servers {
