@@ -164,3 +164,41 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 		must(t, a.Release(t.Context(), DefaultPool, "web", "erin", Proof{}))
 	}
 }
+
+// Of the batches that are under way when one misses what the replicas had, none is answered, since the first hides it from the others.
+// Those that are under way when another state is taken for the right one prove nothing.
+func TestTrail(t *testing.T) {
+	told := 0
+	trail := newTrail(func() { told++ })
+	first := trail.next("key")
+	if !trail.follows(first, "") {
+		t.Error("there was none before the first")
+	}
+	trail.leave(first)
+	second, third, fourth := trail.next("key"), trail.next("key"), trail.next("key")
+	if !trail.follows(second, "1") || trail.follows(third, "0") || trail.follows(fourth, "3") || told != 1 {
+		t.Errorf("what is missing was told %d times", told)
+	}
+	trail.leave(second) // it was waited for meanwhile
+	fifth := trail.next("key")
+	if !trail.follows(fifth, "") {
+		t.Error("what was left in a state that is lost is expected of the next")
+	}
+	trail.leave(fifth)
+	sixth := trail.next("key")
+	trail.forget()
+	if trail.follows(sixth, "") || told != 1 {
+		t.Errorf("after another state came it was told %d times", told)
+	}
+}
+
+// What no replica has may get lost, and nothing is amiss.
+func TestPulseThatNoReplicaHas(t *testing.T) {
+	store := storetest.Mini(t)
+	a := New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: time.Second, Copies: 1})
+	looks(t, store, a, 2)
+	backup := snapshot(t, store)
+	looks(t, store, a, 2)
+	restore(t, store, backup)
+	wantProblems(t, a)
+}

@@ -48,15 +48,20 @@ func TestModel(t *testing.T) {
 		for _, r := range runs {
 			all.add(r)
 		}
-		for !replay && !t.Failed() && len(all.unseen()) > 0 && all.steps < 2*minSteps {
-			rapid.Check(t, all.sequence) // what is rare needs more calls now and then
+		// What is rare needs more calls now and then. On a real clock how much comes up depends on how busy the machine is.
+		for !replay && !t.Failed() && store.Mini != nil && len(all.unseen()) > 0 && all.steps < 2*minSteps {
+			rapid.Check(t, all.sequence)
 		}
 		t.Logf("%d calls in %d sequences agree with the model; %d sequences were cut short by the clock", all.steps, all.number, all.cut)
 		for _, outcome := range slices.Sorted(maps.Keys(all.seen)) {
 			t.Logf("%6d %s", all.seen[outcome], outcome)
 		}
-		if unseen := all.unseen(); !replay && !t.Failed() && len(unseen) > 0 {
+		switch unseen := all.unseen(); {
+		case replay || t.Failed() || len(unseen) == 0:
+		case store.Mini != nil:
 			t.Errorf("never seen: %q: the calls do not try enough", unseen)
+		default:
+			t.Logf("never seen on this clock: %q", unseen)
 		}
 	})
 }
