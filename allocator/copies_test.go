@@ -163,6 +163,14 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 		must(t, a.Release(t.Context(), DefaultPool, "web", "carl", Proof{}))
 		must(t, a.Release(t.Context(), DefaultPool, "web", "erin", Proof{}))
 	}
+
+	must(t, master.Admin.Del(t.Context(), key).Err()) // with a state that is known to be another one nothing is missing
+	must(t, master.Admin.HSet(t.Context(), a.epochKey(), "state", "lost").Err())
+	if _, err := other.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantProblems(t, a)
+	mustReject(t, a, mustOffer(t, a, "web", "ann"))
 }
 
 // Of the batches that are under way when one misses what the replicas had, none is answered, since the first hides it from the others.
@@ -201,4 +209,32 @@ func TestPulseThatNoReplicaHas(t *testing.T) {
 	looks(t, store, a, 2)
 	restore(t, store, backup)
 	wantProblems(t, a)
+}
+
+// So may a fence that another server gave, of which this one does not know that a replica has it.
+func TestFenceThatNoReplicaHas(t *testing.T) {
+	store := storetest.Mini(t)
+	a, other := newAllocator(store, long), newAllocator(store, long)
+	mustDefine(t, a, "web", 2000, 2009)
+	mustClaim(t, a, Want{Name: "ann"})
+	a.opts.Copies = 1 // a miniredis has no replicas: what they have is as above
+	backup := snapshot(t, store)
+	mustClaim(t, other, Want{Name: "bob"})
+	must(t, a.checkFences(t.Context(), []string{DefaultPool}))
+	restore(t, store, backup)
+	must(t, a.checkFences(t.Context(), []string{DefaultPool}))
+	wantProblems(t, a)
+}
+
+// A server that misses changes hands out nothing although Redis says that all is well, until Redis was told.
+func TestMissingUntilRedisWasTold(t *testing.T) {
+	store := storetest.Mini(t)
+	a := newAllocator(store, long)
+	mustDefine(t, a, "web", 2000, 2009)
+	well, err := a.look(t.Context(), "", 0, 0)
+	must(t, err)
+	a.missesChanges()
+	a.epoch.learn(well, true) // of one who looked before
+	_, _, err = a.Claim(t.Context(), DefaultPool, "web", Want{Name: "ann"}, 0)
+	wantError(t, "a claim", err, ErrUnavailable)
 }
