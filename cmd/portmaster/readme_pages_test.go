@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -17,8 +16,6 @@ import (
 
 // The pages are the README.md files of the repository. Their commands are run in readme_test.go; here they are held against the
 // code and against each other.
-
-var writeReadme = flag.Bool("write-readme", false, "write the table of settings into config/README.md")
 
 // The pages that tests name.
 const (
@@ -74,6 +71,33 @@ func readPage(t *testing.T, path string) page {
 		}
 	}
 	return p
+}
+
+// step is a block of commands and what the page shows of their output.
+type step struct{ commands, output block }
+
+// steps returns the commands of the given sections.
+func steps(t *testing.T, sections ...section) []step {
+	t.Helper()
+	var found []step
+	for _, section := range sections {
+		n := len(found)
+		blocks := readPage(t, section.page).blocks
+		for i, b := range blocks {
+			if b.section != section || b.lang != "sh" {
+				continue
+			}
+			s := step{commands: b}
+			if i+1 < len(blocks) && blocks[i+1].section == section && blocks[i+1].lang != "sh" {
+				s.output = blocks[i+1]
+			}
+			found = append(found, s)
+		}
+		if len(found) == n {
+			t.Fatalf("%s: the section %q has no commands", section.page, section.heading)
+		}
+	}
+	return found
 }
 
 // readPages returns every page.
@@ -222,23 +246,6 @@ func TestPagesNameWhatExists(t *testing.T) {
 		if named < 20 {
 			t.Errorf("the pages name %d of the kind %s", named, kind.what)
 		}
-	}
-}
-
-func TestReadmeSettings(t *testing.T) {
-	text := readPage(t, settingsPage).text
-	const begin, end = "<!-- settings: written by make docs -->\n", "<!-- /settings -->"
-	before, rest, ok := strings.Cut(text, begin)
-	table, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s lacks the markers of the table of settings", settingsPage)
-	}
-	if *writeReadme {
-		if err := os.WriteFile(filepath.Join(repository, settingsPage), []byte(before+begin+config.Table()+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if table != config.Table() {
-		t.Errorf("the table of settings in %s is not that of config.Table(): run make docs", settingsPage)
 	}
 }
 

@@ -19,9 +19,6 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// step is a block of commands and what the page shows of their output.
-type step struct{ commands, output block }
-
 // section is a part of a page whose commands are run, by the test that is named below.
 type section struct{ page, heading string }
 
@@ -45,30 +42,6 @@ var sectionsLife = []section{
 	{apiPage, "The whole life of a port"}, {apiPage, "Claim a port"}, {apiPage, "Lease and renew"}, {apiPage, "Release with the secret"},
 	{apiPage, "Cooldown, and an exact port"}, {apiPage, "Several ports at once"}, {apiPage, "A block of ports"},
 	{apiPage, "Reject a port that is in use"}, {apiPage, "Wait for a port"},
-}
-
-// steps returns the commands of the given sections.
-func steps(t *testing.T, sections ...section) []step {
-	t.Helper()
-	var found []step
-	for _, section := range sections {
-		n := len(found)
-		blocks := readPage(t, section.page).blocks
-		for i, b := range blocks {
-			if b.section != section || b.lang != "sh" {
-				continue
-			}
-			s := step{commands: b}
-			if i+1 < len(blocks) && blocks[i+1].section == section && blocks[i+1].lang != "sh" {
-				s.output = blocks[i+1]
-			}
-			found = append(found, s)
-		}
-		if len(found) == n {
-			t.Fatalf("%s: the section %q has no commands", section.page, section.heading)
-		}
-	}
-	return found
 }
 
 func TestReadmeCommandsAreRun(t *testing.T) {
@@ -219,20 +192,6 @@ func TestReadmeUsers(t *testing.T) {
 	p := startShell(t, "make build\n"+serving)
 	works(t, p, "default")
 	p.interrupt(t)
-}
-
-// Each URL of the page is one that the server takes, for the kind of Redis that stands beside it.
-func TestReadmeURLs(t *testing.T) {
-	text := readPage(t, settingsPage).text
-	rows := regexp.MustCompile("(?m)^\\| (one node|sentinel|cluster)[^|]* \\| `([^`]+)` \\|$").FindAllStringSubmatch(text, -1)
-	if len(rows) != 4 {
-		t.Fatalf("the page shows %d URLs", len(rows))
-	}
-	for _, row := range rows {
-		if options, err := parseRedisURL(row[2]); err != nil || kind(options) != row[1] || options.Username != "user" || options.Password != "password" {
-			t.Errorf("%s is %+v, error %v", row[2], options, err)
-		}
-	}
 }
 
 // The commands run in a network of their own, where their ports are free, and among processes of their own: none that they

@@ -1,13 +1,52 @@
 package main
 
 import (
+	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"portmaster/allocator/storetest"
+	"portmaster/config"
 )
+
+// The tables of the pages are what the code says. Those of routes and errors are looked at in handlers.
+
+var writeReadme = flag.Bool("write-readme", false, "write the table of settings into config/README.md")
+
+func TestReadmeSettings(t *testing.T) {
+	text := readPage(t, settingsPage).text
+	const begin, end = "<!-- settings: written by make docs -->\n", "<!-- /settings -->"
+	before, rest, ok := strings.Cut(text, begin)
+	table, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s lacks the markers of the table of settings", settingsPage)
+	}
+	if *writeReadme {
+		if err := os.WriteFile(filepath.Join(repository, settingsPage), []byte(before+begin+config.Table()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if table != config.Table() {
+		t.Errorf("the table of settings in %s is not that of config.Table(): run make docs", settingsPage)
+	}
+}
+
+// Each URL of the page is one that the server takes, for the kind of Redis that stands beside it.
+func TestReadmeURLs(t *testing.T) {
+	text := readPage(t, settingsPage).text
+	rows := regexp.MustCompile("(?m)^\\| (one node|sentinel|cluster)[^|]* \\| `([^`]+)` \\|$").FindAllStringSubmatch(text, -1)
+	if len(rows) != 4 {
+		t.Fatalf("the page shows %d URLs", len(rows))
+	}
+	for _, row := range rows {
+		if options, err := parseRedisURL(row[2]); err != nil || kind(options) != row[1] || options.Username != "user" || options.Password != "password" {
+			t.Errorf("%s is %+v, error %v", row[2], options, err)
+		}
+	}
+}
 
 // The table of keys is what Redis holds where there is something of everything: a call in line, and the figures of
 // many services, too.
