@@ -69,7 +69,7 @@ bench: build ## measure what calls cost, on a server and a Redis of its own (BEN
 	$(GO) run ./cmd/ratios -program $(BIN)/portmaster $(BENCH)
 
 .PHONY: docs
-docs: ## write the table of settings into README.md
+docs: ## write the table of settings into config/README.md
 	$(GO) test -count=1 -run '^TestReadmeSettings$$' ./cmd/portmaster -write-readme
 
 .PHONY: clean

@@ -1,5 +1,5 @@
 // Package config reads the settings of the server from the environment. The defaults and descriptions of the struct's
-// tags are the documentation: `portmaster serve --help` and the README's table are made of them.
+// tags are the documentation: `portmaster serve --help` and the table in README.md are generated from them.
 package config
 
 import (
@@ -25,39 +25,39 @@ const Prefix = "PORTMASTER"
 
 // Config is every setting of the server.
 type Config struct {
-	HTTPAddr           string        `split_words:"true" default:":8080" desc:"where to listen: host:port, or :port for every address"`
-	HTTPReadTimeout    time.Duration `split_words:"true" default:"10s" desc:"how long a request may take to arrive"`
-	HTTPWriteTimeout   time.Duration `split_words:"true" default:"10s" desc:"how long an answer may take to be sent"`
+	HTTPAddr           string        `split_words:"true" default:":8080" desc:"address to listen on: host:port, or :port for every interface"`
+	HTTPReadTimeout    time.Duration `split_words:"true" default:"10s" desc:"time limit for a request to arrive"`
+	HTTPWriteTimeout   time.Duration `split_words:"true" default:"10s" desc:"time limit for sending an answer"`
 	HTTPIdleTimeout    time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
-	HTTPBodyLimit      int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
-	HTTPConcurrency    int           `split_words:"true" default:"65536" desc:"the most connections at a time; a request on one more gets 503"`
-	HTTPBaseline       bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which asks nobody: what HTTP alone costs, for make bench"`
-	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db], or rediss://, unix://, a Sentinel or a Cluster (see Redis URLs in the README); empty: a store inside the process, which ends with it"`
-	RedisPasswordFile  string        `split_words:"true" desc:"a file with the password for Redis, read for each new connection; in place of one in the URL"`
-	RedisCAFile        string        `split_words:"true" desc:"the certificates (PEM) that vouch for Redis's; empty: those that the system trusts"`
-	RedisCertFile      string        `split_words:"true" desc:"the certificate (PEM) that this server shows to Redis, read for each new connection"`
-	RedisKeyFile       string        `split_words:"true" desc:"the private key (PEM) of that certificate"`
+	HTTPBodyLimit      int           `split_words:"true" default:"65536" desc:"largest request body, in bytes"`
+	HTTPConcurrency    int           `split_words:"true" default:"65536" desc:"maximum number of open connections; a request on one more gets 503"`
+	HTTPBaseline       bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which does not call Redis: make bench measures the cost of plain HTTP with it"`
+	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db]; also rediss://, unix://, Sentinel and Cluster (see config/README.md). If empty, the state is kept inside the process and ends with it"`
+	RedisPasswordFile  string        `split_words:"true" desc:"file with the Redis password, in place of one in the URL; read for each new connection"`
+	RedisCAFile        string        `split_words:"true" desc:"certificates (PEM) to verify Redis with; if empty, those that the system trusts"`
+	RedisCertFile      string        `split_words:"true" desc:"client certificate (PEM) of this server; read for each new connection"`
+	RedisKeyFile       string        `split_words:"true" desc:"private key (PEM) of that certificate"`
 	RedisTimeout       time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
 	RedisQueue         int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
 	Durability         Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
-	MaxRollback        time.Duration `split_words:"true" default:"10s" desc:"by how much the state in Redis may turn out older than what was acknowledged, as a failover leaves it, before no port is handed out until portmaster recover; with replicated:N by nothing"`
-	AllowVolatile      bool          `split_words:"true" default:"false" desc:"true: no warning that Redis has no append-only file"`
-	KeyPrefix          string        `split_words:"true" default:"portmaster" desc:"the first part of every key in Redis"`
-	OfferTTL           time.Duration `split_words:"true" default:"30m" desc:"how long an offer is kept for who asked"`
-	MaxWait            time.Duration `split_words:"true" default:"60s" desc:"how long a call may wait in line (?wait=)"`
-	MaxWaiting         int           `split_words:"true" default:"2000" desc:"how many calls may wait in line on this server; one more is refused"`
+	MaxRollback        time.Duration `split_words:"true" default:"10s" desc:"how much older than the acknowledged state Redis may be, as after a failover, before the server hands out no port until portmaster recover is run; with replicated:N it may not be older at all"`
+	AllowVolatile      bool          `split_words:"true" default:"false" desc:"true: do not warn if Redis has no append-only file"`
+	KeyPrefix          string        `split_words:"true" default:"portmaster" desc:"first part of every key in Redis"`
+	OfferTTL           time.Duration `split_words:"true" default:"30m" desc:"how long an offer stays open"`
+	MaxWait            time.Duration `split_words:"true" default:"60s" desc:"how long a call may wait for a port (?wait=)"`
+	MaxWaiting         int           `split_words:"true" default:"2000" desc:"how many calls may wait for a port on this server; one more is refused"`
 	MaxPorts           int           `split_words:"true" default:"256" desc:"how many ports one call may ask for: 1 to 256"`
-	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected as in use is kept out"`
-	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: releasing needs the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
+	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected as in use is not handed out"`
+	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: a release needs the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
 	MaxServices        int           `split_words:"true" default:"10000" desc:"how many services a pool may have"`
 	MaxPools           int           `split_words:"true" default:"10000" desc:"how many pools there may be"`
-	PortMin            int           `split_words:"true" default:"1024" desc:"the lowest port that a range may hold"`
-	PortMax            int           `split_words:"true" default:"49151" desc:"the highest port that a range may hold"`
+	PortMin            int           `split_words:"true" default:"1024" desc:"lowest port that a range may contain"`
+	PortMax            int           `split_words:"true" default:"49151" desc:"highest port that a range may contain"`
 	LogFormat          string        `split_words:"true" default:"text" desc:"text or json"`
 	LogLevel           slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
-	LogSlowCall        time.Duration `split_words:"true" default:"500ms" desc:"a call that takes longer, its time in line not counted, is logged, one a second at most"`
-	ShutdownDelay      time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM: how long /readyz fails before the listener closes, so that load balancers can turn away"`
-	ShutdownTimeout    time.Duration `split_words:"true" default:"10s" desc:"after that: how long requests under way may take to finish"`
+	LogSlowCall        time.Duration `split_words:"true" default:"500ms" desc:"log a call that takes longer, not counting its wait for a port; at most one a second"`
+	ShutdownDelay      time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM, how long /readyz fails before the server stops listening, so that load balancers can turn away"`
+	ShutdownTimeout    time.Duration `split_words:"true" default:"10s" desc:"after that, how long open requests may take to finish"`
 }
 
 // Secret is a text that is not printed, since it may hold a password.

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// The README's tables of routes and of codes are the ones that the server works by.
+// The tables of routes and of codes on the page beside this file are the ones that the server works by.
 
 func readme(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,12 +53,12 @@ func same(t *testing.T, what string, code, shown map[string]bool) {
 	t.Helper()
 	for item := range code {
 		if !shown[item] {
-			t.Errorf("the README lacks the %s %s", what, item)
+			t.Errorf("the page lacks the %s %s", what, item)
 		}
 	}
 	for item := range shown {
 		if !code[item] {
-			t.Errorf("the README has the %s %s, and the server does not", what, item)
+			t.Errorf("the page has the %s %s, and the server does not", what, item)
 		}
 	}
 }

@@ -31,9 +31,9 @@ func benchCommand() *cobra.Command {
 	var o benchOptions
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Put a load on a server: cycles of offer, accept and release",
-		Long: "Put a load on a server: cycles of offer, accept and release over kept-alive connections, in a service of its own\n" +
-			"that it removes afterwards. It fails where a port was given to two holders.",
+		Short: "Put a load on a server: repeat offer, accept and release",
+		Long: "Put a load on a server: each client repeats offer, accept and release on its own connection. The ports are those\n" +
+			"of a new service, which is removed afterwards. The command fails if a port was given to two holders.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -52,12 +52,12 @@ func benchCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.url, "url", "http://127.0.0.1:8080", "where the server is")
-	cmd.Flags().StringVar(&o.pool, "pool", "bench", "the pool to take ports from")
-	cmd.Flags().IntVar(&o.clients, "clients", 64, "how many clients call at the same time, each on a connection of its own")
-	cmd.Flags().DurationVar(&o.duration, "duration", 10*time.Second, "for how long")
-	cmd.Flags().StringVar(&o.output, "output", "table", "table or json")
-	cmd.Flags().BoolVar(&o.baseline, "baseline", false, "call the route of portmaster serve --baseline instead")
+	cmd.Flags().StringVar(&o.url, "url", "http://127.0.0.1:8080", "URL of the server")
+	cmd.Flags().StringVar(&o.pool, "pool", "bench", "pool to take ports from")
+	cmd.Flags().IntVar(&o.clients, "clients", 64, "number of concurrent clients")
+	cmd.Flags().DurationVar(&o.duration, "duration", 10*time.Second, "how long to run")
+	cmd.Flags().StringVar(&o.output, "output", "table", "output format: table or json")
+	cmd.Flags().BoolVar(&o.baseline, "baseline", false, "call the baseline route instead, which does not call Redis")
 	_ = cmd.Flags().MarkHidden("baseline")
 	return cmd
 }

@@ -16,9 +16,9 @@ import (
 func healthcheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Ask the server on this machine whether it is ready",
-		Long: "Ask /readyz of the server at " + config.Prefix + "_HTTP_ADDR, on this machine where that names no host. Exits with 0 where it\n" +
-			"is ready, and with 1 and the reason where it is not: for images that have no curl.",
+		Short: "Check whether the server on this machine is ready",
+		Long: "Request /readyz from the server at " + config.Prefix + "_HTTP_ADDR, or on this machine if that names no host. The exit\n" +
+			"code is 0 if the server is ready. Otherwise it is 1, and the reason is printed. Use it in images without curl.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := config.Load()

@@ -26,7 +26,7 @@ func main() {
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "portmaster",
-		Short:         "Hands out network ports, so that no two holders ever get the same one",
+		Short:         "Hand out network ports, so that no two holders ever get the same one",
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

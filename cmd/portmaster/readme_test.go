@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -18,104 +17,51 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"portmaster/allocator/storetest"
-	"portmaster/config"
 )
 
-var writeReadme = flag.Bool("write-readme", false, "write the table of settings into README.md")
+// section is a part of a page whose commands are run, by the test that is named below.
+type section struct{ page, heading string }
 
-const readmePath = "../../README.md"
-
-// block is a fenced block of the README.
-type block struct {
-	section, lang, text string
-	line                int
-}
-
-// readme returns the README and its fenced blocks.
-func readme(t *testing.T) (text string, blocks []block) {
-	t.Helper()
-	file, err := os.ReadFile(readmePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var section string
-	var open *block
-	for i, line := range strings.Split(string(file), "\n") {
-		fence, isFence := strings.CutPrefix(line, "```")
-		switch {
-		case isFence && open == nil:
-			open = &block{section: section, lang: fence, line: i + 1}
-		case isFence:
-			blocks, open = append(blocks, *open), nil
-		case open != nil:
-			open.text += line + "\n"
-		case strings.HasPrefix(line, "#"):
-			section = strings.TrimLeft(line, "# ")
-		}
-	}
-	return string(file), blocks
-}
-
-// step is a block of commands and what the README shows of their output.
-type step struct{ commands, output block }
-
-// steps returns the commands of the given sections.
-func steps(t *testing.T, sections ...string) []step {
-	t.Helper()
-	var found []step
-	_, blocks := readme(t)
-	for _, section := range sections {
-		n := len(found)
-		for i, b := range blocks {
-			if b.section != section || b.lang != "sh" {
-				continue
-			}
-			s := step{commands: b}
-			if i+1 < len(blocks) && blocks[i+1].section == section && blocks[i+1].lang != "sh" {
-				s.output = blocks[i+1]
-			}
-			found = append(found, s)
-		}
-		if len(found) == n {
-			t.Fatalf("the README's section %q has no commands", section)
-		}
-	}
-	return found
-}
-
-// The sections whose commands are run, each by the test that is named.
-const (
-	sectionRun      = "Run it"                      // TestReadmeRun
-	sectionWalk     = "A walk with curl"            // TestReadmeWalk
-	sectionBack     = "Give the ports back"         // TestReadmeWalk
-	sectionRedis    = "Keep the state in Redis"     // TestReadmeRedis
-	sectionUsers    = "A user of its own in Redis"  // TestReadmeUsers
-	sectionReplicas = "Run it as several replicas"  // TestReadmeReplicas
-	sectionLook     = "Look into it with redis-cli" // TestReadmeWalk, on Redis
-	sectionBench    = "What a call costs"           // TestReadmeBench
+// The sections with commands.
+var (
+	sectionRun      = section{readmePage, "Run it"}                       // TestReadmeRun
+	sectionWalk     = section{readmePage, "A walk with curl"}             // TestReadmeWalk
+	sectionBack     = section{readmePage, "Give the ports back"}          // TestReadmeWalk
+	sectionRedis    = section{readmePage, "Put it on Redis"}              // TestReadmeRedis
+	sectionReplicas = section{readmePage, "Run replicas"}                 // TestReadmeReplicas
+	sectionUsers    = section{settingsPage, "Users of Redis"}             // TestReadmeUsers
+	sectionLook     = section{statePage, "Read the state with redis-cli"} // TestReadmeWalk, on Redis
+	sectionBench    = section{costPage, "Put a load on your own server"}  // TestReadmeBench
+	sectionFiles    = section{operatorsPage, "The files"}                 // deployments/check
+	sectionUpgrade  = section{operatorsPage, "Upgrade and roll back"}     // the fault suite
+	sectionBackup   = section{operatorsPage, "Backup and restore"}        // the fault suite
 )
 
 // sectionsLife are run one after the other, by TestReadmeWalk.
-var sectionsLife = []string{
-	"The whole life of a port", "Claim", "Lease and renew", "Release by its holder", "Cool-down, and a certain port", "Many at once",
-	"A block", "Reject as in use", "Wait in line",
+var sectionsLife = []section{
+	{apiPage, "The whole life of a port"}, {apiPage, "Claim a port"}, {apiPage, "Lease and renew"}, {apiPage, "Release with the secret"},
+	{apiPage, "Cooldown, and an exact port"}, {apiPage, "Several ports at once"}, {apiPage, "A block of ports"},
+	{apiPage, "Reject a port that is in use"}, {apiPage, "Wait for a port"},
 }
 
 func TestReadmeCommandsAreRun(t *testing.T) {
-	_, blocks := readme(t)
-	run := append([]string{sectionRun, sectionWalk, sectionBack, sectionRedis, sectionUsers, sectionReplicas, sectionLook, sectionBench},
-		sectionsLife...)
-	for _, b := range blocks {
-		if b.lang == "sh" && !slices.Contains(run, b.section) {
-			t.Errorf("README.md:%d: nothing runs the commands in section %q", b.line, b.section)
-		}
-		if b.lang != "sh" && regexp.MustCompile(`(?m)^(curl|redis-cli|make) `).MatchString(b.text) {
-			t.Errorf("README.md:%d: commands belong in a block of sh", b.line)
+	run := append([]section{
+		sectionRun, sectionWalk, sectionBack, sectionRedis, sectionReplicas, sectionUsers, sectionLook, sectionBench,
+		sectionFiles, sectionUpgrade, sectionBackup,
+	}, sectionsLife...)
+	for _, page := range readPages(t) {
+		for _, b := range page.blocks {
+			if b.lang == "sh" && !slices.Contains(run, b.section) {
+				t.Errorf("%s: nothing runs the commands in section %q", b, b.section.heading)
+			}
+			if b.lang != "sh" && regexp.MustCompile(`(?m)^(curl|redis-cli|make) `).MatchString(b.text) {
+				t.Errorf("%s: commands belong in a block of sh", b)
+			}
 		}
 	}
 }
 
-// needs skips a test where a command is missing that the README tells to use, unless every part has to be there.
+// needs skips a test where a command is missing that a page tells to use, unless every part has to be there.
 func needs(t *testing.T, commands ...string) {
 	t.Helper()
 	for _, command := range commands {
@@ -123,7 +69,7 @@ func needs(t *testing.T, commands ...string) {
 			if os.Getenv(storetest.RequireRedis) != "" {
 				t.Fatal(err)
 			}
-			t.Skipf("%s is not on the PATH: the README's commands are not run", command)
+			t.Skipf("%s is not on the PATH: the commands of the pages are not run", command)
 		}
 	}
 }
@@ -131,21 +77,21 @@ func needs(t *testing.T, commands ...string) {
 func TestReadmeWalk(t *testing.T) {
 	needs(t, "bash", "curl", "jq")
 	if err := exec.Command("curl", "--json", "{}", "--version").Run(); err != nil {
-		t.Skip("curl is older than 7.82: the README's commands are not run")
+		t.Skip("curl is older than 7.82: the commands of the pages are not run")
 	}
 	t.Run("embedded store", func(t *testing.T) {
 		p := startProgram(t)
-		walk(t, p, "", steps(t, slices.Concat([]string{sectionWalk, sectionBack}, sectionsLife)...))
+		walk(t, p, "", steps(t, slices.Concat([]section{sectionWalk, sectionBack}, sectionsLife)...))
 	})
 	t.Run("redis", func(t *testing.T) {
 		store, _, _ := storetest.Private(t)
 		needs(t, "redis-cli")
 		p := startProgram(t, store.Settings()...)
-		walk(t, p, store.Addr, steps(t, slices.Concat([]string{sectionWalk}, sectionsLife, []string{sectionLook, sectionBack})...))
+		walk(t, p, store.Addr, steps(t, slices.Concat([]section{sectionWalk}, sectionsLife, []section{sectionLook, sectionBack})...))
 	})
 }
 
-// walk runs the commands in one shell, word for word, and compares what they print with what the README shows. Where
+// walk runs the commands in one shell, word for word, and compares what they print with what the page shows. Where
 // they call localhost:8080 and Redis's own port, the shell calls the given servers instead, Redis as the operator.
 func walk(t *testing.T, p *program, redisAddr string, steps []step) {
 	t.Helper()
@@ -157,7 +103,7 @@ func walk(t *testing.T, p *program, redisAddr string, steps []step) {
 }
 
 // follow runs the commands in one shell, word for word, after what comes before them, and compares what they print with
-// what the README shows.
+// what the page shows.
 func follow(t *testing.T, shell *exec.Cmd, before string, steps []step) {
 	t.Helper()
 	const mark = "--- next step ---"
@@ -171,10 +117,10 @@ func follow(t *testing.T, shell *exec.Cmd, before string, steps []step) {
 	outputs := strings.Split(string(out), mark)
 	for i, s := range steps {
 		if i >= len(outputs)-1 {
-			t.Fatalf("README.md:%d: the commands failed: %v: %s", s.commands.line, err, outputs[i])
+			t.Fatalf("%s: the commands failed: %v: %s", s.commands, err, outputs[i])
 		}
 		if got, want := normal(outputs[i]), normal(s.output.text); got != want {
-			t.Errorf("README.md:%d: the commands print\n%s\nand the README shows\n%s", s.commands.line, got, want)
+			t.Errorf("%s: the commands print\n%s\nand the page shows\n%s", s.commands, got, want)
 		}
 	}
 }
@@ -208,7 +154,7 @@ func TestReadmeRun(t *testing.T) {
 	p := startShell(t, s[0].commands.text)
 	eventually(t, "/readyz is 200", func() bool { return p.status(t, "/readyz") == 200 })
 	if got, want := normal(p.log.String()), normal(s[0].output.text); got != want {
-		t.Errorf("it says\n%s\nand the README shows\n%s", got, want)
+		t.Errorf("it says\n%s\nand the page shows\n%s", got, want)
 	}
 	p.interrupt(t)
 }
@@ -224,7 +170,7 @@ func TestReadmeRedis(t *testing.T) {
 	p.interrupt(t)
 }
 
-// The users of the README's file get in with the password that it made, and nobody else does.
+// The users of the page's file get in with the password that it made, and nobody else does.
 func TestReadmeUsers(t *testing.T) {
 	needs(t, "bash", "sed", "sha256sum")
 	s := steps(t, sectionUsers)
@@ -236,7 +182,7 @@ func TestReadmeUsers(t *testing.T) {
 	making := exec.Command("bash", "-c", "set -e\n"+strings.Replace(s[0].commands.text, "deployments/", root+"/deployments/", 1))
 	making.Dir = dir
 	if out, err := making.CombinedOutput(); err != nil {
-		t.Fatalf("README.md:%d: %v: %s", s[0].commands.line, err, out)
+		t.Fatalf("%s: %v: %s", s[0].commands, err, out)
 	}
 	store := storetest.Open(t, "--aclfile", filepath.Join(dir, "users.acl"))
 	if err := store.Admin.Get(t.Context(), "portmaster:pools").Err(); !redis.HasErrorPrefix(err, "NOAUTH") {
@@ -246,20 +192,6 @@ func TestReadmeUsers(t *testing.T) {
 	p := startShell(t, "make build\n"+serving)
 	works(t, p, "default")
 	p.interrupt(t)
-}
-
-// Each URL of the README is one that the server takes, for the kind of Redis that stands beside it.
-func TestReadmeURLs(t *testing.T) {
-	text, _ := readme(t)
-	rows := regexp.MustCompile("(?m)^\\| (one node|sentinel|cluster)[^|]* \\| `([^`]+)` \\|$").FindAllStringSubmatch(text, -1)
-	if len(rows) != 4 {
-		t.Fatalf("the README shows %d URLs", len(rows))
-	}
-	for _, row := range rows {
-		if options, err := parseRedisURL(row[2]); err != nil || kind(options) != row[1] || options.Username != "user" || options.Password != "password" {
-			t.Errorf("%s is %+v, error %v", row[2], options, err)
-		}
-	}
 }
 
 // The commands run in a network of their own, where their ports are free, and among processes of their own: none that they
@@ -298,7 +230,7 @@ func TestReadmeBench(t *testing.T) {
 	args := strings.Fields(strings.NewReplacer("localhost:8080", p.addr, "10s", "500ms").Replace(s.commands.text))
 	code, stdout, stderr := run(t, args[1:])
 	if got, want := labels(stdout), labels(s.output.text); code != 0 || got != want {
-		t.Errorf("it exits with %d and prints\n%s\nand the README shows\n%s\n%s", code, got, want, stderr)
+		t.Errorf("it exits with %d and prints\n%s\nand the page shows\n%s\n%s", code, got, want, stderr)
 	}
 }
 
@@ -341,101 +273,4 @@ func (p *program) interrupt(t *testing.T) {
 	}
 	eventually(t, "the server says that it stopped", func() bool { return strings.Contains(p.log.String(), "msg=stopped") })
 	p.wait(t)
-}
-
-func TestReadmeSettings(t *testing.T) {
-	text, _ := readme(t)
-	const begin, end = "<!-- settings: written by make docs -->\n", "<!-- /settings -->"
-	before, rest, ok := strings.Cut(text, begin)
-	table, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("README.md lacks the markers of the table of settings")
-	}
-	if *writeReadme {
-		if err := os.WriteFile(readmePath, []byte(before+begin+config.Table()+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if table != config.Table() {
-		t.Error("the table of settings in README.md is not that of config.Table(): run make docs")
-	}
-}
-
-func TestReadmeNamesTargetsThatExist(t *testing.T) {
-	makefile, err := os.ReadFile("../../Makefile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, _ := readme(t)
-	named := regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+)").FindAllStringSubmatch(text, -1)
-	if len(named) < 6 {
-		t.Fatalf("the README names %d targets", len(named))
-	}
-	for _, target := range named {
-		if !strings.Contains(string(makefile), "\n"+target[1]+":") {
-			t.Errorf("the README names make %s, and there is no such target", target[1])
-		}
-	}
-	ci, err := os.ReadFile("../../.ci/run")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, command := range []string{"make lint", "make test", "make check-deployments"} {
-		if !strings.Contains(string(ci), "\n"+command+"\n") {
-			t.Errorf(".ci/run does not run %s", command)
-		}
-	}
-}
-
-// The README's table of keys is what Redis holds where there is something of everything: a call in line, and the figures of
-// many services, too.
-func TestReadmeKeys(t *testing.T) {
-	store, _, _ := storetest.Private(t)
-	p := startProgram(t, store.Settings()...)
-	p.must(t, 201, "POST", "/v1/services", `{"name":"django","start":5000,"end":5009}`)
-	offer := p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
-	secret := volatile[0].pattern.FindString(offer)
-	p.must(t, 204, "POST", "/v1/services/django/offers/"+secret+"/reject", `{"reason":"in_use"}`)
-	p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"web-01","lease":60}`)
-	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02"}`)
-	for _, method := range []string{"PUT", "DELETE"} { // the figures stay for a while
-		for i := range 300 {
-			p.call(t.Context(), method, fmt.Sprint("/v1/pools/many/services/s", i), fmt.Sprintf(`{"start":%d,"end":%d}`, 5000+i, 5000+i))
-		}
-		if method == "PUT" {
-			p.must(t, 200, "GET", "/metrics", "")
-		}
-	}
-	waited := make(chan struct{})
-	go func() {
-		defer close(waited)
-		p.call(t.Context(), "POST", "/v1/services/django/ports?wait=30", `{"name":"farm","count":9}`)
-	}()
-	defer func() {
-		p.must(t, 200, "PUT", "/v1/services/django", `{"start":5000,"end":5020}`)
-		<-waited
-	}()
-	line := func() bool { return store.Admin.Exists(t.Context(), "portmaster:{default}:line:django").Val() == 1 }
-	eventually(t, "a call waits in line", line)
-
-	held := map[string]string{}
-	for _, key := range store.Admin.Keys(t.Context(), "*").Val() {
-		name := volatile[0].pattern.ReplaceAllLiteralString(key, "SECRET")
-		held[name] = strings.ToUpper(store.Admin.Type(t.Context(), key).Val())
-	}
-	text, _ := readme(t)
-	shown := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(portmaster:[^`]+)` \\| (\\w+)").FindAllStringSubmatch(text, -1) {
-		shown[row[1]] = row[2]
-	}
-	for key, kind := range held {
-		if kind == "ZSET" || kind == "HASH" || kind == "SET" || kind == "STRING" {
-			if shown[key] != kind {
-				t.Errorf("Redis holds %s, a %s, and the README shows %q", key, kind, shown[key])
-			}
-		}
-		delete(shown, key)
-	}
-	for key := range shown {
-		t.Errorf("the README shows %s, and Redis does not hold it", key)
-	}
 }

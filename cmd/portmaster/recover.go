@@ -14,11 +14,11 @@ import (
 func recoverCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "recover",
-		Short: "Let ports be handed out again after the state in Redis was lost",
-		Long: "Declare the state that is in Redis now to be the one that counts. The servers refuse to hand out ports if the state that\n" +
-			"they knew is gone, or is an older one, since its holders may still use theirs: bring it back from a backup, or make\n" +
-			"sure that nobody does, and then run this with the settings of a server. It raises the fences of all pools, so that no\n" +
-			"two holders ever have the same one, and prints what it found.",
+		Short: "Accept the state in Redis after it was lost, or replaced by an older one",
+		Long: "Accept the state that is in Redis now. If the state that the servers knew is gone, or Redis has an older one, the\n" +
+			"servers hand out no ports, since unknown holders may still use them. Restore the state, or make sure that the ports\n" +
+			"are unused; then run this command with the settings of a server. It raises the fences of all pools, so that no two\n" +
+			"holders ever have the same fence, and prints what it found.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := config.Load()

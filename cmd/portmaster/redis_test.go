@@ -376,8 +376,8 @@ func TestRefusedStart(t *testing.T) {
 			noPasswordIn(t, stdout+stderr)
 		})
 	}
-	if text, _ := readme(t); !strings.Contains(text, "\nportmaster: "+loginSays+"WRONGPASS\n") {
-		t.Error("the README shows another line")
+	if !strings.Contains(readPage(t, settingsPage).text, "\nportmaster: "+loginSays+"WRONGPASS\n") {
+		t.Errorf("%s shows another line", settingsPage)
 	}
 }
 

@@ -22,7 +22,7 @@ func serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the HTTP API",
-		Long:  "Serve the HTTP API until SIGTERM. Settings are read from the environment:\n\n" + config.Help(),
+		Long:  "Serve the HTTP API until SIGTERM, then let open requests finish. Settings are environment variables:\n\n" + config.Help(),
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := config.Load()

@@ -37,7 +37,7 @@ func TestHAProxyProblems(t *testing.T) {
 				if err := got.isProblem(code); err != nil {
 					faults = append(faults, fmt.Errorf("%d: %w", status, err))
 				}
-				if !strings.Contains(read(t, filepath.Join(repository, "README.md")), fmt.Sprintf("\n| `%s` | %d |", code, got.status)) && code != refused {
+				if !strings.Contains(read(t, filepath.Join(repository, "handlers", "README.md")), fmt.Sprintf("\n| `%s` | %d |", code, got.status)) && code != refused {
 					faults = append(faults, fmt.Errorf("the server has no %s with %d", code, got.status))
 				}
 			}
