@@ -10,8 +10,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -42,8 +41,7 @@ type Options struct {
 // Allocator hands out the ports of any number of pools. All it knows of its own is what it has seen of the state. It is
 // safe for concurrent use.
 type Allocator struct {
-	redis    redis.UniversalClient
-	door     *door
+	executor *executor.Executor
 	epoch    epoch
 	waitlist waitlist
 	mending  mending
@@ -54,17 +52,15 @@ type Allocator struct {
 // in Redis reads ten, and then complains of their number.
 func (a *Allocator) Greet(ctx context.Context) error {
 	k := a.keys(DefaultPool)
-	_, err := a.door.pass(ctx, 0, k, lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, []any{"none", "none"})
-	if errors.Is(err, ErrServiceNotFound) {
+	_, err := a.executor.Read(ctx, k.call(lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, "none", "none"))
+	if err = fromExecutor(err); errors.Is(err, ErrServiceNotFound) {
 		return nil
 	}
-	return nothingDone(err)
+	return err
 }
 
-// New returns an Allocator that keeps its state in the Redis behind client, which needs version 6.2 or newer. The client
-// must not repeat commands by itself, and must heed contexts (MaxRetries: -1, ContextTimeoutEnabled: true); closing it is
-// the caller's.
-func New(client redis.UniversalClient, opts Options) *Allocator {
+// New returns an Allocator that keeps its state in the Redis behind client.
+func New(client executor.Client, opts Options) *Allocator {
 	if opts.Queue == 0 {
 		opts.Queue = 4096
 	}
@@ -80,9 +76,14 @@ func New(client redis.UniversalClient, opts Options) *Allocator {
 	if opts.MaxPools == 0 {
 		opts.MaxPools = 10_000
 	}
-	door := &door{redis: client, timeout: opts.Timeout, limit: opts.Queue, copies: opts.Copies}
-	a := &Allocator{redis: client, door: door, waitlist: newWaitlist(), opts: opts}
+	a := &Allocator{waitlist: newWaitlist(), opts: opts}
 	a.epoch.fences.of = map[string]*poolFence{}
-	door.open, door.server, door.trail = a.open, a.waitlist.server, newTrail(a.missesChanges)
+	a.executor = executor.New(client, executor.Options{
+		Timeout:  opts.Timeout,
+		Limit:    opts.Queue,
+		Replicas: opts.Copies,
+		TrailKey: func(slot string) string { return keys(slot).copied(a.waitlist.server) },
+		Missing:  a.missesChanges,
+	})
 	return a
 }

@@ -139,7 +139,7 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 	mustDefine(t, a, "web", 2000, 2009)
 	mustAccept(t, a, mustOffer(t, a, "web", "ann"))
 	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
-	must(t, a.redis.Set(t.Context(), a.figuresKey(), "old", time.Hour).Err())
+	must(t, store.Admin.Set(t.Context(), a.figuresKey(), "old", time.Hour).Err())
 	must(t, a.recall(t.Context(), 0))
 	back()
 	must(t, a.recall(t.Context(), 0)) // as each second
@@ -179,7 +179,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 		for what, look := range map[string]func(){
 			"a look at the line": func() { a.lookAtLines(map[lineKey][]string{{DefaultPool, "web"}: nil}) },
 			"another's heartbeat": func() {
-				_, err := a.door.change(t.Context(), k, lua.Beat, []string{k.beats(), k.lines()}, "another")
+				_, err := a.write(t.Context(), k.call(lua.Beat, []string{k.beats(), k.lines()}, "another"))
 				must(t, err)
 			},
 		} {

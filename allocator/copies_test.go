@@ -11,7 +11,7 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// Mutants of queue.go that this test was seen to catch: no WAIT; too few replicas are enough; an error of a script is
+// Mutants of executor/batch.go that this test was seen to catch: no WAIT; too few replicas are enough; an error of a script is
 // answered without it; reads wait too. No change in front of WAIT is not caught: Redis 7.0 lets it count reads as well.
 
 // TestCopies lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
@@ -96,7 +96,7 @@ func TestCopiesOfAFullRedis(t *testing.T) {
 				t.Errorf("%s: the replica has something else in %v", what, missing)
 			}
 			if !hasKey {
-				a.door.trail.forget() // as of a pool in which it has made no call yet
+				a.executor.ForgetTrail() // as of a pool in which it has made no call yet
 				must(t, master.Admin.Del(t.Context(), a.keys(DefaultPool).copied(a.waitlist.server)).Err())
 			}
 		}

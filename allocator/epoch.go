@@ -87,13 +87,15 @@ func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) er
 	if err == nil && found.state == "none" {
 		found, err = a.begin(ctx)
 	}
-	if err != nil {
-		return nothingDone(err)
+	if failed, ok := errors.AsType[*Error](err); ok && failed.Code == CodeOutcomeUnknown { // of a conversion, which goes on the next time
+		return unavailable("Redis did not answer", failed.cause)
+	} else if err != nil {
+		return err
 	}
 	if found.behind > 0 && found.state == "lost" && !a.epoch.reported {
 		unknown := a.epoch.acknowledgedAfter(found.pulse)
 		if _, err := a.look(ctx, "", 0, unknown); err != nil {
-			return nothingDone(err)
+			return err
 		}
 		a.epoch.reported = true
 	}
@@ -114,13 +116,13 @@ func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) er
 	}
 	a.epoch.reported = a.epoch.reported && found.state == "lost"
 	if found.id != a.epoch.known() || found.state == "lost" && a.epoch.why() == nil {
-		a.door.trail.forget()
+		a.executor.ForgetTrail()
 	}
 	a.epoch.learn(found, a.opts.Copies == 0)
 	if found.state == "kept" && found.ahead > time.Second {
 		a.clockSteppedBack(found.ahead)
 	}
-	if a.opts.Copies > 0 && !a.clustered() {
+	if a.opts.Copies > 0 && !a.executor.Clustered() {
 		go a.confirm()
 	}
 	return nil
@@ -132,7 +134,7 @@ func (a *Allocator) confirm() {
 		return
 	}
 	defer a.epoch.confirming.Unlock()
-	if found, err := a.lookCopied(context.Background(), a.opts.Copies, "", 0, 0); err == nil {
+	if found, err := a.lookConfirmed(context.Background(), true, "", 0, 0); err == nil {
 		a.epoch.learn(found, true)
 	}
 }
@@ -161,11 +163,11 @@ type epochSeen struct {
 
 // look asks Redis which state it holds. begin is the state of an epoch that is to begin if there is none; empty: none is to.
 func (a *Allocator) look(ctx context.Context, begin string, fenceBehind time.Duration, unknown int64) (epochSeen, error) {
-	return a.lookCopied(ctx, 0, begin, fenceBehind, unknown)
+	return a.lookConfirmed(ctx, false, begin, fenceBehind, unknown)
 }
 
-// lookCopied is look that waits for replicas.
-func (a *Allocator) lookCopied(ctx context.Context, copies int, begin string, fenceBehind time.Duration, unknown int64) (epochSeen, error) {
+// lookConfirmed is look that may wait for replicas.
+func (a *Allocator) lookConfirmed(ctx context.Context, confirmed bool, begin string, fenceBehind time.Duration, unknown int64) (epochSeen, error) {
 	a.epoch.mu.Lock()
 	id, pulse := a.epoch.id, a.epoch.pulse
 	a.epoch.mu.Unlock()
@@ -181,14 +183,13 @@ func (a *Allocator) lookCopied(ctx context.Context, copies int, begin string, fe
 		cmp.Or(pulse, "0"), a.epoch.fences.highest(), behind, most.Milliseconds(), unknown}
 	var answer any
 	var err error
-	if copies == 0 {
-		answer, err = a.door.pass(ctx, 0, keys(a.epochKey()), lua.Recall, keysOf, args)
-	} else { // in a queue of its own, since nobody else is to wait for it
-		call := newCall(ctx, a.keys(DefaultPool), lua.Recall, keysOf, args, a.door.deadline(ctx))
-		answer, err = a.door.queue(place{node: a.redis, copies: copies, many: true}).do(ctx, call)
+	if confirmed {
+		answer, err = a.executor.Confirm(ctx, a.keys(DefaultPool).call(lua.Recall, keysOf, args...))
+	} else {
+		answer, err = a.executor.Read(ctx, keys(a.epochKey()).call(lua.Recall, keysOf, args...))
 	}
 	if err != nil {
-		return epochSeen{}, err
+		return epochSeen{}, fromExecutor(err)
 	}
 	parts, _ := answer.([]any)
 	if len(parts) != 8 {
@@ -369,9 +370,9 @@ func (a *Allocator) Recover(ctx context.Context) (found Recovery, err error) {
 	if err := a.open(ctx); err != nil {
 		return found, err
 	}
-	fields, err := a.redis.HMGet(ctx, a.epochKey(), "id", "state", "behind", "unknown", "fence").Result()
+	fields, err := a.executor.Fields(ctx, a.epochKey(), "id", "state", "behind", "unknown", "fence")
 	if err != nil {
-		return found, nothingDone(classify(err))
+		return found, fromExecutor(err)
 	}
 	var says [5]string
 	for i, field := range fields {
@@ -392,15 +393,15 @@ func (a *Allocator) Recover(ctx context.Context) (found Recovery, err error) {
 		return found, unavailable(fmt.Sprintf("the services of %d pools could not be read", unread), nil)
 	}
 	highest, _ := strconv.ParseInt(says[4], 10, 64)
-	if now, err := a.redis.Time(ctx).Result(); err == nil {
+	if now, err := a.executor.Time(ctx); err == nil {
 		highest = max(highest, now.UnixMicro())
 	}
 	if err := a.raiseAll(ctx, highest); err != nil {
 		return found, err
 	}
-	answer, err := a.door.pass(ctx, 0, keys(a.epochKey()), lua.Recover, []string{a.epochKey()}, []any{says[0], uuid.NewString()})
+	answer, err := a.executor.WriteUnconfirmed(ctx, keys(a.epochKey()).call(lua.Recover, []string{a.epochKey()}, says[0], uuid.NewString()))
 	if err == nil && answer != int64(1) {
 		err = unavailable("the state was changed meanwhile", nil)
 	}
-	return found, err
+	return found, fromExecutor(err)
 }

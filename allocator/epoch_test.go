@@ -338,15 +338,20 @@ func TestSchemaZeroIsConverted(t *testing.T) {
 
 func readEpoch(t *testing.T, a *Allocator) map[string]string {
 	t.Helper()
-	fields, err := a.redis.HGetAll(t.Context(), a.epochKey()).Result()
-	must(t, err)
+	answer, _ := command(t, a, "hgetall", a.epochKey()).([]any)
+	fields := map[string]string{}
+	for i := 0; i < len(answer); i += 2 {
+		fields[answer[i].(string)] = answer[i+1].(string)
+	}
 	return fields
 }
 
 func writeEpoch(t *testing.T, a *Allocator, fields map[string]string) {
 	t.Helper()
-	must(t, a.redis.Del(t.Context(), a.epochKey()).Err())
-	must(t, a.redis.HSet(t.Context(), a.epochKey(), fields).Err())
+	must(t, a.executor.Unlink(t.Context(), a.epochKey()))
+	for field, value := range fields {
+		command(t, a, "hset", a.epochKey(), field, value)
+	}
 }
 
 // snapshot copies all keys of a store, and restore brings them back: STRINGs, HASHes, SETs and ZSETs, without their TTLs.

@@ -1,12 +1,15 @@
 package allocator
 
 import (
+	"crypto/sha1"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"portmaster/allocator/storetest"
+	"portmaster/lua"
 )
 
 func TestMain(m *testing.M) { storetest.Main(m) }
@@ -24,6 +27,25 @@ func newAllocator(store storetest.Store, ttl time.Duration) *Allocator {
 		KeyPrefix: store.Prefix, OfferTTL: ttl, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second,
 		MaxWait: time.Minute, Quarantine: quarantine,
 	})
+}
+
+// anew returns an Allocator on the Redis of another one.
+func anew(a *Allocator, opts Options) *Allocator {
+	another := &Allocator{executor: a.executor, waitlist: newWaitlist(), opts: opts}
+	another.epoch.fences.of = map[string]*poolFence{}
+	return another
+}
+
+const anyCommand = "return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
+
+// command runs a command on the Redis of an Allocator.
+func command(t *testing.T, a *Allocator, name, key string, args ...any) any {
+	t.Helper()
+	hash := sha1.Sum([]byte(anyCommand))
+	script := &lua.Script{Source: anyCommand, Hash: hex.EncodeToString(hash[:])}
+	answer, err := a.executor.WriteUnconfirmed(t.Context(), keys(key).call(script, []string{key}, append([]any{name}, args...)...))
+	must(t, err)
+	return answer
 }
 
 // The helpers below make calls in the default pool that must succeed.

@@ -176,7 +176,7 @@ var holders = map[string]act{
 		func(t *testing.T, a *Allocator, pool string) string {
 			opts := a.opts
 			opts.OfferTTL = 30 * time.Second
-			return offerOf(t, New(a.redis, opts), pool, Want{Name: "ann"})
+			return offerOf(t, anew(a, opts), pool, Want{Name: "ann"})
 		},
 		acceptAct(Want{}, 0).call),
 	"accept for a lease":     acceptAct(Want{Name: "ann"}, time.Hour),
@@ -205,7 +205,7 @@ var holders = map[string]act{
 	"settle a range that grew": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
 			claimOf(t, a, pool, Want{Name: "last", Port: 2199}) // so that what is added joins no run
-			must(t, a.redis.HSet(t.Context(), a.keys(pool).service("web"), "end", 2299, "changing", "add 2200 2299").Err())
+			command(t, a, "hset", a.keys(pool).service("web"), "end", 2299, "changing", "add 2200 2299")
 			return ""
 		},
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
@@ -268,9 +268,9 @@ func setMaxMemory(t *testing.T, store storetest.Store, bytes int64) {
 
 func usedMemory(t *testing.T, store storetest.Store) int64 {
 	t.Helper()
-	says, err := info(t.Context(), store.Admin, "memory")
+	says, err := store.Admin.InfoMap(t.Context(), "memory").Result()
 	must(t, err)
-	used, err := strconv.ParseInt(says["used_memory"], 10, 64)
+	used, err := strconv.ParseInt(says["Memory"]["used_memory"], 10, 64)
 	must(t, err)
 	return used
 }

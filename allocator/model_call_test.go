@@ -179,7 +179,7 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 // beatFrom keeps the places of a server, as beat does.
 func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	k := a.keys(c.pool)
-	answer, err := a.door.run(t.Context(), 0, k, lua.Beat, []string{k.beats(), k.lines()}, []any{c.server})
+	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Beat, []string{k.beats(), k.lines()}, c.server))
 	if parts, ok := answer.([]any); ok {
 		got.Known = parts[0] == int64(1)
 	}
@@ -193,7 +193,7 @@ func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	for _, ticket := range c.tickets {
 		args = append(args, ticket)
 	}
-	answer, err := a.door.run(t.Context(), 0, k, lua.Line, k.ofLine(c.service), args)
+	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Line, k.ofLine(c.service), args...))
 	if err != nil {
 		return got, err
 	}

@@ -35,7 +35,7 @@ import (
 //	reject    the secret remembered for longer            TestModel, TestKeysOfOffersEnd
 //	reject    a key made up in Lua                        TestContracts
 //	reject    an error that the header does not list      TestContracts
-//	door      the client repeats a call                   TestCallIsSentOnce
+//	executor  the client repeats a call                   TestCallIsSentOnce
 //
 //	lives     <= for < at the end of a lease              TestModel
 //	find      > for >= at the end of a lease              TestModel

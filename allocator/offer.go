@@ -63,7 +63,7 @@ func (a *Allocator) offerAny(ctx context.Context, k keys, ask ask, ttl int64) (a
 	if err := a.handsOut(ctx); err != nil {
 		return nil, err
 	}
-	return a.door.change(ctx, k, lua.OfferAny, k.toOfferAny(ask.service, want.Secret), ask.service, ttl, want.Name, want.Secret, known)
+	return a.write(ctx, k.call(lua.OfferAny, k.toOfferAny(ask.service, want.Secret), ask.service, ttl, want.Name, want.Secret, known))
 }
 
 // giveBackOffer rejects what was offered to a caller who is gone. Where it fails, the offer expires by itself.
@@ -114,7 +114,7 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 		quarantine = a.opts.Quarantine
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Reject, k.toReject(service, secret), service, secret, quarantine.Milliseconds())
+	answer, err := a.write(ctx, k.call(lua.Reject, k.toReject(service, secret), service, secret, quarantine.Milliseconds()))
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
@@ -125,8 +125,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 		return Offer{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.read(ctx, k, lua.ReadOffer,
-		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
+	answer, err := a.read(ctx, k.call(lua.ReadOffer, []string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret))
 	if err != nil {
 		return Offer{}, a.notGone(ctx, pool, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -40,19 +41,19 @@ func otherSchema(found string) *Error {
 // first.
 func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 	ctx = context.WithoutCancel(ctx)
-	mark, err := a.deploymentMark(ctx)
+	mark, err := a.executor.Get(ctx, a.deploymentKey())
 	if err != nil {
-		return epochSeen{}, err
+		return epochSeen{}, fromExecutor(err)
 	}
-	now, err := a.redis.Time(ctx).Result()
+	now, err := a.executor.Time(ctx)
 	if err != nil {
-		return epochSeen{}, classify(err)
+		return epochSeen{}, fromExecutor(err)
 	}
 	state, since := "kept", now
 	if strings.HasPrefix(mark, lockedID) { // by another server
 		since, _ = record(mark).time(`"since":`)
-	} else if err := a.redis.Set(ctx, a.deploymentKey(), locked(now), 0).Err(); err != nil {
-		return epochSeen{}, classify(err)
+	} else if err := a.executor.Set(ctx, a.deploymentKey(), locked(now), 0); err != nil {
+		return epochSeen{}, fromExecutor(err)
 	} else if strings.Contains(mark, `"state":"lost"`) {
 		state = "lost"
 	}
@@ -67,11 +68,6 @@ func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 	return a.look(ctx, state, 0, 0)
 }
 
-func (a *Allocator) deploymentMark(ctx context.Context) (string, error) {
-	mark, err := a.redis.Get(ctx, a.deploymentKey()).Result()
-	return mark, classify(err)
-}
-
 // convert brings all services to schema 1.
 func (a *Allocator) convert(ctx context.Context) error {
 	pools, err := a.listedPools(ctx)
@@ -81,9 +77,8 @@ func (a *Allocator) convert(ctx context.Context) error {
 	for _, pool := range pools {
 		k := a.keys(pool)
 		for from := 0; ; {
-			list := k.toList(from, MaxPage)
-			answer, err := a.door.pass(ctx, 0, k, list.script, list.keys, list.args)
-			_, names, next, err := parseListed(result{answer, err})
+			answer, err := a.executor.Read(ctx, k.toList(from, MaxPage))
+			_, names, next, err := parseListed(executor.Result{Answer: answer, Err: fromExecutor(err)})
 			if err != nil {
 				return err
 			}
@@ -105,9 +100,9 @@ func (a *Allocator) convert(ctx context.Context) error {
 
 func (a *Allocator) convertService(ctx context.Context, k keys, service string) error {
 	for range maxSteps {
-		answer, err := a.door.pass(ctx, a.opts.Copies, k, lua.Convert, k.toConvert(service), nil)
+		answer, err := a.executor.Write(ctx, k.call(lua.Convert, k.toConvert(service)))
 		if err != nil || answer == int64(1) {
-			return err
+			return fromExecutor(err)
 		}
 	}
 	return unavailable("there is more to convert than a service can have", nil)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -100,8 +101,7 @@ const maxSteps = 10 + 2*65536/100
 func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created, settled bool, err error) {
 	k := a.keys(pool)
 	for range maxSteps {
-		answer, err := a.door.change(ctx, k, lua.Define, k.toDefine(d.Name),
-			d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)
+		answer, err := a.write(ctx, k.call(lua.Define, k.toDefine(d.Name), d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices))
 		if err != nil {
 			return Service{}, false, false, err
 		}
@@ -121,7 +121,7 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 // settle puts a service in order: it gives back ports whose rest is over, and ends what a change of its range has begun.
 func (a *Allocator) settle(ctx context.Context, pool keys, service string) error {
 	for range maxSteps {
-		answer, err := a.door.change(ctx, pool, lua.Settle, pool.toSettle(service))
+		answer, err := a.write(ctx, pool.call(lua.Settle, pool.toSettle(service)))
 		if err != nil || answer == int64(1) {
 			return err
 		}
@@ -140,7 +140,7 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	}
 	k := a.keys(pool)
 	for range maxSteps {
-		left, err := a.door.change(ctx, k, lua.Remove, append(k.toDefine(service), k.fence()), service)
+		left, err := a.write(ctx, k.call(lua.Remove, append(k.toDefine(service), k.fence()), service))
 		if err == nil && left == int64(0) {
 			a.unlist(ctx, pool)
 		}
@@ -160,7 +160,7 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 		return Service{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.read(ctx, k, lua.ReadService, k.toDescribe(service), service)
+	answer, err := a.read(ctx, k.call(lua.ReadService, k.toDescribe(service), service))
 	if err != nil {
 		return Service{}, a.notGone(ctx, pool, err)
 	}
@@ -179,17 +179,16 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 		return nil, "", err
 	}
 	k := a.keys(pool)
-	list := k.toList(start, limit)
-	answer, err := a.door.run(ctx, 0, k, list.script, list.keys, list.args)
-	_, names, next, err := parseListed(result{answer, err})
+	answer, err := a.read(ctx, k.toList(start, limit))
+	_, names, next, err := parseListed(executor.Result{Answer: answer, Err: err})
 	if err != nil {
 		return nil, "", err
 	}
-	var jobs []job
+	var calls []executor.Call
 	for some := range slices.Chunk(names, servicesPerScript) {
-		jobs = append(jobs, k.toRead(some, false))
+		calls = append(calls, k.toRead(some, false))
 	}
-	for i, r := range a.door.runAll(ctx, jobs, heavyJobsPerTrip) {
+	for i, r := range a.runAll(ctx, calls, heavyCallsPerBatch) {
 		some := names[i*servicesPerScript : min((i+1)*servicesPerScript, len(names))]
 		err := parseServices(some, r, func(s Service) { services = append(services, s) })
 		if err != nil && len(services) == 0 {
@@ -201,17 +200,17 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 	return services, next, nil
 }
 
-// toList returns the job that counts the services of a pool, and lists those that start at a port or later, most of them.
-func (k keys) toList(start, most int) job {
-	return job{k, lua.ListServices, []string{k.services()}, []any{start, most}}
+// toList returns the call that counts the services of a pool, and lists those that start at a port or later, most of them.
+func (k keys) toList(start, most int) executor.Call {
+	return k.call(lua.ListServices, []string{k.services()}, start, most)
 }
 
 // parseListed reads the answer of list_services.lua. next is where the rest starts, "" where there is none.
-func parseListed(r result) (count int, names []string, next string, err error) {
-	if r.err != nil {
-		return 0, nil, "", nothingDone(r.err)
+func parseListed(r executor.Result) (count int, names []string, next string, err error) {
+	if r.Err != nil {
+		return 0, nil, "", r.Err
 	}
-	parts, _ := r.answer.([]any)
+	parts, _ := r.Answer.([]any)
 	if len(parts) != 3 {
 		return 0, nil, "", malformed("the list of", "services")
 	}
@@ -228,21 +227,21 @@ func parseListed(r result) (count int, names []string, next string, err error) {
 // servicesPerScript is how many services one script reads: so it takes far less than a millisecond.
 const servicesPerScript = 32
 
-// toRead returns the job that reads some services, in brief: without description and time of creation.
-func (k keys) toRead(services []string, inBrief bool) job {
+// toRead returns the call that reads some services, in brief: without description and time of creation.
+func (k keys) toRead(services []string, inBrief bool) executor.Call {
 	all := make([]string, 0, 6*len(services))
 	for _, service := range services {
 		all = append(all, k.toDescribe(service)...)
 	}
-	return job{pool: k, script: lua.ReadServices, keys: all, args: []any{flag(inBrief)}}
+	return k.call(lua.ReadServices, all, flag(inBrief))
 }
 
-// parseServices reads the answer of read_services.lua to a job of toRead. Those that were removed since are left out.
-func parseServices(of []string, r result, add func(Service)) error {
-	if r.err != nil {
-		return nothingDone(r.err)
+// parseServices reads the answer of read_services.lua to a call of toRead. Those that were removed since are left out.
+func parseServices(of []string, r executor.Result, add func(Service)) error {
+	if r.Err != nil {
+		return r.Err
 	}
-	answers, _ := r.answer.([]any)
+	answers, _ := r.Answer.([]any)
 	if len(answers) != len(of) {
 		return malformed("the list of", "services")
 	}

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -143,15 +142,15 @@ func (a *Allocator) beat(lines map[lineKey][]string) {
 	for key := range lines {
 		of[key.pool] = append(of[key.pool], key)
 	}
-	pools, jobs := slices.Collect(maps.Keys(of)), make([]job, 0, len(of))
+	pools, calls := slices.Collect(maps.Keys(of)), make([]executor.Call, 0, len(of))
 	for _, pool := range pools {
 		k := a.keys(pool)
-		jobs = append(jobs, job{k, lua.Beat, []string{k.beats(), k.lines()}, []any{a.waitlist.server}})
+		calls = append(calls, k.call(lua.Beat, []string{k.beats(), k.lines()}, a.waitlist.server))
 	}
 	due := map[lineKey][]string{}
-	for i, r := range a.door.runAll(context.Background(), jobs, jobsPerTrip) {
-		parts, _ := r.answer.([]any)
-		if r.err != nil || len(parts) == 0 {
+	for i, r := range a.runAll(context.Background(), calls, callsPerBatch) {
+		parts, _ := r.Answer.([]any)
+		if r.Err != nil || len(parts) == 0 {
 			continue
 		}
 		for _, service := range parts[1:] {
@@ -169,7 +168,7 @@ func (a *Allocator) beat(lines map[lineKey][]string) {
 // lookAtLines asks whose turn it is in some lines, and which of some tickets are not in them.
 func (a *Allocator) lookAtLines(lines map[lineKey][]string) {
 	var keys []lineKey
-	var jobs []job
+	var calls []executor.Call
 	for key, tickets := range lines {
 		k := a.keys(key.pool)
 		for first := 0; first == 0 || first < len(tickets); first += ticketsPerLook {
@@ -177,12 +176,12 @@ func (a *Allocator) lookAtLines(lines map[lineKey][]string) {
 			for _, ticket := range tickets[first:min(first+ticketsPerLook, len(tickets))] {
 				args = append(args, ticket)
 			}
-			keys, jobs = append(keys, key), append(jobs, job{k, lua.Line, k.ofLine(key.service), args})
+			keys, calls = append(keys, key), append(calls, k.call(lua.Line, k.ofLine(key.service), args...))
 		}
 	}
-	for i, r := range a.door.runAll(context.Background(), jobs, jobsPerTrip) {
-		if r.err == nil {
-			a.hear(keys[i], newsOf(r.answer))
+	for i, r := range a.runAll(context.Background(), calls, callsPerBatch) {
+		if r.Err == nil {
+			a.hear(keys[i], newsOf(r.Answer))
 		}
 	}
 }
@@ -202,30 +201,14 @@ func newsOf(answer any) (n news) {
 	return n
 }
 
-// listen hears messages of waitlist.lua. It connects again by itself, and then looks at all lines, since it may have missed
-// some.
+// listen hears messages of waitlist.lua. Each time that it is connected it looks at all lines, since it may have missed some.
 func (a *Allocator) listen(ctx context.Context) {
-	subscription := a.redis.Subscribe(ctx, a.turns())
-	defer subscription.Close()
-	heard := subscription.ChannelWithSubscriptions()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case word, ok := <-heard:
-			if !ok {
-				return
-			}
-			switch word := word.(type) {
-			case *redis.Subscription:
-				go a.lookAtLines(a.waitlist.here())
-			case *redis.Message:
-				if key, n, ok := parseNews(word.Payload); ok {
-					a.hear(key, n)
-				}
-			}
+	joined := func() { go a.lookAtLines(a.waitlist.here()) }
+	a.executor.Listen(ctx, a.turns(), joined, func(message string) {
+		if key, n, ok := parseNews(message); ok {
+			a.hear(key, n)
 		}
-	}
+	})
 }
 
 // parseNews reads a message: pool, service, ms until a port comes free by itself, how many ports there are, and tickets.

@@ -187,11 +187,11 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(rollbacksDesc, prometheus.CounterValue, float64(state.Rollbacks))
 	ch <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, state.Behind.Seconds())
 	ch <- prometheus.MustNewConstMetric(clockStepsDesc, prometheus.CounterValue, float64(state.ClockSteps))
-	stats := r.health.allocator.PoolStats()
-	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.IdleConns), "idle")
-	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.TotalConns-stats.IdleConns), "used")
-	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(stats.Timeouts))
-	ch <- prometheus.MustNewConstMetric(redisStaleDesc, prometheus.CounterValue, float64(stats.StaleConns))
+	connections := r.health.allocator.Connections()
+	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(connections.Idle), "idle")
+	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(connections.Used), "used")
+	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(connections.Timeouts))
+	ch <- prometheus.MustNewConstMetric(redisStaleDesc, prometheus.CounterValue, float64(connections.Broken))
 }
 
 func collectFigures(ch chan<- prometheus.Metric, figures []allocator.Figures) {

@@ -30,7 +30,7 @@ func TestErrorsAreToldApart(t *testing.T) {
 		if !errors.Is(wrapped, io.EOF) {
 			t.Errorf("%v hides its cause", wrapped)
 		}
-		fromRedis := fromScript(string(one.Code) + " of this call")
+		fromRedis := fromScript(one.Code, "of this call")
 		if ofScripts := one != ErrUnavailable && one != ErrOutcomeUnknown; ofScripts != (fromRedis != nil) || ofScripts && !errors.Is(fromRedis, one) {
 			t.Errorf("read from a script's answer, %s is %v", one.Code, fromRedis)
 		}
