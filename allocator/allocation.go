@@ -103,13 +103,6 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 	return a.notGone(ctx, pool, err)
 }
 
-func checkHolder(pool, service, holder string) (f faults) {
-	f.name("pool", pool)
-	f.name("service", service)
-	f.name("port", holder)
-	return f
-}
-
 func parseAllocation(service string, r record) (Allocation, error) {
 	name, ok1 := r.text(`"name":"`)
 	port, ok2 := r.number(`"port":`)

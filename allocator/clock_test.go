@@ -30,7 +30,7 @@ func inTheFuture(t *testing.T, store storetest.Store, step time.Duration) (back 
 }
 
 // held is what a service has that somebody holds.
-type held struct{ offers, leases, forEver []Want }
+type held struct{ offers, leases, forEver []Request }
 
 // TestAClockThatStepsBackKeepsNothingFromAnybody fills a service in every way, steps back, and looks who has what.
 func TestAClockThatStepsBackKeepsNothingFromAnybody(t *testing.T) {
@@ -50,14 +50,14 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 	var holders held
 	ctx := t.Context()
 	for i := range 120 {
-		w := Want{Name: fmt.Sprintf("n-%d", i)}
+		w := Request{Name: fmt.Sprintf("n-%d", i)}
 		if random.IntN(2) == 0 {
 			w.Count = 1 + random.IntN(40)
 		}
 		if random.IntN(3) == 0 {
 			w.Lease = time.Hour
 		}
-		offer, _, err := a.Offer(ctx, DefaultPool, "web", w, 0)
+		offer, _, err := offerOne(ctx, a, DefaultPool, "web", w, 0)
 		if err != nil {
 			wantError(t, "an offer", err, ErrExhausted)
 			continue
@@ -97,7 +97,7 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 
 	store.Mini.SetTime(storeTime(t, store).Add(2 * quarantine)) // the longest that anything may rest
 	for n, free := 0, s.Ports.Total-offered-allocated; n < free; n++ {
-		if _, _, err := a.Claim(ctx, DefaultPool, "web", Want{Name: fmt.Sprintf("new-%d", n)}, 0); err != nil {
+		if _, _, err := claimOne(ctx, a, DefaultPool, "web", Request{Name: fmt.Sprintf("new-%d", n)}, 0); err != nil {
 			t.Fatalf("port %d of %d that nobody holds: %v", n, free, err)
 		}
 	}
@@ -114,7 +114,7 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 	contradictions(t, store, a, DefaultPool, "web")
 }
 
-func countOf(wants []Want) (n int) {
+func countOf(wants []Request) (n int) {
 	for _, w := range wants {
 		n += w.count()
 	}
@@ -163,7 +163,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2000)
 		k := a.keys(DefaultPool)
-		claimOf(t, a, DefaultPool, Want{Name: "ann"})
+		claimOf(t, a, DefaultPool, Request{Name: "ann"})
 		ahead := func() {
 			t.Helper()
 			then := float64(storeTime(t, store).Add(time.Hour).UnixMilli())
@@ -191,7 +191,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 		}
 		got := make(chan error)
 		go func() {
-			_, _, err := a.Claim(context.WithoutCancel(t.Context()), DefaultPool, "web", Want{Name: "bob"}, 20*time.Second)
+			_, _, err := claimOne(context.WithoutCancel(t.Context()), a, DefaultPool, "web", Request{Name: "bob"}, 20*time.Second)
 			got <- err
 		}()
 		for store.Admin.ZCard(t.Context(), k.line("web")).Val() < 2 {
@@ -212,7 +212,7 @@ func TestACutGoesOnAfterAStepBack(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2999)
 		for i := range 30 {
-			secret := claimOf(t, a, DefaultPool, Want{Name: fmt.Sprintf("n-%d", i), Count: 20})
+			secret := claimOf(t, a, DefaultPool, Request{Name: fmt.Sprintf("n-%d", i), Count: 20})
 			if i > 0 {
 				must(t, a.Release(t.Context(), DefaultPool, "web", fmt.Sprintf("n-%d", i), Proof{Secret: secret}))
 			}

@@ -51,7 +51,7 @@ func TestCopies(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	secret := uuid.NewString()
 	for what, ask := range map[string]*Allocator{"an offer": fresh(impatient), "its repeat": fresh(impatient)} {
-		_, _, err := ask.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0)
+		_, _, err := offerOne(t.Context(), ask, DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0)
 		wantError(t, what, err, ErrOutcomeUnknown)
 	}
 	_, _, err := fresh(impatient).Accept(t.Context(), DefaultPool, "web", held.Secret, 0)
@@ -63,7 +63,7 @@ func TestCopies(t *testing.T) {
 
 	<-hung
 	copied()
-	if offer, created, err := fresh(patient).Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0); err != nil || created {
+	if offer, created, err := offerOne(t.Context(), fresh(patient), DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0); err != nil || created {
 		t.Errorf("repeated when the replica is back: %+v, created %v, %v", offer, created, err)
 	}
 	wantError(t, "a release of nothing", fresh(patient).Release(t.Context(), DefaultPool, "web", "carl", Proof{}), ErrPortNotFound)
@@ -108,7 +108,7 @@ func TestCopiesOfAFullRedis(t *testing.T) {
 		for _, name := range []string{"ann", "bob", "carl"} {
 			copied("release", a.Release(t.Context(), DefaultPool, "web", name, Proof{}))
 		}
-		_, _, err = a.Offer(t.Context(), DefaultPool, "web", Want{Name: "dora"}, 0)
+		_, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "dora"}, 0)
 		isRefused(t, "an offer", err)
 		setMaxMemory(t, master, 0)
 		mustReject(t, a, mustOffer(t, a, "web", "dora"))
@@ -141,12 +141,12 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 		mustReject(t, a, mustOffer(t, a, "web", "ann"))
 		mustReject(t, other, mustOffer(t, other, "web", "bob"))
 		mustReject(t, a, mustOffer(t, a, "web", "ann"))
-		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "erin"}, 0)
+		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "erin"}, 0)
 		must(t, err)
 		must(t, lose())
-		_, _, err = a.Claim(t.Context(), DefaultPool, "web", Want{Name: "carl"}, 0)
+		_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "carl"}, 0)
 		wantError(t, "a claim", err, ErrOutcomeUnknown)
-		_, _, err = a.Claim(t.Context(), DefaultPool, "web", Want{Name: "dora"}, 0)
+		_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "dora"}, 0)
 		wantError(t, "a claim after it", err, ErrUnavailable)
 		for deadline := time.Now().Add(10 * time.Second); readEpoch(t, a)["state"] != "lost"; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {

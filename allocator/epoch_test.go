@@ -39,7 +39,7 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		wantProblems(t, newer, StateLost) // as the others found out
 		wantProblems(t, newAllocator(store, long), StateLost)
 		for _, a := range []*Allocator{old, other, newer} {
-			_, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob"}, 0)
+			_, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "bob"}, 0)
 			wantError(t, "an offer", err, ErrUnavailable)
 			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
 			wantError(t, "an acceptance", err, ErrUnavailable)
@@ -100,7 +100,7 @@ func TestRecoverOnAFullRedis(t *testing.T) {
 	store := storetest.Open(t)
 	a := newAllocator(store, long)
 	mustDefine(t, a, "web", 2000, 2009)
-	given := mustClaim(t, a, Want{Name: "ann"})
+	given := mustClaim(t, a, Request{Name: "ann"})
 	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
 	must(t, a.Remove(t.Context(), DefaultPool, "web"))
 	must(t, store.Admin.HSet(t.Context(), a.epochKey(), "state", "lost").Err())
@@ -173,7 +173,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 			a, idle := open(), open()
 			mustDefine(t, a, "web", 2000, 2009)
 			claim := func(name string) (Allocation, error) {
-				allocation, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: name}, 0)
+				allocation, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: name}, 0)
 				return allocation, err
 			}
 			_, err := claim("before")
@@ -211,7 +211,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 			wantError(t, "a release of what is not known", a.Release(t.Context(), DefaultPool, "web", "after", Proof{}), ErrUnavailable)
 			for _, server := range []*Allocator{a, idle, newer, open()} {
 				wantProblems(t, server, StateLost)
-				_, _, err := server.Claim(t.Context(), DefaultPool, "web", Want{Name: "other"}, 0)
+				_, _, err := claimOne(t.Context(), server, DefaultPool, "web", Request{Name: "other"}, 0)
 				wantError(t, "a claim", err, ErrUnavailable)
 			}
 
@@ -222,7 +222,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 			for _, server := range []*Allocator{a, idle, newer, open()} {
 				wantProblems(t, server)
 			}
-			next, _, err = idle.Claim(t.Context(), DefaultPool, "web", Want{Name: "next"}, 0)
+			next, _, err = claimOne(t.Context(), idle, DefaultPool, "web", Request{Name: "next"}, 0)
 			if must(t, err); next.Port != lost.Port || next.Fence <= lost.Fence {
 				t.Errorf("%+v follows %+v", next, lost)
 			}

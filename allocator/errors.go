@@ -64,7 +64,7 @@ var (
 type Error struct {
 	Code       Code
 	Detail     string        // one sentence for people
-	Fields     []FieldError  // for CodeInvalid, and the want of a list that is at fault
+	Fields     []FieldError  // for CodeInvalid, and the requests that are at fault
 	RetryAfter time.Duration // when it may be worth another try; 0 where that is not known
 	cause      error
 }

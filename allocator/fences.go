@@ -148,10 +148,10 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 // and nothing was done.
 const stateBehind = int64(3)
 
-// changeKnown runs a script that hands out ports in a state that is not older than one that was seen.
-func (a *Allocator) changeKnown(ctx context.Context, pool string, script *lua.Script, keys []string, args []any) (answer any, err error) {
+// writeKnown runs a script that hands out ports in a state that is not older than one that was seen.
+func (a *Allocator) writeKnown(ctx context.Context, pool string, c executor.Call) (answer any, err error) {
 	for range 3 {
-		answer, err = a.write(ctx, a.keys(pool).call(script, keys, args...))
+		answer, err = a.write(ctx, c)
 		if err != nil || answer != stateBehind {
 			return answer, err
 		}

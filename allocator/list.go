@@ -117,21 +117,3 @@ func (a *Allocator) freshRuns(ctx context.Context, fresh string, port int) (runs
 	}
 	return runs, nil
 }
-
-// cursor reads the cursor of a list by number: where to go on.
-func (f *faults) cursor(cursor string) int {
-	if cursor == "" {
-		return 0
-	}
-	n, err := strconv.Atoi(cursor)
-	if err != nil || n < 0 {
-		f.add("cursor", "is not one that a list gave")
-	}
-	return n
-}
-
-func (f *faults) limit(limit int) {
-	if limit < 1 || limit > MaxPage {
-		f.add("limit", "must lie within 1-%d", MaxPage)
-	}
-}

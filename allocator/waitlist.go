@@ -62,22 +62,19 @@ func newWaitlist() waitlist {
 	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, stuck: map[string]lineKey{}, lines: map[lineKey]*line{}}
 }
 
-// try makes a call once. It stays in line where it is told so and has to wait.
-type try func(ctx context.Context, ticket string, stay bool) (any, error)
-
-// waitInLine makes a call that may wait in line, and returns its answer. When the time is over, it is tried once more. A call that
-// is given up, by ctx, has left the line when this returns; one that is tried is not cut short, so that it is known what it got.
-func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer any, err error) {
-	ticket, ok := a.waitlist.ticket(ask.wants, a.opts.MaxWaiting)
+// acquireInLine acquires ports for a call that may wait in line. When the time is over, it is tried once more. A call that is given up
+// has left the line when this returns; one that is tried is not cut short, so that it is known what it got.
+func (a *Allocator) acquireInLine(ctx context.Context, c acquisition) (answer any, err error) {
+	ticket, ok := a.waitlist.ticket(c.requests, a.opts.MaxWaiting)
 	if !ok {
-		return a.dontWait(ctx, ticket, try)
+		return a.dontWait(ctx, c, ticket)
 	}
 	defer a.waitlist.forget(ticket)
-	if isGone(ctx) {
-		return nil, givenUp(ctx)
+	if cause := c.wait.givenUp(ctx); isGone(cause) {
+		return nil, errGivenUp(cause)
 	}
-	key := lineKey{ask.pool, ask.service}
-	answer, err = try(context.WithoutCancel(ctx), ticket, true)
+	key := lineKey{c.pool, c.service}
+	answer, err = a.try(context.WithoutCancel(ctx), c, ticket, true)
 	if errors.Is(err, ErrOutcomeUnknown) { // it may have joined the line
 		_ = a.leaveLine(ctx, key, ticket)
 	}
@@ -93,16 +90,16 @@ func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer an
 			_ = a.leaveLine(ctx, key, ticket)
 		}
 	}()
-	return a.inLine(ctx, ask, key, turn, func(ctx context.Context, stay bool) (any, error) { return try(ctx, ticket, stay) })
+	return a.standInLine(ctx, c, key, ticket, turn)
 }
 
-// inLine tries a call that stands in line each time that its turn may have come.
-func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-chan struct{}, try func(context.Context, bool) (any, error)) (answer any, err error) {
-	over := time.NewTimer(ask.wait)
+// standInLine tries a call each time that its turn may have come.
+func (a *Allocator) standInLine(ctx context.Context, c acquisition, key lineKey, ticket string, turn <-chan struct{}) (answer any, err error) {
+	over := time.NewTimer(c.wait.Longest)
 	defer over.Stop()
 	again := time.NewTimer(askInterval)
 	defer again.Stop()
-	ownSecret := slices.ContainsFunc(ask.wants, func(w Want) bool { return !w.drawn })
+	ownSecret := slices.ContainsFunc(c.requests, func(r Request) bool { return !r.generated })
 	if !ownSecret {
 		again.Stop()
 	}
@@ -115,14 +112,16 @@ func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-cha
 			stay = false
 		case <-ctx.Done():
 		}
-		recordWaited(ctx, joined)
-		if ctx.Err() != nil {
-			if errors.Is(err, ErrOutcomeUnknown) {
-				a.giveBackAll(context.WithoutCancel(ctx), ask)
-			}
-			return nil, givenUp(ctx)
+		if c.wait.Stood != nil {
+			*c.wait.Stood = time.Since(joined)
 		}
-		answer, err = try(context.WithoutCancel(ctx), stay)
+		if cause := c.wait.givenUp(ctx); cause != nil {
+			if errors.Is(err, ErrOutcomeUnknown) {
+				a.giveBackAll(context.WithoutCancel(ctx), c)
+			}
+			return nil, errGivenUp(cause)
+		}
+		answer, err = a.try(context.WithoutCancel(ctx), c, ticket, stay)
 		wait, waits := waitingFor(answer)
 		switch {
 		case stay && err != nil && isPassing(err): // its secrets make it the same call when it is made again
@@ -139,8 +138,8 @@ func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-cha
 }
 
 // dontWait makes a call for which there is no room in the waitlist: it may have what is free.
-func (a *Allocator) dontWait(ctx context.Context, ticket string, try try) (any, error) {
-	answer, err := try(ctx, ticket, false)
+func (a *Allocator) dontWait(ctx context.Context, c acquisition, ticket string) (any, error) {
+	answer, err := a.try(ctx, c, ticket, false)
 	if errors.Is(err, ErrExhausted) {
 		return nil, &Error{Code: CodeTooManyWaiting, Detail: "every port is taken, and " + strconv.Itoa(a.opts.MaxWaiting) +
 			" calls wait on this server already", RetryAfter: retryAfter}
@@ -166,24 +165,6 @@ func isPassing(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)
 }
 
-// isGone reports whether the caller is gone. One that is to be told an error, since the server shuts down, is still there.
-func isGone(ctx context.Context) bool {
-	if ctx.Err() == nil {
-		return false
-	}
-	_, told := context.Cause(ctx).(*Error)
-	return !told
-}
-
-// givenUp is the error of a call that stopped waiting, by what made it stop.
-func givenUp(ctx context.Context) error {
-	cause := context.Cause(ctx)
-	if known, ok := cause.(*Error); ok {
-		return known
-	}
-	return unavailable("the call was given up while it waited in line", cause)
-}
-
 // leaveLine gives up a place. Where Redis does not hear of it, it is told again with the next heartbeats.
 func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) error {
 	k := a.keys(key.pool)
@@ -198,28 +179,28 @@ func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) e
 
 // ticket names a call that may wait in line, and says how many ports it waits for, and how many of them in a row. It is not ok
 // where as many wait as may. One that is ends with forget.
-func (w *waitlist) ticket(wants []Want, most int) (ticket string, ok bool) {
+func (w *waitlist) ticket(requests []Request, most int) (ticket string, ok bool) {
 	ports := 0
-	for _, want := range wants {
-		ports += want.count()
+	for _, r := range requests {
+		ports += r.count()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.number++
-	ticket = w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(wants)
+	ticket = w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(requests)
 	if ok = len(w.known) < most; ok {
 		w.known[ticket] = true
 	}
 	return ticket, ok
 }
 
-// rowsOf says how many ports in a row are wanted, the most first: "4.2.1" for a block of 4, one of 2, and single ones.
-func rowsOf(wants []Want) string {
+// rowsOf says how many ports in a row are requested, the most first: "4.2.1" for a block of 4, one of 2, and single ones.
+func rowsOf(requests []Request) string {
 	var rows []int
 	single := false
-	for _, want := range wants {
-		if single = single || want.count() == 1; want.count() > 1 {
-			rows = append(rows, want.count())
+	for _, r := range requests {
+		if single = single || r.count() == 1; r.count() > 1 {
+			rows = append(rows, r.count())
 		}
 	}
 	slices.SortFunc(rows, func(a, b int) int { return b - a })

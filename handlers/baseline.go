@@ -9,19 +9,19 @@ import (
 )
 
 // baselineRoute is a route of a pool like those in routes.go, and mounted only where it was asked for.
-var baselineRoute = route{"POST", "/services/:service/baseline", "baseline", ofWants, (*Server).baseline}
+var baselineRoute = route{"POST", "/services/:service/baseline", "baseline", ofRequests, (*Server).baseline}
 
 // baseline: POST /services/{service}/baseline, which decodes and encodes what an offer does and asks nobody. It is there to
 // be compared with.
 func (s *Server) baseline(c *fiber.Ctx) error {
-	asked, err := s.readAsked(c)
+	a, err := s.readAcquisition(c)
 	if err != nil {
 		return err
 	}
-	defer asked.stop()
+	defer a.stop()
 	return render(c, fiber.StatusCreated, appendOffer(nil, allocator.Offer{
 		Service: param(c, "service"),
-		Name:    asked.want.Name,
+		Name:    a.requests[0].Name,
 		Port:    5000,
 		Secret:  "6f8ffc86-d98a-49ba-848a-a7cbaaea9360",
 		Created: time.UnixMilli(1763800000000).UTC(),

@@ -74,7 +74,7 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // fail answers a request with the problem that err is, logs it if an operator should hear of it, and returns its code.
 func (s *Server) fail(c *fiber.Ctx, err error) string {
-	if errors.Is(err, errHungUp) { // nobody hears it
+	if errors.Is(err, allocator.ErrAbandoned) { // nobody hears it
 		c.Status(statusHungUp)
 		return codeHungUp
 	}
@@ -151,7 +151,7 @@ func (s *Server) refuseBroken(next func(*fasthttp.RequestCtx, error)) func(*fast
 			s.refuse(ctx, fiber.ErrRequestTimeout)
 		case late || reset(err):
 			if began {
-				s.refuse(ctx, errHungUp)
+				s.refuse(ctx, allocator.ErrAbandoned)
 			}
 			ctx.Conn().Close()
 		default:

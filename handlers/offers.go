@@ -10,24 +10,20 @@ import (
 
 // offer: POST /services/{service}/offers
 func (s *Server) offer(c *fiber.Ctx) error {
-	asked, err := s.readAsked(c)
+	a, err := s.readAcquisition(c)
 	if err != nil {
 		return err
 	}
-	defer asked.stop()
-	if asked.wants != nil {
-		offers, created, err := s.allocator.OfferMany(asked.ctx, pool(c), param(c, "service"), asked.wants, asked.wait)
-		if err != nil {
-			return err
-		}
+	defer a.stop()
+	offers, created, err := s.allocator.Offer(a.ctx, pool(c), param(c, "service"), a.requests, a.wait)
+	if err != nil {
+		return a.fault(err)
+	}
+	if a.isList {
 		return render(c, statusCreated(created), appendList(nil, offers, appendOffer))
 	}
-	offer, created, err := s.allocator.Offer(asked.ctx, pool(c), param(c, "service"), asked.want, asked.wait)
-	if err != nil {
-		return err
-	}
-	c.Set(fiber.HeaderLocation, base(c)+"/services/"+offer.Service+"/offers/"+offer.Secret)
-	return render(c, statusCreated(created), appendOffer(nil, offer))
+	c.Set(fiber.HeaderLocation, base(c)+"/services/"+offers[0].Service+"/offers/"+offers[0].Secret)
+	return render(c, statusCreated(created), appendOffer(nil, offers[0]))
 }
 
 // listOffers: GET /services/{service}/offers

@@ -14,24 +14,20 @@ import (
 
 // claim: POST /services/{service}/ports
 func (s *Server) claim(c *fiber.Ctx) error {
-	asked, err := s.readAsked(c)
+	a, err := s.readAcquisition(c)
 	if err != nil {
 		return err
 	}
-	defer asked.stop()
-	if asked.wants != nil {
-		allocations, created, err := s.allocator.ClaimMany(asked.ctx, pool(c), param(c, "service"), asked.wants, asked.wait)
-		if err != nil {
-			return err
-		}
+	defer a.stop()
+	allocations, created, err := s.allocator.Claim(a.ctx, pool(c), param(c, "service"), a.requests, a.wait)
+	if err != nil {
+		return a.fault(err)
+	}
+	if a.isList {
 		return render(c, statusCreated(created), appendList(nil, allocations, appendAllocation))
 	}
-	allocation, created, err := s.allocator.Claim(asked.ctx, pool(c), param(c, "service"), asked.want, asked.wait)
-	if err != nil {
-		return err
-	}
-	locate(c, allocation)
-	return render(c, statusCreated(created), appendAllocation(nil, allocation))
+	locate(c, allocations[0])
+	return render(c, statusCreated(created), appendAllocation(nil, allocations[0]))
 }
 
 // locate says in the Location header where an allocation is to be read.

@@ -89,7 +89,7 @@ func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 
 // Drain makes /readyz fail, so that load balancers send no more requests, and ends the calls that wait in line. Everything
 // else goes on.
-func (s *Server) Drain() { s.drain(shuttingDown) }
+func (s *Server) Drain() { s.drain(allocator.ErrDraining) }
 
 // Shutdown lets the requests under way finish, for the given time at most, and ends Serve.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.app.ShutdownWithTimeout(timeout) }

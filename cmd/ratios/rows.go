@@ -146,7 +146,7 @@ func (b *bench) blocks(pool string) (float64, error) {
 	return b.cost(
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error {
-				_, _, err := ports.Claim(background, pool, "filled", allocator.Want{Name: holder(i), Count: 4}, 0)
+				_, _, err := ports.Claim(background, pool, "filled", []allocator.Request{{Name: holder(i), Count: 4}}, allocator.Wait{})
 				return err
 			})
 		},
@@ -162,7 +162,7 @@ func (b *bench) fill(pool string, start, end, allocations int) error {
 		return err
 	}
 	return concurrently(allocations, func(i int) error {
-		_, _, err := b.ports.Claim(background, pool, "filled", allocator.Want{Name: "holder-" + strconv.Itoa(i)}, 0)
+		_, _, err := b.ports.Claim(background, pool, "filled", []allocator.Request{{Name: "holder-" + strconv.Itoa(i)}}, allocator.Wait{})
 		return err
 	})
 }
