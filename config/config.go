@@ -31,7 +31,6 @@ type Config struct {
 	HTTPIdleTimeout    time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
 	HTTPBodyLimit      int           `split_words:"true" default:"65536" desc:"the largest request body, in bytes"`
 	HTTPConcurrency    int           `split_words:"true" default:"65536" desc:"the most connections at a time; a request on one more gets 503"`
-	HTTPBaseline       bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which asks nobody: what HTTP alone costs, for make bench"`
 	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db], or rediss://, unix://, a Sentinel or a Cluster (see Redis URLs in the README); empty: a store inside the process, which ends with it"`
 	RedisPasswordFile  string        `split_words:"true" desc:"a file with the password for Redis, read for each new connection; in place of one in the URL"`
 	RedisCAFile        string        `split_words:"true" desc:"the certificates (PEM) that vouch for Redis's; empty: those that the system trusts"`

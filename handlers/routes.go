@@ -61,12 +61,12 @@ const (
 	poolMount    = "/v1/pools/:pool"
 )
 
-func (s *Server) mount(ofServer, ofPool []route) {
-	for _, r := range ofServer {
+func (s *Server) mount() {
+	for _, r := range serverRoutes {
 		s.add(r)
 	}
 	for _, mount := range []string{defaultMount, poolMount} {
-		for _, r := range ofPool {
+		for _, r := range poolRoutes {
 			r.path = mount + r.path
 			s.add(r)
 		}

@@ -22,7 +22,6 @@ import (
 // benchOptions are the flags of portmaster bench.
 type benchOptions struct {
 	url, pool, output string
-	baseline          bool
 	clients           int
 	duration          time.Duration
 }
@@ -57,8 +56,6 @@ func benchCommand() *cobra.Command {
 	cmd.Flags().IntVar(&o.clients, "clients", 64, "how many clients call at the same time, each on a connection of its own")
 	cmd.Flags().DurationVar(&o.duration, "duration", 10*time.Second, "for how long")
 	cmd.Flags().StringVar(&o.output, "output", "table", "table or json")
-	cmd.Flags().BoolVar(&o.baseline, "baseline", false, "call the route of portmaster serve --baseline instead")
-	_ = cmd.Flags().MarkHidden("baseline")
 	return cmd
 }
 

@@ -61,7 +61,6 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		IdleTimeout:  settings.HTTPIdleTimeout,
 		BodyLimit:    settings.HTTPBodyLimit,
 		Concurrency:  settings.HTTPConcurrency,
-		Baseline:     settings.HTTPBaseline,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
 	})
