@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
@@ -83,9 +82,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) string {
 	if problem.RetryAfter > 0 {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((problem.RetryAfter+time.Second-1)/time.Second)))
 	}
-	c.Status(status)
-	c.Set(fiber.HeaderContentType, "application/problem+json")
-	c.Response().SetBodyRaw(appendProblem(nil, code, problem, requestID(c)))
+	renderAs(c, "application/problem+json", status, encode(bodyOfProblem(code, problem, requestID(c))))
 	switch {
 	case code == codeInternal:
 		attrs := []any{slog.String("id", requestID(c)), slog.Any("error", err)}
@@ -196,41 +193,27 @@ func (s *Server) check(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
-// appendProblem appends the body of RFC 9457.
-func appendProblem(b []byte, code string, problem *allocator.Error, id string) []byte {
-	p := problems[code]
-	b = append(b, `{"type":"urn:portmaster:problem:`...)
-	b = append(b, code...)
-	b = append(b, `","title":`...)
-	b = appendString(b, p.title)
-	b = append(b, `,"status":`...)
-	b = strconv.AppendInt(b, int64(p.status), 10)
-	b = append(b, `,"detail":`...)
-	b = appendString(b, problem.Detail)
-	b = append(b, `,"code":"`...)
-	b = append(b, code...)
-	b = append(b, `","request_id":`...)
-	b = appendString(b, id)
-	for i, f := range problem.Fields {
-		if i == 0 {
-			b = append(b, `,"errors":[`...)
-		} else {
-			b = append(b, ',')
-		}
-		b = append(b, `{"field":`...)
-		b = appendString(b, f.Field)
-		b = append(b, `,"detail":`...)
-		b = appendString(b, f.Detail)
-		b = append(b, '}')
-	}
-	if len(problem.Fields) > 0 {
-		b = append(b, ']')
-	}
-	return append(b, "}\n"...)
+// problemBody is the body of RFC 9457.
+type problemBody struct {
+	Type      string       `json:"type"`
+	Title     string       `json:"title"`
+	Status    int          `json:"status"`
+	Detail    string       `json:"detail"`
+	Code      string       `json:"code"`
+	RequestID string       `json:"request_id"`
+	Errors    []fieldError `json:"errors,omitempty"`
 }
 
-// appendString appends s as a JSON string; what is not UTF-8 in it is replaced.
-func appendString(b []byte, s string) []byte {
-	b, _ = jsontext.AppendQuote(b, s)
-	return b
+type fieldError struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
+}
+
+func bodyOfProblem(code string, problem *allocator.Error, id string) problemBody {
+	p := problems[code]
+	body := problemBody{"urn:portmaster:problem:" + code, p.title, p.status, problem.Detail, code, id, nil}
+	for _, f := range problem.Fields {
+		body.Errors = append(body.Errors, fieldError(f))
+	}
+	return body
 }

@@ -20,10 +20,10 @@ func (s *Server) offer(c *fiber.Ctx) error {
 		return a.fault(err)
 	}
 	if a.isList {
-		return render(c, statusCreated(created), appendList(nil, offers, appendOffer))
+		return render(c, statusCreated(created), listOf(offers, appendOffer))
 	}
 	c.Set(fiber.HeaderLocation, base(c)+"/services/"+offers[0].Service+"/offers/"+offers[0].Secret)
-	return render(c, statusCreated(created), appendOffer(nil, offers[0]))
+	return render(c, statusCreated(created), itemOf(offers[0], appendOffer))
 }
 
 // listOffers: GET /services/{service}/offers
@@ -34,7 +34,7 @@ func (s *Server) listOffers(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, appendList(nil, offers, appendOffer))
+	return render(c, fiber.StatusOK, listOf(offers, appendOffer))
 }
 
 // readOffer: GET /services/{service}/offers/{secret}
@@ -43,7 +43,7 @@ func (s *Server) readOffer(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, appendOffer(nil, offer))
+	return render(c, fiber.StatusOK, itemOf(offer, appendOffer))
 }
 
 // acceptBody is the body that accepts an offer.
@@ -62,7 +62,7 @@ func (s *Server) accept(c *fiber.Ctx) error {
 		return err
 	}
 	locate(c, allocation)
-	return render(c, statusCreated(created), appendAllocation(nil, allocation))
+	return render(c, statusCreated(created), itemOf(allocation, appendAllocation))
 }
 
 // rejectBody is the body that rejects an offer.

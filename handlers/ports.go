@@ -24,10 +24,10 @@ func (s *Server) claim(c *fiber.Ctx) error {
 		return a.fault(err)
 	}
 	if a.isList {
-		return render(c, statusCreated(created), appendList(nil, allocations, appendAllocation))
+		return render(c, statusCreated(created), listOf(allocations, appendAllocation))
 	}
 	locate(c, allocations[0])
-	return render(c, statusCreated(created), appendAllocation(nil, allocations[0]))
+	return render(c, statusCreated(created), itemOf(allocations[0], appendAllocation))
 }
 
 // locate says in the Location header where an allocation is to be read.
@@ -43,7 +43,7 @@ func (s *Server) listAllocations(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, appendList(nil, allocations, appendAllocation))
+	return render(c, fiber.StatusOK, listOf(allocations, appendAllocation))
 }
 
 // readAllocation: GET /services/{service}/ports/{port or name}
@@ -53,7 +53,7 @@ func (s *Server) readAllocation(c *fiber.Ctx) error {
 		return err
 	}
 	tag(c, allocation)
-	return render(c, fiber.StatusOK, appendAllocation(nil, allocation))
+	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
 // tag gives the answer the ETag of an allocation: its fence, quoted.
@@ -78,7 +78,7 @@ func (s *Server) renew(c *fiber.Ctx) error {
 		return err
 	}
 	tag(c, allocation)
-	return render(c, fiber.StatusOK, appendAllocation(nil, allocation))
+	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
 // headerSecret is the header by which a release proves whose allocation it means.
