@@ -4,12 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"slices"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -134,63 +129,6 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	c := s.app.AcquireCtx(ctx)
 	defer s.app.ReleaseCtx(c)
 	s.unmatched(c, err)
-}
-
-// refuseBroken answers a request that did not arrive whole; next is what answers those whose sender is still there.
-//
-// A connection on which no request ever began is closed in silence: an answer to nothing would be taken for that of the
-// first request by a client or a load balancer that opened the connection ahead of need.
-func (s *Server) refuseBroken(next func(*fasthttp.RequestCtx, error)) func(*fasthttp.RequestCtx, error) {
-	return func(ctx *fasthttp.RequestCtx, err error) {
-		began, late := s.crowd.spoke(ctx.Conn()), timedOut(err)
-		switch {
-		case late && began:
-			s.refuse(ctx, fiber.ErrRequestTimeout)
-		case late || reset(err):
-			if began {
-				s.refuse(ctx, allocator.ErrAbandoned)
-			}
-			ctx.Conn().Close()
-		default:
-			next(ctx, err)
-		}
-	}
-}
-
-// timedOut reports whether a request took too long to arrive. Of a chunked body fasthttp tells the cause in words only.
-func timedOut(err error) bool {
-	timeout, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err)
-	return ok && timeout.Timeout() || strings.Contains(err.Error(), os.ErrDeadlineExceeded.Error())
-}
-
-// reset reports whether the connection broke while a request arrived.
-func reset(err error) bool {
-	_, broken := errors.AsType[net.Error](err)
-	return broken || strings.Contains(err.Error(), syscall.ECONNRESET.Error())
-}
-
-// check refuses what fasthttp lets through and no route should see.
-func (s *Server) check(next fasthttp.RequestHandler) fasthttp.RequestHandler {
-	return func(ctx *fasthttp.RequestCtx) {
-		switch header := &ctx.Request.Header; {
-		case s.crowd.turnsAway(ctx.Conn()):
-			s.refuse(ctx, tooManyConnections)
-		case !isUnambiguous(header):
-			s.refuse(ctx, fiber.ErrBadRequest)
-		default:
-			// A method that Fiber does not know it would refuse in plain text. It is refused as one that no route has: with 405 where
-			// the path is known, and else with 404.
-			if !slices.Contains(fiber.DefaultMethods, string(header.Method())) {
-				header.SetMethod(fiber.MethodTrace)
-			}
-			next(ctx)
-			return
-		}
-		ctx.SetConnectionClose()
-	}
 }
 
 // problemBody is the body of RFC 9457.

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	_ "embed"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -102,4 +103,14 @@ func base(c *fiber.Ctx) string {
 		return "/v1/pools/" + pool
 	}
 	return defaultMount
+}
+
+//go:embed openapi.yaml
+var openAPI []byte
+
+// openapi: GET /openapi.yaml
+func (s *Server) openapi(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderContentType, "application/yaml")
+	c.Response().SetBodyRaw(openAPI)
+	return nil
 }
