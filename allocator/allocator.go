@@ -22,9 +22,9 @@ type Options struct {
 	PortMax   int           // the highest
 	Timeout   time.Duration // how long one call may wait for Redis
 	Queue     int           // how many calls may wait for a node of Redis; 0 is 4096
-	Copies    int           // how many replicas must have a change before it is answered; 0 waits for none
+	Replicas  int           // how many replicas must have a change before it is answered; 0 waits for none
 
-	MaxRollback time.Duration // by how much the state may turn out older than what was acknowledged, and is built upon; with Copies by nothing
+	MaxRollback time.Duration // by how much the state may turn out older than what was acknowledged, and is built upon; with Replicas by nothing
 
 	MaxServices int // how many services a pool may have; 0 is 10,000
 	MaxPools    int // how many pools there may be; 0 is 10,000
@@ -81,7 +81,7 @@ func New(client executor.Client, opts Options) *Allocator {
 	a.executor = executor.New(client, executor.Options{
 		Timeout:  opts.Timeout,
 		Limit:    opts.Queue,
-		Replicas: opts.Copies,
+		Replicas: opts.Replicas,
 		TrailKey: func(slot string) string { return keys(slot).copied(a.waitlist.server) },
 		Missing:  a.missesChanges,
 	})

@@ -152,7 +152,7 @@ func looks(t *testing.T, store storetest.Store, a *Allocator, times int) {
 func TestOlderStateIsNoticed(t *testing.T) {
 	for name, test := range map[string]struct {
 		rollback time.Duration // how far it may be
-		copies   int
+		replicas int
 		seconds  int // that it is thrown back
 		claims   bool
 		lost     bool
@@ -184,7 +184,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 			lost, err := claim("after")
 			must(t, err)
 			looks(t, store, a, test.seconds)
-			a.opts.Copies = test.copies // a miniredis has no replicas: what they have is as above
+			a.opts.Replicas = test.replicas // a miniredis has no replicas: what they have is as above
 			restore(t, store, backup)
 
 			newer := open()

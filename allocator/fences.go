@@ -112,7 +112,7 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 	var calls []executor.Call
 	var seen []int64
 	var of []string
-	pulses := a.executor.Clustered() && a.opts.Copies == 0 // with Copies what the replicas lack may get lost, and nothing be amiss
+	pulses := a.executor.Clustered() && a.opts.Replicas == 0 // with Replicas what the replicas lack may get lost, and nothing be amiss
 	for _, pool := range pools {
 		k := a.keys(pool)
 		highest := a.epoch.fences.seen(pool)
@@ -130,7 +130,7 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 		last, at, err := parseRaised(r)
 		if err == nil {
 			behind = max(behind, fenceBehind(last, at, seen[i]))
-			if a.opts.Copies == 0 {
+			if a.opts.Replicas == 0 {
 				a.epoch.fences.raise(of[i], last) // what others gave
 			}
 		}

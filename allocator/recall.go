@@ -67,11 +67,11 @@ func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) er
 	if found.id != a.epoch.known() || found.state == "lost" && a.epoch.why() == nil {
 		a.executor.ForgetTrail()
 	}
-	a.epoch.learn(found, a.opts.Copies == 0)
+	a.epoch.learn(found, a.opts.Replicas == 0)
 	if found.state == "kept" && found.ahead > time.Second {
 		a.clockSteppedBack(found.ahead)
 	}
-	if a.opts.Copies > 0 && !a.executor.Clustered() {
+	if a.opts.Replicas > 0 && !a.executor.Clustered() {
 		go a.confirm()
 	}
 	return nil
@@ -121,7 +121,7 @@ func (a *Allocator) lookConfirmed(ctx context.Context, confirmed bool, begin str
 	id, pulse := a.epoch.id, a.epoch.pulse
 	a.epoch.mu.Unlock()
 	most := a.opts.MaxRollback
-	if a.opts.Copies > 0 {
+	if a.opts.Replicas > 0 {
 		most = 0
 	}
 	behind := fenceBehind.Milliseconds()

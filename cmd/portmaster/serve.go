@@ -96,7 +96,7 @@ func options(settings config.Config) allocator.Options {
 		PortMax:       settings.PortMax,
 		Timeout:       settings.RedisTimeout,
 		Queue:         settings.RedisQueue,
-		Copies:        int(settings.Durability),
+		Replicas:      int(settings.Durability),
 		MaxRollback:   settings.MaxRollback,
 		AllowVolatile: settings.AllowVolatile,
 		MaxServices:   settings.MaxServices,

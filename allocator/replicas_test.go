@@ -14,8 +14,8 @@ import (
 // Mutants of executor/batch.go that this test was seen to catch: no WAIT; too few replicas are enough; an error of a script is
 // answered without it; reads wait too. No change in front of WAIT is not caught: Redis 7.0 lets it count reads as well.
 
-// TestCopies lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
-func TestCopies(t *testing.T) {
+// TestReplicas lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
+func TestReplicas(t *testing.T) {
 	master := storetest.Open(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := storetest.Open(t, "--replicaof", host, port)
@@ -24,7 +24,7 @@ func TestCopies(t *testing.T) {
 	fresh := func(timeout time.Duration) *Allocator {
 		client := redis.NewClient(master.Options())
 		t.Cleanup(func() { client.Close() })
-		return New(client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: timeout, Copies: 1})
+		return New(client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: timeout, Replicas: 1})
 	}
 	a := fresh(patient)
 	copied := func() {
@@ -71,11 +71,11 @@ func TestCopies(t *testing.T) {
 
 // A Redis that is full still confirms what holders do, also in a pool that has no key yet by which to wait for replicas, and
 // refuses the others for what they are.
-func TestCopiesOfAFullRedis(t *testing.T) {
+func TestReplicasOfAFullRedis(t *testing.T) {
 	master := storetest.Open(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := storetest.Open(t, "--replicaof", host, port)
-	a := New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Copies: 1})
+	a := New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Replicas: 1})
 	for deadline := time.Now().Add(20 * time.Second); master.Client.Do(t.Context(), "wait", 1, 100).Val() != int64(1); {
 		if time.Now().After(deadline) {
 			t.Fatal("the replica does not come")
@@ -122,7 +122,7 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 	host, port, _ := net.SplitHostPort(master.Addr)
 	storetest.Open(t, "--replicaof", host, port)
 	open := func() *Allocator {
-		return New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Copies: 1})
+		return New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Replicas: 1})
 	}
 	a, other := open(), open()
 	for deadline := time.Now().Add(20 * time.Second); master.Client.Do(t.Context(), "wait", 1, 100).Val() != int64(1); {
