@@ -37,7 +37,7 @@ func (a *Allocator) acquire(ctx context.Context, c acquisition) (grants []grant,
 	if c.wait.Longest == 0 {
 		answer, err = a.acquireNow(ctx, c)
 	} else {
-		answer, err = a.acquireInLine(ctx, c)
+		answer, err = a.acquireWaiting(ctx, c)
 	}
 	if err != nil {
 		return nil, explain(a.notGone(context.WithoutCancel(ctx), c.pool, err))
@@ -71,7 +71,7 @@ const (
 	settleFirst = int64(2) // the service has to be settled before
 )
 
-// try runs the script of a call until it has an answer. With a ticket the call has, or gets, its place in line, and keeps it if it is
+// try runs the script of a call until it has an answer. With a ticket the call has, or gets, its position in line, and keeps it if it is
 // to stay. Each time that the script asks for another call it has looked at some ports, each of them once for each time that they
 // were given back, so that no single script looks at more.
 func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay bool) (answer any, err error) {

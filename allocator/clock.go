@@ -81,21 +81,21 @@ func (a *Allocator) mendClock(ctx context.Context, step time.Duration) error {
 
 // mendServices runs the script for some services of a pool until it finds nothing more to put right.
 func (a *Allocator) mendServices(ctx context.Context, pool keys, services []string, step time.Duration) (failed error) {
-	type place struct {
+	type progress struct {
 		service string
 		passed  int64
 		mended  int64 // since it began with the first port
 	}
-	var left []place
+	var left []progress
 	for _, service := range services {
-		left = append(left, place{service: service})
+		left = append(left, progress{service: service})
 	}
 	for perTrip, steps := heavyCallsPerBatch, 0; len(left) > 0 && steps < maxSteps; steps++ {
 		var calls []executor.Call
 		for _, at := range left {
 			calls = append(calls, pool.call(lua.MendClock, pool.toMendClock(at.service), at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()))
 		}
-		var more []place
+		var more []progress
 		for i, r := range a.runAll(ctx, calls, perTrip) {
 			parts, _ := r.Answer.([]any)
 			if r.Err != nil || len(parts) != 2 {

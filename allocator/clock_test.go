@@ -177,7 +177,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 			t.Errorf("%d wait, who are gone", s.Waiting)
 		}
 		for what, look := range map[string]func(){
-			"a look at the line": func() { a.lookAtLines(map[lineKey][]string{{DefaultPool, "web"}: nil}) },
+			"a look at the line": func() { a.lookAtWaitlists(map[waitlistKey][]string{{DefaultPool, "web"}: nil}) },
 			"another's heartbeat": func() {
 				_, err := a.write(t.Context(), k.call(lua.Beat, []string{k.beats(), k.lines()}, "another"))
 				must(t, err)

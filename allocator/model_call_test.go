@@ -39,7 +39,7 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	case "look":
 		got, err = r.lookFrom(t, a, c)
 	case "leave":
-		_ = a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
+		_ = a.leaveWaitlist(ctx, waitlistKey{c.pool, c.service}, c.ticket)
 	case "accept":
 		allocation, got.Created, err = a.Accept(ctx, c.pool, c.service, c.secret, c.lease)
 		one(allocation)
@@ -117,7 +117,7 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	return got, nil
 }
 
-// tryInLine makes one try of an offer or a claim that may wait in line, as acquireInLine does.
+// tryInLine makes one try of an offer or a claim that may wait in line, as acquireWaiting does.
 func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	ctx, k := t.Context(), a.keys(c.pool)
 	call := acquisition{pool: c.pool, service: c.service, wait: Wait{Longest: time.Minute},
@@ -135,7 +135,7 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 	}
 	answer, err := a.try(ctx, call, c.ticket, c.stay)
 	if err != nil {
-		a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
+		a.leaveWaitlist(ctx, waitlistKey{c.pool, c.service}, c.ticket)
 		return got, explain(err)
 	}
 	next, waits := waitingFor(answer)

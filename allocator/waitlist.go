@@ -15,38 +15,38 @@ import (
 	"portmaster/lua"
 )
 
-// The waitlist of this server: its calls that wait in line for a port. The line of a service is in Redis, and holds the calls of
+// The waitlist of this server: its calls that wait for a port. The waitlist of a service is in Redis, and holds the calls of
 // all servers in the order in which they came. Nothing is asked again and again: the script that frees a port sends a message
 // with the tickets whose turn it is, and the servers wake those of their calls. Each message, and each answer to a call that has
 // to wait, tells when the next port comes free by itself. A message that got lost is made up for at the next heartbeat, which
-// also keeps the places of all calls of this server in a pool.
+// also keeps the positions of all calls of this server in a pool.
 
 const (
-	beatInterval = 500 * time.Millisecond // how often Redis hears of this server; its places are kept for 1.5 s
-	lookInterval = 10                     // beats; how often a line is looked at although there was no word of it
-	askInterval  = time.Second            // how often a call with a secret of its own asks what another with that secret got
-	retryPause   = 100 * time.Millisecond // until a call in line is tried again that Redis did not answer
+	heartbeatInterval = 500 * time.Millisecond // how often Redis hears of this server; its positions are kept for 1.5 s
+	lookInterval      = 10                     // beats; how often a waitlist is looked at although there was no word of it
+	repeatInterval    = time.Second            // how often a call with a secret of its own asks what another with that secret got
+	retryPause        = 100 * time.Millisecond // until a call on the waitlist is tried again that Redis did not answer
 
 	ticketsPerLook = 250 // of one script
 )
 
-// waitlist is the calls of this server that wait, by their line and ticket.
+// waitlist is the calls of this server that wait, by their service and ticket.
 type waitlist struct {
 	server string // the id of this server in tickets
 
-	mu     sync.Mutex
-	number int                // of the last ticket
-	known  map[string]bool    // the tickets of calls that wait, or may come to, and of those that are leaving
-	stuck  map[string]lineKey // tickets that could not leave, since Redis did not hear of it
-	lines  map[lineKey]*line
-	runs   bool
+	mu        sync.Mutex
+	number    int                    // of the last ticket
+	known     map[string]bool        // the tickets of calls that wait, or may come to, and of those that are leaving
+	stuck     map[string]waitlistKey // tickets that could not leave, since Redis did not hear of it
+	waitlists map[waitlistKey]*localWaitlist
+	runs      bool
 }
 
-// lineKey is the pool and the service of a line.
-type lineKey struct{ pool, service string }
+// waitlistKey is the pool and the service of a waitlist.
+type waitlistKey struct{ pool, service string }
 
-// line is what this server knows of a line in which some of its calls wait.
-type line struct {
+// localWaitlist is what this server knows of a waitlist that has some of its calls.
+type localWaitlist struct {
 	calls map[string]waitingCall // by ticket
 	size  int                    // how many ports the service has, as last heard
 	next  *time.Timer            // until the next port comes free by itself
@@ -59,12 +59,12 @@ type waitingCall struct {
 }
 
 func newWaitlist() waitlist {
-	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, stuck: map[string]lineKey{}, lines: map[lineKey]*line{}}
+	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, stuck: map[string]waitlistKey{}, waitlists: map[waitlistKey]*localWaitlist{}}
 }
 
-// acquireInLine acquires ports for a call that may wait in line. When the time is over, it is tried once more. A call that is given up
-// has left the line when this returns; one that is tried is not cut short, so that it is known what it got.
-func (a *Allocator) acquireInLine(ctx context.Context, c acquisition) (answer any, err error) {
+// acquireWaiting acquires ports for a call that may wait on the waitlist. When the time is over, it is tried once more. A call that is given up
+// has left the waitlist when this returns; one that is tried is not cut short, so that it is known what it got.
+func (a *Allocator) acquireWaiting(ctx context.Context, c acquisition) (answer any, err error) {
 	ticket, ok := a.waitlist.ticket(c.requests, a.opts.MaxWaiting)
 	if !ok {
 		return a.dontWait(ctx, c, ticket)
@@ -73,10 +73,10 @@ func (a *Allocator) acquireInLine(ctx context.Context, c acquisition) (answer an
 	if cause := c.wait.givenUp(ctx); isGone(cause) {
 		return nil, errGivenUp(cause)
 	}
-	key := lineKey{c.pool, c.service}
+	key := waitlistKey{c.pool, c.service}
 	answer, err = a.try(context.WithoutCancel(ctx), c, ticket, true)
-	if errors.Is(err, ErrOutcomeUnknown) { // it may have joined the line
-		_ = a.leaveLine(ctx, key, ticket)
+	if errors.Is(err, ErrOutcomeUnknown) { // it may have joined the waitlist
+		_ = a.leaveWaitlist(ctx, key, ticket)
 	}
 	wait, waits := waitingFor(answer)
 	if err != nil || !waits {
@@ -87,17 +87,17 @@ func (a *Allocator) acquireInLine(ctx context.Context, c acquisition) (answer an
 	defer func() {
 		a.waitlist.leave(key, ticket)
 		if _, waits := waitingFor(answer); waits || err != nil {
-			_ = a.leaveLine(ctx, key, ticket)
+			_ = a.leaveWaitlist(ctx, key, ticket)
 		}
 	}()
-	return a.standInLine(ctx, c, key, ticket, turn)
+	return a.awaitTurn(ctx, c, key, ticket, turn)
 }
 
-// standInLine tries a call each time that its turn may have come.
-func (a *Allocator) standInLine(ctx context.Context, c acquisition, key lineKey, ticket string, turn <-chan struct{}) (answer any, err error) {
+// awaitTurn tries a call each time that its turn may have come.
+func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKey, ticket string, turn <-chan struct{}) (answer any, err error) {
 	over := time.NewTimer(c.wait.Longest)
 	defer over.Stop()
-	again := time.NewTimer(askInterval)
+	again := time.NewTimer(repeatInterval)
 	defer again.Stop()
 	ownSecret := slices.ContainsFunc(c.requests, func(r Request) bool { return !r.generated })
 	if !ownSecret {
@@ -131,7 +131,7 @@ func (a *Allocator) standInLine(ctx context.Context, c acquisition, key lineKey,
 		default:
 			a.expectIn(key, wait)
 			if ownSecret {
-				again.Reset(askInterval)
+				again.Reset(repeatInterval)
 			}
 		}
 	}
@@ -165,8 +165,8 @@ func isPassing(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)
 }
 
-// leaveLine gives up a place. Where Redis does not hear of it, it is told again with the next heartbeats.
-func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) error {
+// leaveWaitlist gives up a position. Where Redis does not hear of it, it is told again with the next heartbeats.
+func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket string) error {
 	k := a.keys(key.pool)
 	_, err := a.writeUnconfirmed(context.WithoutCancel(ctx), k.call(lua.Leave, k.ofLine(key.service), key.service, ticket))
 	a.waitlist.mu.Lock()
@@ -177,7 +177,7 @@ func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) e
 	return err
 }
 
-// ticket names a call that may wait in line, and says how many ports it waits for, and how many of them in a row. It is not ok
+// ticket names a call that may wait on the waitlist, and says how many ports it waits for, and how many of them in a row. It is not ok
 // where as many wait as may. One that is ends with forget.
 func (w *waitlist) ticket(requests []Request, most int) (ticket string, ok bool) {
 	ports := 0
@@ -224,31 +224,31 @@ func portsOf(ticket string) int {
 }
 
 // enter lets a call of this server wait to be woken.
-func (w *waitlist) enter(a *Allocator, key lineKey, ticket string) (turn <-chan struct{}) {
+func (w *waitlist) enter(a *Allocator, key waitlistKey, ticket string) (turn <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.lines[key] == nil {
-		w.lines[key] = &line{calls: map[string]waitingCall{}}
+	if w.waitlists[key] == nil {
+		w.waitlists[key] = &localWaitlist{calls: map[string]waitingCall{}}
 	}
 	call := waitingCall{portsOf(ticket), make(chan struct{}, 1)}
-	w.lines[key].calls[ticket] = call
+	w.waitlists[key].calls[ticket] = call
 	if !w.runs {
 		w.runs = true
-		go a.watchLines()
+		go a.watchWaitlists()
 	}
 	return call.turn
 }
 
 // leave lets a call be woken no more.
-func (w *waitlist) leave(key lineKey, ticket string) {
+func (w *waitlist) leave(key waitlistKey, ticket string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l := w.lines[key]
+	l := w.waitlists[key]
 	delete(l.calls, ticket)
 	if len(l.calls) == 0 {
 		if l.next != nil {
 			l.next.Stop()
 		}
-		delete(w.lines, key)
+		delete(w.waitlists, key)
 	}
 }

@@ -236,7 +236,7 @@ func TestLineIsLeftLater(t *testing.T) {
 				t.Fatalf("it is answered with %v", answer)
 			}
 			if remembered {
-				a.waitlist.stuck[ghost] = lineKey{DefaultPool, "web"}
+				a.waitlist.stuck[ghost] = waitlistKey{DefaultPool, "web"}
 			}
 			ended := make(chan got, 1)
 			go func() {
