@@ -23,7 +23,7 @@ type metrics struct {
 	requests   *prometheus.HistogramVec
 	operations *prometheus.CounterVec
 	inUse      prometheus.Counter
-	lines      *lines
+	waits      *waitCounts
 	unmatched  *routeMetrics
 	scrape     fiber.Handler
 	scraping   sync.Mutex
@@ -31,7 +31,7 @@ type metrics struct {
 
 func newMetrics(health *health) *metrics {
 	m := &metrics{
-		lines: &lines{},
+		waits: &waitCounts{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
 			Help:    "How long requests took, by method, route template and status. Those that came with ?wait= have it in their route.",
@@ -47,7 +47,7 @@ func newMetrics(health *health) *metrics {
 		}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.lines},
+	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.waits},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
@@ -137,7 +137,7 @@ const scrapeTimeout = 5 * time.Second
 // redisCollector reads the state of Redis at the time of a scrape.
 type redisCollector struct {
 	health *health
-	lines  *lines
+	waits  *waitCounts
 }
 
 // Describe implements prometheus.Collector.
@@ -158,7 +158,7 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 		if figures, unread, err := r.health.allocator.AllFigures(ctx); err == nil {
 			missing = float64(unread)
 			collectFigures(ch, figures)
-			r.lines.collect(ch, figures, unread == 0)
+			r.waits.collect(ch, figures, unread == 0)
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
@@ -229,19 +229,19 @@ func collectProblems(ch chan<- prometheus.Metric, findings []allocator.Finding) 
 var waitedDesc = prometheus.NewDesc("portmaster_waited_total",
 	"Calls that stood in line at this server for a port of a service, by how they ended: served, or unserved.", []string{"outcome", "pool", "service"}, nil)
 
-// lines counts how calls that stood in line ended. A service is forgotten when it is removed.
-type lines struct {
+// waitCounts counts how calls that waited ended. A service is forgotten when it is removed.
+type waitCounts struct {
 	mu    sync.Mutex
-	ended map[lineOf]*ends
+	ended map[serviceKey]*waitCount
 }
 
-// lineOf is the service that a line belongs to.
-type lineOf struct{ pool, service string }
+// serviceKey names a service.
+type serviceKey struct{ pool, service string }
 
-type ends struct{ served, unserved float64 }
+type waitCount struct{ served, unserved float64 }
 
 // count counts the end of a call.
-func (l *lines) count(of lineOf, served bool) {
+func (l *waitCounts) count(of serviceKey, served bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.of(of)
@@ -252,14 +252,14 @@ func (l *lines) count(of lineOf, served bool) {
 	}
 }
 
-// of returns the counts of a line. l.mu is held.
-func (l *lines) of(of lineOf) *ends {
+// of returns the counts of a service. l.mu is held.
+func (l *waitCounts) of(of serviceKey) *waitCount {
 	e, ok := l.ended[of]
 	if !ok {
 		if l.ended == nil {
-			l.ended = map[lineOf]*ends{}
+			l.ended = map[serviceKey]*waitCount{}
 		}
-		e = &ends{}
+		e = &waitCount{}
 		l.ended[of] = e
 	}
 	return e
@@ -267,13 +267,13 @@ func (l *lines) of(of lineOf) *ends {
 
 // collect collects the counts of services that have, or had, a line: they begin with 0 when the first call waits. If the
 // figures are those of all services, the others are forgotten.
-func (l *lines) collect(ch chan<- prometheus.Metric, figures []allocator.Figures, all bool) {
+func (l *waitCounts) collect(ch chan<- prometheus.Metric, figures []allocator.Figures, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	kept := make(map[lineOf]*ends, len(l.ended))
+	kept := make(map[serviceKey]*waitCount, len(l.ended))
 	served, unserved := label("outcome", "served"), label("outcome", "unserved")
 	for _, f := range figures {
-		of := lineOf{f.Pool, f.Service}
+		of := serviceKey{f.Pool, f.Service}
 		if _, known := l.ended[of]; !known && f.Waiting == 0 {
 			continue
 		}

@@ -52,12 +52,12 @@ func (s *Server) readAllocation(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tag(c, allocation)
+	setETag(c, allocation)
 	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
-// tag gives the answer the ETag of an allocation: its fence, quoted.
-func tag(c *fiber.Ctx, a allocator.Allocation) {
+// setETag gives the answer the ETag of an allocation: its fence, quoted.
+func setETag(c *fiber.Ctx, a allocator.Allocation) {
 	c.Set(fiber.HeaderETag, `"`+strconv.FormatInt(a.Fence, 10)+`"`)
 }
 
@@ -77,7 +77,7 @@ func (s *Server) renew(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tag(c, allocation)
+	setETag(c, allocation)
 	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
@@ -134,5 +134,5 @@ func ifMatch(lines [][]byte) (fences []int64, err error) {
 	return fences, nil
 }
 
-// etag is what tag makes of a fence, with no more digits than an int64 has room for.
+// etag is what setETag makes of a fence, with no more digits than an int64 has room for.
 var etag = regexp.MustCompile(`^"(0|[1-9][0-9]{0,17})"$`)
