@@ -18,9 +18,7 @@ const portsPerCommand = 250
 // The hash itself is never read whole: a page costs what it looks at, however many ports are held, and other calls come
 // in between its commands.
 func list[T any](ctx context.Context, a *Allocator, pool, service string, hash func(keys, string) string, cursor string, limit int, parse func(s Service, r record) (item T, ok bool, err error)) (items []T, next string, err error) {
-	var f faults
-	f.name("pool", pool)
-	f.name("service", service)
+	f := checkService(pool, service)
 	from := f.cursor(cursor)
 	f.limit(limit)
 	if err := f.err(); err != nil {

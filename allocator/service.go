@@ -48,13 +48,7 @@ func (a *Allocator) Define(ctx context.Context, pool string, d Definition) (serv
 }
 
 func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created bool, err error) {
-	var f faults
-	f.name("pool", pool)
-	f.name("name", d.Name)
-	f.description(d.Description)
-	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
-	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
-	if err := f.err(); err != nil {
+	if err := a.checkDefinition(pool, d); err != nil {
 		return Service{}, false, err
 	}
 	// A store that lost its state has no service: so none gets ports before that is noticed.
@@ -124,10 +118,7 @@ func (a *Allocator) settle(ctx context.Context, pool keys, service string) error
 // Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
 // or open offers.
 func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
-	var f faults
-	f.name("pool", pool)
-	f.name("service", service)
-	if err := f.err(); err != nil {
+	if err := checkService(pool, service).err(); err != nil {
 		return err
 	}
 	k := a.keys(pool)

@@ -19,10 +19,7 @@ const (
 
 // Service reads a service and counts its ports. It returns ErrServiceNotFound.
 func (a *Allocator) Service(ctx context.Context, pool, service string) (Service, error) {
-	var f faults
-	f.name("pool", pool)
-	f.name("service", service)
-	if err := f.err(); err != nil {
+	if err := checkService(pool, service).err(); err != nil {
 		return Service{}, err
 	}
 	k := a.keys(pool)

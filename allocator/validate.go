@@ -63,10 +63,18 @@ func (f *faults) description(description string) {
 	}
 }
 
-func (a *Allocator) checkAcquisition(c acquisition) error {
+func (a *Allocator) checkDefinition(pool string, d Definition) error {
 	var f faults
-	f.name("pool", c.pool)
-	f.name("service", c.service)
+	f.name("pool", pool)
+	f.name("name", d.Name)
+	f.description(d.Description)
+	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
+	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
+	return f.err()
+}
+
+func (a *Allocator) checkAcquisition(c acquisition) error {
+	f := checkService(c.pool, c.service)
 	f.requests(c.requests, a.opts.MaxPorts)
 	f.wait(c.wait.Longest, a.opts.MaxWait, c.requests)
 	return f.err()
@@ -195,16 +203,20 @@ func (f *faults) limit(limit int) {
 	}
 }
 
-func checkSecret(pool, service, secret string) (f faults) {
+func checkService(pool, service string) (f faults) {
 	f.name("pool", pool)
 	f.name("service", service)
+	return f
+}
+
+func checkSecret(pool, service, secret string) faults {
+	f := checkService(pool, service)
 	f.secret("secret", secret)
 	return f
 }
 
-func checkHolder(pool, service, holder string) (f faults) {
-	f.name("pool", pool)
-	f.name("service", service)
+func checkHolder(pool, service, holder string) faults {
+	f := checkService(pool, service)
 	f.name("port", holder)
 	return f
 }
