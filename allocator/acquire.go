@@ -16,8 +16,8 @@ type acquisition struct {
 	wait          Wait
 
 	script   *lua.Script
-	keys     []string // without those of the secrets
-	remember int64    // for how many ms the script is to remember the secrets
+	keysOf   func(k keys, service string) []string // of the script, without those of the secrets
+	remember int64                                 // for how many ms the script is to remember the secrets
 	giveBack func(*Allocator, context.Context, acquisition, Request)
 }
 
@@ -97,7 +97,8 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 
 // callOf returns the call of a script that offers or claims.
 func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Call {
-	k, keys := a.keys(c.pool), c.keys
+	k := a.keys(c.pool)
+	keys := c.keysOf(k, c.service)
 	args := make([]any, 4, 6+3*len(c.requests))
 	args[0], args[1], args[2], args[3] = c.service, c.remember, ticket, flag(stay)
 	for _, r := range c.requests {

@@ -17,7 +17,7 @@ import (
 func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []Request, wait Wait) (allocations []Allocation, created bool, err error) {
 	c := acquisition{
 		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
-		script: lua.Claim, keys: a.keys(pool).toClaim(service), remember: remembered.Milliseconds(), giveBack: (*Allocator).giveBackAllocation,
+		script: lua.Claim, keysOf: keys.toClaim, remember: remembered.Milliseconds(), giveBack: (*Allocator).giveBackAllocation,
 	}
 	grants, err := a.acquire(ctx, c)
 	if err != nil {

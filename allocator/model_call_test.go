@@ -119,11 +119,11 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 
 // tryInLine makes one try of an offer or a claim that may wait in line, as acquireWaiting does.
 func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
-	ctx, k := t.Context(), a.keys(c.pool)
+	ctx := t.Context()
 	call := acquisition{pool: c.pool, service: c.service, wait: Wait{Longest: time.Minute},
-		script: lua.Offer, keys: k.toOffer(c.service), remember: a.opts.OfferTTL.Milliseconds()}
+		script: lua.Offer, keysOf: keys.toOffer, remember: a.opts.OfferTTL.Milliseconds()}
 	if c.act == "claim" {
-		call.script, call.keys, call.remember = lua.Claim, k.toClaim(c.service), remembered.Milliseconds()
+		call.script, call.keysOf, call.remember = lua.Claim, keys.toClaim, remembered.Milliseconds()
 	}
 	for _, w := range c.wants {
 		w.generated = !w.own

@@ -28,7 +28,7 @@ type Offer struct {
 func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []Request, wait Wait) (offers []Offer, created bool, err error) {
 	c := acquisition{
 		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
-		script: lua.Offer, keys: a.keys(pool).toOffer(service), remember: a.opts.OfferTTL.Milliseconds(), giveBack: (*Allocator).giveBackOffer,
+		script: lua.Offer, keysOf: keys.toOffer, remember: a.opts.OfferTTL.Milliseconds(), giveBack: (*Allocator).giveBackOffer,
 	}
 	grants, err := a.acquire(ctx, c)
 	if err != nil {
