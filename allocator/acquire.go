@@ -77,10 +77,7 @@ const (
 func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay bool) (answer any, err error) {
 	call := a.callOf(c, ticket, stay)
 	for range maxSteps {
-		if err := a.handsOut(ctx); err != nil { // it may be lost while a call waits in line
-			return nil, err
-		}
-		answer, err = a.writeKnown(ctx, c.pool, call)
+		answer, err = a.grantKnown(ctx, c.pool, call)
 		switch {
 		case err != nil:
 		case answer == again:

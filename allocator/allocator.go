@@ -104,6 +104,15 @@ func (a *Allocator) write(ctx context.Context, c executor.Call) (any, error) {
 	return answer, fromExecutor(err)
 }
 
+// grant is write for a script that hands out ports.
+func (a *Allocator) grant(ctx context.Context, c executor.Call) (any, error) {
+	if err := a.handsOut(ctx); err != nil {
+		return nil, err
+	}
+	answer, err := a.executor.Write(ctx, c)
+	return answer, fromExecutor(err)
+}
+
 // writeUnconfirmed is write that waits for no replica.
 func (a *Allocator) writeUnconfirmed(ctx context.Context, c executor.Call) (any, error) {
 	if err := a.open(ctx); err != nil {

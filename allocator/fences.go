@@ -148,10 +148,10 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 // and nothing was done.
 const stateBehind = int64(3)
 
-// writeKnown runs a script that hands out ports in a state that is not older than one that was seen.
-func (a *Allocator) writeKnown(ctx context.Context, pool string, c executor.Call) (answer any, err error) {
+// grantKnown runs a script that hands out ports in a state that is not older than one that was seen.
+func (a *Allocator) grantKnown(ctx context.Context, pool string, c executor.Call) (answer any, err error) {
 	for range 3 {
-		answer, err = a.write(ctx, c)
+		answer, err = a.grant(ctx, c)
 		if err != nil || answer != stateBehind {
 			return answer, err
 		}

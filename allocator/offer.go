@@ -52,11 +52,8 @@ func (a *Allocator) offerAny(ctx context.Context, c acquisition) (answer any, er
 	if len(c.requests) > 1 || known != "" && known != "1" {
 		return longWay, nil
 	}
-	if err := a.handsOut(ctx); err != nil {
-		return nil, err
-	}
 	k := a.keys(c.pool)
-	return a.write(ctx, k.call(lua.OfferAny, k.toOfferAny(c.service, r.Secret), c.service, c.remember, r.Name, r.Secret, known))
+	return a.grant(ctx, k.call(lua.OfferAny, k.toOfferAny(c.service, r.Secret), c.service, c.remember, r.Name, r.Secret, known))
 }
 
 // giveBackOffer rejects what was offered to a caller who is gone. If it fails, the offer expires by itself.
@@ -73,17 +70,17 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	if err := f.err(); err != nil {
 		return Allocation{}, false, err
 	}
-	if err := a.handsOut(ctx); err != nil {
+	if err := a.handsOut(ctx); err != nil { // whose first call learns the highest fence
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
 	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool), a.epoch.fences.highest()}
 	answer := any(longWay)
 	if lease == 0 {
-		answer, err = a.writeKnown(ctx, pool, k.call(lua.Accept, keys, args...))
+		answer, err = a.grantKnown(ctx, pool, k.call(lua.Accept, keys, args...))
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.writeKnown(ctx, pool, k.call(lua.Accept, append(keys, k.ofLease(service)...), args...))
+		answer, err = a.grantKnown(ctx, pool, k.call(lua.Accept, append(keys, k.ofLease(service)...), args...))
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)
