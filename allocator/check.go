@@ -49,7 +49,7 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 		findings = append(findings, a.judge(node)...)
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Problem == NotMaster }) {
-		return findings, nil // it cannot be marked
+		return findings, nil // it takes no epoch
 	}
 	if err := a.recall(ctx, 0); err != nil && !a.executor.Clustered() {
 		return nil, err

@@ -62,7 +62,7 @@ func (a *Allocator) giveBackOffer(ctx context.Context, c acquisition, r Request)
 }
 
 // Accept accepts an offer, which makes it an allocation: for as long as lease says, where that is not 0, and else for as
-// long as was wanted of the offer. created is false where it was accepted already. It returns ErrInvalid,
+// long as was requested of the offer. created is false where it was accepted already. It returns ErrInvalid,
 // ErrServiceNotFound, ErrOfferNotFound, or ErrOfferRejected.
 func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, lease time.Duration) (allocation Allocation, created bool, err error) {
 	f := checkSecret(pool, service, secret)

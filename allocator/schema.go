@@ -14,11 +14,11 @@ import (
 // schema is the number of the form in which this program keeps the state. Each change of the form takes the next number, and
 // brings with it a script that converts one service (see convert.lua) and a test with its predecessor.
 //
-//	0  that of the servers before there were numbers: their mark is at deploymentKey
+//	0  that of the servers before there were numbers: their epoch is at deploymentKey
 //	1  ports that were found in use are in resting and rest, tickets tell rows, heartbeats are those of a pool
 const schema = "1"
 
-// lockedID begins what servers of schema 0 find at their mark: another state than theirs, so they hand out nothing.
+// lockedID begins what servers of schema 0 find at their epoch: another state than theirs, so they hand out nothing.
 const lockedID = `{"id":"schema-` + schema + `"`
 
 func locked(since time.Time) string {
@@ -41,7 +41,7 @@ func otherSchema(found string) *Error {
 // first.
 func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 	ctx = context.WithoutCancel(ctx)
-	mark, err := a.executor.Get(ctx, a.deploymentKey())
+	epoch, err := a.executor.Get(ctx, a.deploymentKey())
 	if err != nil {
 		return epochSeen{}, fromExecutor(err)
 	}
@@ -50,14 +50,14 @@ func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 		return epochSeen{}, fromExecutor(err)
 	}
 	state, since := "kept", now
-	if strings.HasPrefix(mark, lockedID) { // by another server
-		since, _ = record(mark).time(`"since":`)
+	if strings.HasPrefix(epoch, lockedID) { // by another server
+		since, _ = record(epoch).time(`"since":`)
 	} else if err := a.executor.Set(ctx, a.deploymentKey(), locked(now), 0); err != nil {
 		return epochSeen{}, fromExecutor(err)
-	} else if strings.Contains(mark, `"state":"lost"`) {
+	} else if strings.Contains(epoch, `"state":"lost"`) {
 		state = "lost"
 	}
-	if mark != "" {
+	if epoch != "" {
 		a.epoch.converting.Store(true)
 		defer a.epoch.converting.Store(false)
 		time.Sleep(min(oldServersLook, oldServersLook-now.Sub(since)))
