@@ -21,6 +21,9 @@ func (b *bench) record(steps ...func(*allocator.Allocator) error) (sent [][][]an
 	r := &recorder{}
 	client.AddHook(r)
 	ports := allocator.New(client, options)
+	if _, err := ports.Check(background); err != nil { // else the first step has the script that finds out which state there is
+		return nil, err
+	}
 	for _, step := range steps {
 		r.scripts = nil
 		if err := step(ports); err != nil {
