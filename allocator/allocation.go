@@ -27,8 +27,7 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 		return Allocation{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.read(ctx, k, lua.ReadAllocation,
-		[]string{k.service(service), k.names(service), k.ports(service)}, service, holder)
+	answer, err := a.read(ctx, k.call(lua.ReadAllocation, []string{k.service(service), k.names(service), k.ports(service)}, service, holder))
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -59,7 +58,7 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 		return Allocation{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Renew, k.toRenew(service), service, holder, secret, lease.Milliseconds())
+	answer, err := a.write(ctx, k.call(lua.Renew, k.toRenew(service), service, holder, secret, lease.Milliseconds()))
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -96,19 +95,12 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		args = append(args, fence)
 	}
 	if proof.Secret == "" {
-		if answer, err := a.door.change(ctx, k, lua.Release, keys, args...); err != nil || answer != longWay {
+		if answer, err := a.write(ctx, k.call(lua.Release, keys, args...)); err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
 		}
 	}
-	_, err := a.door.change(ctx, k, lua.Release, append(keys, k.theLongWay(service, proof.Secret)...), args...)
+	_, err := a.write(ctx, k.call(lua.Release, append(keys, k.theLongWay(service, proof.Secret)...), args...))
 	return a.notGone(ctx, pool, err)
-}
-
-func checkHolder(pool, service, holder string) (f faults) {
-	f.name("pool", pool)
-	f.name("service", service)
-	f.name("port", holder)
-	return f
 }
 
 func parseAllocation(service string, r record) (Allocation, error) {

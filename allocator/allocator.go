@@ -10,8 +10,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -23,9 +22,9 @@ type Options struct {
 	PortMax   int           // the highest
 	Timeout   time.Duration // how long one call may wait for Redis
 	Queue     int           // how many calls may wait for a node of Redis; 0 is 4096
-	Copies    int           // how many replicas must have a change before it is answered; 0 waits for none
+	Replicas  int           // how many replicas must have a change before it is answered; 0 waits for none
 
-	MaxRollback time.Duration // by how much the state may turn out older than what was acknowledged, and is built upon; with Copies by nothing
+	MaxRollback time.Duration // by how much the state may turn out older than what was acknowledged, and is built upon; with Replicas by nothing
 
 	MaxServices int // how many services a pool may have; 0 is 10,000
 	MaxPools    int // how many pools there may be; 0 is 10,000
@@ -42,8 +41,7 @@ type Options struct {
 // Allocator hands out the ports of any number of pools. All it knows of its own is what it has seen of the state. It is
 // safe for concurrent use.
 type Allocator struct {
-	redis    redis.UniversalClient
-	door     *door
+	executor *executor.Executor
 	epoch    epoch
 	waitlist waitlist
 	mending  mending
@@ -54,17 +52,15 @@ type Allocator struct {
 // in Redis reads ten, and then complains of their number.
 func (a *Allocator) Greet(ctx context.Context) error {
 	k := a.keys(DefaultPool)
-	_, err := a.door.pass(ctx, 0, k, lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, []any{"none", "none"})
-	if errors.Is(err, ErrServiceNotFound) {
+	_, err := a.executor.Read(ctx, k.call(lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, "none", "none"))
+	if err = fromExecutor(err); errors.Is(err, ErrServiceNotFound) {
 		return nil
 	}
-	return nothingDone(err)
+	return err
 }
 
-// New returns an Allocator that keeps its state in the Redis behind client, which needs version 6.2 or newer. The client
-// must not repeat commands by itself, and must heed contexts (MaxRetries: -1, ContextTimeoutEnabled: true); closing it is
-// the caller's.
-func New(client redis.UniversalClient, opts Options) *Allocator {
+// New returns an Allocator that keeps its state in the Redis behind client.
+func New(client executor.Client, opts Options) *Allocator {
 	if opts.Queue == 0 {
 		opts.Queue = 4096
 	}
@@ -80,9 +76,85 @@ func New(client redis.UniversalClient, opts Options) *Allocator {
 	if opts.MaxPools == 0 {
 		opts.MaxPools = 10_000
 	}
-	door := &door{redis: client, timeout: opts.Timeout, limit: opts.Queue, copies: opts.Copies}
-	a := &Allocator{redis: client, door: door, waitlist: newWaitlist(), opts: opts}
+	a := &Allocator{waitlist: newWaitlist(), opts: opts}
 	a.epoch.fences.of = map[string]*poolFence{}
-	door.open, door.server, door.trail = a.open, a.waitlist.server, newTrail(a.missesChanges)
+	a.executor = executor.New(client, executor.Options{
+		Timeout:  opts.Timeout,
+		Limit:    opts.Queue,
+		Replicas: opts.Replicas,
+		TrailKey: func(slot string) string { return keys(slot).copied(a.waitlist.server) },
+		Missing:  a.missesChanges,
+	})
 	return a
+}
+
+// The calls to Redis. Each finds out first whether the state is one to work on; those that find that out go to the executor directly.
+
+// call returns the call of a script in the slot of a pool.
+func (k keys) call(script *lua.Script, keys []string, args ...any) executor.Call {
+	return executor.Call{Slot: string(k), Script: script, Keys: keys, Args: args}
+}
+
+// write runs a script that may change something, once, and returns its answer when the replicas have what it rests on.
+func (a *Allocator) write(ctx context.Context, c executor.Call) (any, error) {
+	if err := a.open(ctx); err != nil {
+		return nil, err
+	}
+	answer, err := a.executor.Write(ctx, c)
+	return answer, fromExecutor(err)
+}
+
+// grant is write for a script that hands out ports.
+func (a *Allocator) grant(ctx context.Context, c executor.Call) (any, error) {
+	if err := a.handsOut(ctx); err != nil {
+		return nil, err
+	}
+	answer, err := a.executor.Write(ctx, c)
+	return answer, fromExecutor(err)
+}
+
+// writeUnconfirmed is write that waits for no replica.
+func (a *Allocator) writeUnconfirmed(ctx context.Context, c executor.Call) (any, error) {
+	if err := a.open(ctx); err != nil {
+		return nil, err
+	}
+	answer, err := a.executor.WriteUnconfirmed(ctx, c)
+	return answer, fromExecutor(err)
+}
+
+// read runs a script that changes nothing.
+func (a *Allocator) read(ctx context.Context, c executor.Call) (any, error) {
+	if err := a.open(ctx); err != nil {
+		return nil, err
+	}
+	answer, err := a.executor.Read(ctx, c)
+	return answer, fromExecutor(err)
+}
+
+// How many of many scripts go to a node together. Redis runs all of a batch before it looks at other clients, so these bound how
+// long they wait: some 2 ms where an offer takes 10 us.
+const (
+	callsPerBatch      = 64 // of scripts that take some 30 us at most
+	heavyCallsPerBatch = 4  // of read_services.lua
+)
+
+// runAll runs scripts that may be repeated and wait for no replica; see executor.RunAll.
+func (a *Allocator) runAll(ctx context.Context, calls []executor.Call, perBatch int) []executor.Result {
+	if err := a.open(ctx); err != nil {
+		results := make([]executor.Result, len(calls))
+		for i := range results {
+			results[i].Err = err
+		}
+		return results
+	}
+	return a.runAllNow(ctx, calls, perBatch)
+}
+
+// runAllNow is runAll for the calls that find out which state there is.
+func (a *Allocator) runAllNow(ctx context.Context, calls []executor.Call, perBatch int) []executor.Result {
+	results := a.executor.RunAll(ctx, calls, perBatch)
+	for i := range results {
+		results[i].Err = fromExecutor(results[i].Err)
+	}
+	return results
 }

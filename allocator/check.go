@@ -2,14 +2,10 @@ package allocator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
 
-	"github.com/redis/go-redis/v9"
+	"portmaster/allocator/executor"
 )
 
 // Problem is something that makes a Redis unfit to keep allocations, although it answers.
@@ -45,60 +41,49 @@ type Finding struct {
 func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
 	defer cancel()
-	var mu sync.Mutex
-	answered := false
-	err = a.eachMaster(ctx, func(ctx context.Context, node redis.UniversalClient) error {
-		says, err := info(ctx, node, "memory", "replication", "persistence")
-		mu.Lock()
-		defer mu.Unlock()
-		findings = append(findings, a.judge(says)...)
-		answered = answered || err == nil
-		return err
-	})
-	if !answered {
-		return nil, nothingDone(classify(err))
+	nodes, err := a.executor.Info(ctx)
+	if len(nodes) == 0 {
+		return nil, fromExecutor(err)
+	}
+	for _, node := range nodes {
+		findings = append(findings, a.judge(node)...)
 	}
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Problem == NotMaster }) {
-		return findings, nil // it cannot be marked
+		return findings, nil // it takes no epoch
 	}
-	if err := a.recall(ctx, 0); err != nil && !a.clustered() {
+	if err := a.recall(ctx, 0); err != nil && !a.executor.Clustered() {
 		return nil, err
 	}
-	_ = a.checkFences(ctx, a.epoch.fences.some(jobsPerTrip)) // what it finds is told by the epoch
+	_ = a.checkFences(ctx, a.epoch.fences.some(callsPerBatch)) // what it finds is told by the epoch
 	if found, ok := a.epoch.finding(); ok {
 		findings = append(findings, found)
 	}
 	return findings, nil
 }
 
-// judge finds the problems of a node by what its INFO says.
-func (a *Allocator) judge(says map[string]string) (findings []Finding) {
-	if policy, known := says["maxmemory_policy"]; known && policy != "noeviction" {
+// judge finds the problems of a node by what it tells of itself.
+func (a *Allocator) judge(node executor.Info) (findings []Finding) {
+	if policy := node.EvictionPolicy; policy != "" && policy != "noeviction" {
 		findings = append(findings, Finding{Evicts, "Redis may evict allocations: its maxmemory-policy is " + policy + ", and must be noeviction"})
 	}
-	if role, known := says["role"]; known && role != "master" {
+	if node.Role != "" && node.Role != "master" {
 		findings = append(findings, Finding{NotMaster, "this Redis is no master, and takes no changes"})
 	}
-	if status, known := says["aof_last_write_status"]; known && status != "ok" {
+	if node.LastAppend != "" && node.LastAppend != "ok" {
 		findings = append(findings, Finding{WriteFailed, "Redis could not write its append-only file"})
 	}
-	if !a.opts.AllowVolatile && says["aof_enabled"] == "0" { // a snapshot does not have what came after it
+	if !a.opts.AllowVolatile && node.AppendOnly == "0" { // a snapshot does not have what came after it
 		findings = append(findings, Finding{Volatile, "Redis has no append-only file: when it crashes it forgets what came after its last snapshot, or all where it " +
 			"saves none, and the ports are handed out again while their holders use them"})
 	}
-	return append(findings, judgeMemory(says)...)
+	return append(findings, judgeMemory(node.Memory, node.MaxMemory)...)
 }
 
 // memoryLow is the percentage of maxmemory above which a warning is due.
 const memoryLow = 90
 
-// judgeMemory finds whether a node is full, or will be soon. Its memory is counted as Redis does when it refuses a change.
-func judgeMemory(says map[string]string) (findings []Finding) {
-	var figures [3]int64
-	for i, field := range []string{"used_memory", "mem_not_counted_for_evict", "maxmemory"} {
-		figures[i], _ = strconv.ParseInt(says[field], 10, 64) // 0 where the store does not say
-	}
-	used, most := figures[0]-figures[1], figures[2]
+// judgeMemory finds whether a node is full, or will be soon.
+func judgeMemory(used, most int64) (findings []Finding) {
 	if most <= 0 {
 		return nil
 	}
@@ -111,29 +96,5 @@ func judgeMemory(says map[string]string) (findings []Finding) {
 	return findings
 }
 
-// info reads sections of INFO. A section that the store does not have is missing from it.
-func info(ctx context.Context, node redis.UniversalClient, sections ...string) (map[string]string, error) {
-	pipeline := node.Pipeline()
-	for _, section := range sections {
-		pipeline.Info(ctx, section)
-	}
-	replies, _ := pipeline.Exec(ctx)
-	says := map[string]string{}
-	for _, reply := range replies {
-		text, err := reply.(*redis.StringCmd).Result()
-		if err != nil && (!isReply(err) || turnedAway(err.Error())) {
-			return nil, err
-		}
-		for line := range strings.Lines(text) {
-			if field, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-				says[field] = value
-			}
-		}
-	}
-	return says, nil
-}
-
-func isReply(err error) bool {
-	_, ok := errors.AsType[redis.Error](err)
-	return ok
-}
+// Connections returns the figures of the connections to Redis.
+func (a *Allocator) Connections() executor.Connections { return a.executor.Connections() }

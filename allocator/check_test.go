@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"portmaster/allocator/executor"
 	"portmaster/allocator/storetest"
 )
 
@@ -46,31 +47,26 @@ func TestCheckFindsWhatMakesARedisUnfit(t *testing.T) {
 
 // A snapshot does not have what came after it: Redis at its defaults, 50 s after it saved one.
 func TestCheckWarnsOfASnapshotAlone(t *testing.T) {
-	found := new(Allocator).judge(map[string]string{
-		"aof_enabled": "0", "server_time_usec": "1700000100000000", "uptime_in_seconds": "100", "rdb_last_save_time": "1700000050",
-	})
+	found := new(Allocator).judge(executor.Info{AppendOnly: "0"})
 	if len(found) != 1 || found[0].Problem != Volatile || !strings.Contains(found[0].Detail, "snapshot") {
 		t.Errorf("it found %v", found)
 	}
 }
 
-// Redis counts neither what its replicas nor what its append-only file have still to get.
 func TestCheckFindsThatMemoryRunsOut(t *testing.T) {
 	for name, test := range map[string]struct {
-		used, uncounted, most string
-		want                  []Problem
+		used, most int64
+		want       []Problem
 	}{
-		"no limit":             {"1000000", "0", "0", nil},
-		"no figures":           {"", "", "", nil},
-		"below":                {"900", "0", "1000", nil},
-		"low":                  {"901", "0", "1000", []Problem{MemoryLow}},
-		"almost full":          {"999", "0", "1000", []Problem{MemoryLow}},
-		"full":                 {"1000", "0", "1000", []Problem{MemoryFull, MemoryLow}},
-		"low but for a buffer": {"1200", "300", "1000", nil},
-		"full with its buffer": {"1300", "300", "1000", []Problem{MemoryFull, MemoryLow}},
+		"no limit":    {1000000, 0, nil},
+		"no figures":  {0, 0, nil},
+		"below":       {900, 1000, nil},
+		"low":         {901, 1000, []Problem{MemoryLow}},
+		"almost full": {999, 1000, []Problem{MemoryLow}},
+		"full":        {1000, 1000, []Problem{MemoryFull, MemoryLow}},
 	} {
 		var got []Problem
-		for _, f := range new(Allocator).judge(map[string]string{"used_memory": test.used, "mem_not_counted_for_evict": test.uncounted, "maxmemory": test.most}) {
+		for _, f := range new(Allocator).judge(executor.Info{Memory: test.used, MaxMemory: test.most}) {
 			if got = append(got, f.Problem); !f.Problem.IsWarning() {
 				t.Errorf("%s: %s is no warning", name, f.Problem)
 			}
@@ -87,7 +83,7 @@ func TestCheckBelievesWhoAllowsNone(t *testing.T) {
 }
 
 func TestCheckFindsAFailedWrite(t *testing.T) {
-	found := new(Allocator).judge(map[string]string{"role": "master", "maxmemory_policy": "noeviction", "aof_enabled": "1", "aof_last_write_status": "err"})
+	found := new(Allocator).judge(executor.Info{Role: "master", EvictionPolicy: "noeviction", AppendOnly: "1", LastAppend: "err"})
 	if len(found) != 1 || found[0].Problem != WriteFailed {
 		t.Errorf("it found %v", found)
 	}

@@ -8,43 +8,36 @@ import (
 	"portmaster/lua"
 )
 
-// Claim offers and accepts what is wanted of a service in one call. A secret of the caller's own makes the call safe to
-// repeat, for as long as the allocation lives: created is false then. Where all is taken it waits in line, as Offer does.
-// The answer has the secret.
+// Claim offers and accepts all that is requested of a service in one call, in the same order, or nothing. Client-supplied secrets
+// make the call safe to repeat, for as long as the allocations live: created is false then. If all ports are taken it waits in line,
+// as Offer does. The answers have the secrets.
 //
-// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a secret of the caller's own
-// also ErrOfferAccepted, where the allocation was released since, and ErrOfferRejected.
-func (a *Allocator) Claim(ctx context.Context, pool, service string, want Want, wait time.Duration) (allocation Allocation, created bool, err error) {
-	return first(a.claim(ctx, ask{pool: pool, service: service, wants: []Want{want}, wait: wait}))
-}
-
-// ClaimMany claims all that is wanted of a service, in the same order, or nothing. created is false where each was claimed
-// already. Errors are those of Claim, and name the want that is at fault.
-func (a *Allocator) ClaimMany(ctx context.Context, pool, service string, wants []Want, wait time.Duration) (allocations []Allocation, created bool, err error) {
-	return a.claim(ctx, ask{pool: pool, service: service, wants: slices.Clone(wants), many: true, wait: wait})
-}
-
-func (a *Allocator) claim(ctx context.Context, ask ask) (allocations []Allocation, created bool, err error) {
-	ask.giveBack = (*Allocator).giveBackAllocation
-	all, err := a.take(ctx, ask, lua.Claim, keys.toClaim, remembered.Milliseconds())
+// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a client-supplied secret also
+// ErrOfferAccepted, if the allocation was released since, and ErrOfferRejected. Its Fields are those of Offer.
+func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []Request, wait Wait) (allocations []Allocation, created bool, err error) {
+	c := acquisition{
+		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
+		script: lua.Claim, keysOf: keys.toClaim, remember: remembered.Milliseconds(), giveBack: (*Allocator).giveBackAllocation,
+	}
+	grants, err := a.acquire(ctx, c)
 	if err != nil {
 		return nil, false, err
 	}
-	allocations = make([]Allocation, len(all))
-	for i, t := range all {
-		if allocations[i], err = parseAllocation(ask.service, t.record); err != nil {
+	allocations = make([]Allocation, len(grants))
+	for i, g := range grants {
+		if allocations[i], err = parseAllocation(service, g.record); err != nil {
 			return nil, false, err
 		}
-		allocations[i].Secret = ask.wants[i].Secret
-		created = created || t.created
+		allocations[i].Secret = c.requests[i].Secret
+		created = created || g.created
 	}
-	a.epoch.fences.see(ask.pool, allocations...)
+	a.epoch.fences.see(pool, allocations...)
 	return allocations, created, nil
 }
 
 // giveBackAllocation releases what was claimed by a caller who is gone.
-func (a *Allocator) giveBackAllocation(ctx context.Context, ask ask, want Want) {
-	_ = a.Release(ctx, ask.pool, ask.service, want.Name, Proof{Secret: want.Secret})
+func (a *Allocator) giveBackAllocation(ctx context.Context, c acquisition, r Request) {
+	_ = a.Release(ctx, c.pool, c.service, r.Name, Proof{Secret: r.Secret})
 }
 
 // remembered is for how long the secret of a claim is known to be taken, whatever becomes of the allocation.

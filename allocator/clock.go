@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -63,9 +64,7 @@ func (a *Allocator) clockSteppedBack(step time.Duration) {
 
 // mendClock goes through all services and puts right what lies in the future since Redis' clock stepped back by so much.
 func (a *Allocator) mendClock(ctx context.Context, step time.Duration) error {
-	timely, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	failed := a.redis.Unlink(timely, a.figuresKey()).Err() // which would stand for longer than it may
-	cancel()
+	failed := a.executor.Unlink(ctx, a.figuresKey()) // which would stand for longer than it may
 	pools, err := a.listedPools(ctx)
 	if err != nil {
 		return err
@@ -73,7 +72,7 @@ func (a *Allocator) mendClock(ctx context.Context, step time.Duration) error {
 	for _, pool := range pools {
 		services, err := a.serviceNames(ctx, pool)
 		failed = errors.Join(failed, err)
-		for some := range slices.Chunk(services, jobsPerTrip) {
+		for some := range slices.Chunk(services, callsPerBatch) {
 			failed = errors.Join(failed, a.mendServices(ctx, a.keys(pool), some, step+clockSlack))
 		}
 	}
@@ -82,26 +81,25 @@ func (a *Allocator) mendClock(ctx context.Context, step time.Duration) error {
 
 // mendServices runs the script for some services of a pool until it finds nothing more to put right.
 func (a *Allocator) mendServices(ctx context.Context, pool keys, services []string, step time.Duration) (failed error) {
-	type place struct {
+	type progress struct {
 		service string
 		passed  int64
 		mended  int64 // since it began with the first port
 	}
-	var left []place
+	var left []progress
 	for _, service := range services {
-		left = append(left, place{service: service})
+		left = append(left, progress{service: service})
 	}
-	for perTrip, steps := heavyJobsPerTrip, 0; len(left) > 0 && steps < maxSteps; steps++ {
-		var jobs []job
+	for perTrip, steps := heavyCallsPerBatch, 0; len(left) > 0 && steps < maxSteps; steps++ {
+		var calls []executor.Call
 		for _, at := range left {
-			jobs = append(jobs, job{pool, lua.MendClock, pool.toMendClock(at.service),
-				[]any{at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()}})
+			calls = append(calls, pool.call(lua.MendClock, pool.toMendClock(at.service), at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()))
 		}
-		var more []place
-		for i, r := range a.door.runAll(ctx, jobs, perTrip) {
-			parts, _ := r.answer.([]any)
-			if r.err != nil || len(parts) != 2 {
-				failed = errors.Join(failed, r.err)
+		var more []progress
+		for i, r := range a.runAll(ctx, calls, perTrip) {
+			parts, _ := r.Answer.([]any)
+			if r.Err != nil || len(parts) != 2 {
+				failed = errors.Join(failed, r.Err)
 				continue
 			}
 			at := left[i]
@@ -123,7 +121,7 @@ func (a *Allocator) mendServices(ctx context.Context, pool keys, services []stri
 // serviceNames lists the services of a pool.
 func (a *Allocator) serviceNames(ctx context.Context, pool string) (names []string, err error) {
 	for start := 0; ; {
-		listed := a.door.runAll(ctx, []job{a.keys(pool).toList(start, servicesPerList)}, 1)
+		listed := a.runAll(ctx, []executor.Call{a.keys(pool).toList(start, servicesPerList)}, 1)
 		_, some, next, err := parseListed(listed[0])
 		if err != nil {
 			return names, err

@@ -7,7 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"math/rand/v2"
-	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +30,7 @@ func inTheFuture(t *testing.T, store storetest.Store, step time.Duration) (back 
 }
 
 // held is what a service has that somebody holds.
-type held struct{ offers, leases, forEver []Want }
+type held struct{ offers, leases, forEver []Request }
 
 // TestAClockThatStepsBackKeepsNothingFromAnybody fills a service in every way, steps back, and looks who has what.
 func TestAClockThatStepsBackKeepsNothingFromAnybody(t *testing.T) {
@@ -50,14 +50,14 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 	var holders held
 	ctx := t.Context()
 	for i := range 120 {
-		w := Want{Name: fmt.Sprintf("n-%d", i)}
+		w := Request{Name: fmt.Sprintf("n-%d", i)}
 		if random.IntN(2) == 0 {
 			w.Count = 1 + random.IntN(40)
 		}
 		if random.IntN(3) == 0 {
 			w.Lease = time.Hour
 		}
-		offer, _, err := a.Offer(ctx, DefaultPool, "web", w, 0)
+		offer, _, err := offerOne(ctx, a, DefaultPool, "web", w, 0)
 		if err != nil {
 			wantError(t, "an offer", err, ErrExhausted)
 			continue
@@ -97,7 +97,7 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 
 	store.Mini.SetTime(storeTime(t, store).Add(2 * quarantine)) // the longest that anything may rest
 	for n, free := 0, s.Ports.Total-offered-allocated; n < free; n++ {
-		if _, _, err := a.Claim(ctx, DefaultPool, "web", Want{Name: fmt.Sprintf("new-%d", n)}, 0); err != nil {
+		if _, _, err := claimOne(ctx, a, DefaultPool, "web", Request{Name: fmt.Sprintf("new-%d", n)}, 0); err != nil {
 			t.Fatalf("port %d of %d that nobody holds: %v", n, free, err)
 		}
 	}
@@ -114,7 +114,7 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 	contradictions(t, store, a, DefaultPool, "web")
 }
 
-func countOf(wants []Want) (n int) {
+func countOf(wants []Request) (n int) {
 	for _, w := range wants {
 		n += w.count()
 	}
@@ -139,7 +139,7 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 	mustDefine(t, a, "web", 2000, 2009)
 	mustAccept(t, a, mustOffer(t, a, "web", "ann"))
 	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
-	must(t, a.redis.Set(t.Context(), a.figuresKey(), "old", time.Hour).Err())
+	must(t, store.Admin.Set(t.Context(), a.figuresKey(), "old", time.Hour).Err())
 	must(t, a.recall(t.Context(), 0))
 	back()
 	must(t, a.recall(t.Context(), 0)) // as each second
@@ -163,7 +163,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2000)
 		k := a.keys(DefaultPool)
-		claimOf(t, a, DefaultPool, Want{Name: "ann"})
+		claimOf(t, a, DefaultPool, Request{Name: "ann"})
 		ahead := func() {
 			t.Helper()
 			then := float64(storeTime(t, store).Add(time.Hour).UnixMilli())
@@ -177,9 +177,9 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 			t.Errorf("%d wait, who are gone", s.Waiting)
 		}
 		for what, look := range map[string]func(){
-			"a look at the line": func() { a.lookAtLines(map[lineKey][]string{{DefaultPool, "web"}: nil}) },
+			"a look at the line": func() { a.lookAtWaitlists(map[waitlistKey][]string{{DefaultPool, "web"}: nil}) },
 			"another's heartbeat": func() {
-				_, err := a.door.change(t.Context(), k, lua.Beat, []string{k.beats(), k.lines()}, "another")
+				_, err := a.write(t.Context(), k.call(lua.Beat, []string{k.beats(), k.lines()}, "another"))
 				must(t, err)
 			},
 		} {
@@ -191,7 +191,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 		}
 		got := make(chan error)
 		go func() {
-			_, _, err := a.Claim(context.WithoutCancel(t.Context()), DefaultPool, "web", Want{Name: "bob"}, 20*time.Second)
+			_, _, err := claimOne(context.WithoutCancel(t.Context()), a, DefaultPool, "web", Request{Name: "bob"}, 20*time.Second)
 			got <- err
 		}()
 		for store.Admin.ZCard(t.Context(), k.line("web")).Val() < 2 {
@@ -212,7 +212,7 @@ func TestACutGoesOnAfterAStepBack(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2999)
 		for i := range 30 {
-			secret := claimOf(t, a, DefaultPool, Want{Name: fmt.Sprintf("n-%d", i), Count: 20})
+			secret := claimOf(t, a, DefaultPool, Request{Name: fmt.Sprintf("n-%d", i), Count: 20})
 			if i > 0 {
 				must(t, a.Release(t.Context(), DefaultPool, "web", fmt.Sprintf("n-%d", i), Proof{Secret: secret}))
 			}
@@ -226,16 +226,18 @@ func TestACutGoesOnAfterAStepBack(t *testing.T) {
 // TestTheServersOwnClockDecidesNothing finds what reads the wall clock in the code that talks to Redis: time.Now and what is
 // computed of it is monotonic, and so are timers; its wall time must not be asked for.
 func TestTheServersOwnClockDecidesNothing(t *testing.T) {
-	files, err := os.ReadDir(".")
+	here, err := filepath.Glob("*.go")
+	must(t, err)
+	below, err := filepath.Glob("executor/*.go")
 	must(t, err)
 	read := 0
-	for _, file := range files {
-		if !strings.HasSuffix(file.Name(), ".go") || strings.HasSuffix(file.Name(), "_test.go") {
+	for _, file := range append(here, below...) {
+		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
 		read++
 		positions := token.NewFileSet()
-		parsed, err := parser.ParseFile(positions, file.Name(), nil, 0)
+		parsed, err := parser.ParseFile(positions, file, nil, 0)
 		must(t, err)
 		ast.Inspect(parsed, func(n ast.Node) bool {
 			selected, ok := n.(*ast.SelectorExpr)
@@ -248,20 +250,20 @@ func TestTheServersOwnClockDecidesNothing(t *testing.T) {
 			}
 			switch selected.Sel.Name {
 			case "Round", "Truncate", "UTC", "Local", "In", "Unix", "UnixNano", "UnixMicro", "AppendFormat", "MarshalJSON", "Format":
-				if name := positions.Position(n.Pos()); !ofRedis[file.Name()+" "+selected.Sel.Name] {
+				if name := positions.Position(n.Pos()); !ofRedis[file+" "+selected.Sel.Name] {
 					t.Errorf("%s: %s, which tells the wall clock", name, selected.Sel.Name)
 				}
 			}
 			return true
 		})
 	}
-	if read < 20 {
+	if read < 30 {
 		t.Errorf("%d files were read", read)
 	}
 }
 
 // ofRedis is where times are told that Redis has given.
-var ofRedis = map[string]bool{"epoch.go UnixMicro": true, "record.go UTC": true, "service.go UTC": true}
+var ofRedis = map[string]bool{"epoch.go UnixMicro": true, "recover.go UnixMicro": true, "record.go UTC": true, "service_read.go UTC": true}
 
 func isNow(call *ast.CallExpr) bool {
 	of, ok := call.Fun.(*ast.SelectorExpr)

@@ -63,12 +63,12 @@ func TestCommandsOfABlock(t *testing.T) {
 	a := newAllocator(store, long)
 	const first, ports, pieces = 10_000, 4_000, 4
 	mustDefine(t, a, "web", first, first+ports-1)
-	for i := range ports / MaxWants {
-		wants := make([]Want, MaxWants)
+	for i := range ports / MaxRequests {
+		wants := make([]Request, MaxRequests)
 		for j := range wants {
-			wants[j].Name = fmt.Sprintf("holder-%d", first+i*MaxWants+j)
+			wants[j].Name = fmt.Sprintf("holder-%d", first+i*MaxRequests+j)
 		}
-		_, _, err := a.ClaimMany(t.Context(), DefaultPool, "web", wants, 0)
+		_, _, err := a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
 		must(t, err)
 	}
 	given := 0
@@ -79,7 +79,7 @@ func TestCommandsOfABlock(t *testing.T) {
 		}
 	}
 	claim := func(name string) error {
-		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: name, Count: pieces}, 0)
+		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: name, Count: pieces}, 0)
 		return err
 	}
 	var err error
@@ -112,9 +112,9 @@ func TestBlocksOfAListAreGathered(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 10_000, 10_255)
-		wants := []Want{{Name: "a", Count: 100}, {Name: "b", Count: 100}, {Name: "c", Count: 56}}
+		wants := []Request{{Name: "a", Count: 100}, {Name: "b", Count: 100}, {Name: "c", Count: 56}}
 		for range 3 {
-			_, _, err := a.ClaimMany(t.Context(), DefaultPool, "web", wants, 0)
+			_, _, err := a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
 			must(t, err)
 			for _, w := range wants {
 				must(t, a.Release(t.Context(), DefaultPool, "web", w.Name, Proof{}))

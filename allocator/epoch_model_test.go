@@ -97,7 +97,7 @@ func (w *epochWalk) claim(rt *rapid.T) {
 	gone, isMissing := w.missing(a)
 	w.names++
 	name := fmt.Sprint("n", w.names)
-	got, _, err := a.Claim(w.t.Context(), DefaultPool, "web", Want{Name: name}, 0)
+	got, _, err := claimOne(w.t.Context(), a, DefaultPool, "web", Request{Name: name}, 0)
 	switch {
 	case err == nil && isMissing && w.most == 0:
 		rt.Fatalf("port %d is handed out although %s is missing, which this server acknowledged", got.Port, gone)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"portmaster/allocator/executor"
 	"portmaster/allocator/storetest"
 	"portmaster/lua"
 )
@@ -41,7 +42,7 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		wantProblems(t, newer, StateLost) // as the others found out
 		wantProblems(t, newAllocator(store, long), StateLost)
 		for _, a := range []*Allocator{old, other, newer} {
-			_, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob"}, 0)
+			_, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "bob"}, 0)
 			wantError(t, "an offer", err, ErrUnavailable)
 			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
 			wantError(t, "an acceptance", err, ErrUnavailable)
@@ -90,7 +91,9 @@ func TestRecoverAcceptsOneState(t *testing.T) {
 		}
 		wantProblems(t, a)
 		recovered := readEpoch(t, a) // by one of two who looked at the lost one at a time
-		answer, err := a.door.pass(t.Context(), 0, keys(a.epochKey()), lua.Recover, []string{a.epochKey()}, []any{healthy["id"], "other"})
+		answer, err := a.executor.WriteUnconfirmed(t.Context(), executor.Call{
+			Slot: a.epochKey(), Script: lua.Recover, Keys: []string{a.epochKey()}, Args: []any{healthy["id"], "other"},
+		})
 		if err != nil || answer != int64(0) || !maps.Equal(readEpoch(t, a), recovered) {
 			t.Errorf("recovered twice: %v, %v", answer, err)
 		}
@@ -107,7 +110,7 @@ func TestRecoverOnAFullRedis(t *testing.T) {
 	store := storetest.Open(t)
 	a := newAllocator(store, long)
 	mustDefine(t, a, "web", 2000, 2009)
-	given := mustClaim(t, a, Want{Name: "ann"})
+	given := mustClaim(t, a, Request{Name: "ann"})
 	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
 	must(t, a.Remove(t.Context(), DefaultPool, "web"))
 	must(t, store.Admin.HSet(t.Context(), a.epochKey(), "state", "lost").Err())
@@ -159,7 +162,7 @@ func looks(t *testing.T, store storetest.Store, a *Allocator, times int) {
 func TestOlderStateIsNoticed(t *testing.T) {
 	for name, test := range map[string]struct {
 		rollback time.Duration // how far it may be
-		copies   int
+		replicas int
 		seconds  int // that it is thrown back
 		claims   bool
 		lost     bool
@@ -180,7 +183,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 			a, idle := open(), open()
 			mustDefine(t, a, "web", 2000, 2009)
 			claim := func(name string) (Allocation, error) {
-				allocation, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: name}, 0)
+				allocation, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: name}, 0)
 				return allocation, err
 			}
 			_, err := claim("before")
@@ -191,7 +194,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 			lost, err := claim("after")
 			must(t, err)
 			looks(t, store, a, test.seconds)
-			a.opts.Copies = test.copies // a miniredis has no replicas: what they have is as above
+			a.opts.Replicas = test.replicas // a miniredis has no replicas: what they have is as above
 			restore(t, store, backup)
 
 			newer := open()
@@ -218,7 +221,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 			wantError(t, "a release of what is not known", a.Release(t.Context(), DefaultPool, "web", "after", Proof{}), ErrUnavailable)
 			for _, server := range []*Allocator{a, idle, newer, open()} {
 				wantProblems(t, server, StateLost)
-				_, _, err := server.Claim(t.Context(), DefaultPool, "web", Want{Name: "other"}, 0)
+				_, _, err := claimOne(t.Context(), server, DefaultPool, "web", Request{Name: "other"}, 0)
 				wantError(t, "a claim", err, ErrUnavailable)
 			}
 
@@ -229,7 +232,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 			for _, server := range []*Allocator{a, idle, newer, open()} {
 				wantProblems(t, server)
 			}
-			next, _, err = idle.Claim(t.Context(), DefaultPool, "web", Want{Name: "next"}, 0)
+			next, _, err = claimOne(t.Context(), idle, DefaultPool, "web", Request{Name: "next"}, 0)
 			if must(t, err); next.Port != lost.Port || next.Fence <= lost.Fence {
 				t.Errorf("%+v follows %+v", next, lost)
 			}
@@ -265,7 +268,7 @@ func TestFencesOutliveStateAndClock(t *testing.T) {
 	claim := func(a *Allocator) Allocation {
 		_, _, err := a.Define(t.Context(), "young", Definition{Name: "web", Start: 2000, End: 2009})
 		must(t, err)
-		allocation, _, err := a.Claim(t.Context(), "young", "web", Want{Name: "ann"}, 0)
+		allocation, _, err := claimOne(t.Context(), a, "young", "web", Request{Name: "ann"}, 0)
 		must(t, err)
 		return allocation
 	}
@@ -373,15 +376,20 @@ func TestSchemaZeroIsConverted(t *testing.T) {
 
 func readEpoch(t *testing.T, a *Allocator) map[string]string {
 	t.Helper()
-	fields, err := a.redis.HGetAll(t.Context(), a.epochKey()).Result()
-	must(t, err)
+	answer, _ := command(t, a, "hgetall", a.epochKey()).([]any)
+	fields := map[string]string{}
+	for i := 0; i < len(answer); i += 2 {
+		fields[answer[i].(string)] = answer[i+1].(string)
+	}
 	return fields
 }
 
 func writeEpoch(t *testing.T, a *Allocator, fields map[string]string) {
 	t.Helper()
-	must(t, a.redis.Del(t.Context(), a.epochKey()).Err())
-	must(t, a.redis.HSet(t.Context(), a.epochKey(), fields).Err())
+	must(t, a.executor.Unlink(t.Context(), a.epochKey()))
+	for field, value := range fields {
+		command(t, a, "hset", a.epochKey(), field, value)
+	}
 }
 
 // snapshot copies all keys of a store, and restore brings them back: STRINGs, HASHes, SETs and ZSETs, without their TTLs.

@@ -1,9 +1,12 @@
 package allocator
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
+
+	"portmaster/allocator/executor"
 )
 
 // Code is the one word by which an error is known in Lua, in Go and in HTTP.
@@ -61,7 +64,7 @@ var (
 type Error struct {
 	Code       Code
 	Detail     string        // one sentence for people
-	Fields     []FieldError  // for CodeInvalid, and the want of a list that is at fault
+	Fields     []FieldError  // for CodeInvalid, and the requests that are at fault
 	RetryAfter time.Duration // when it may be worth another try; 0 where that is not known
 	cause      error
 }
@@ -97,11 +100,46 @@ func Invalid(fields ...FieldError) *Error {
 	return &Error{Code: CodeInvalid, Detail: "the request is malformed or out of bounds", Fields: fields}
 }
 
-// fromScript reads an error that a script answered with: a code, and a detail for people. It returns nil where text is
-// no such thing, but an error of Redis itself.
-func fromScript(text string) *Error {
-	word, detail, _ := strings.Cut(text, " ")
-	switch code := Code(word); code {
+// retryAfter is what a caller is told to wait when Redis is away.
+const retryAfter = time.Second
+
+func unavailable(what string, cause error) *Error {
+	return &Error{Code: CodeUnavailable, Detail: what + "; nothing was done", RetryAfter: retryAfter, cause: cause}
+}
+
+func unknown(what string, cause error) *Error {
+	return &Error{Code: CodeOutcomeUnknown, Detail: what + "; repeat the call with the same secret", RetryAfter: retryAfter, cause: cause}
+}
+
+// fromExecutor turns an error of the executor into what it means to a caller. It returns the cause of one that no caller can be told
+// anything about, such as a script that does not run.
+func fromExecutor(err error) error {
+	failed, ok := err.(*executor.Error)
+	switch {
+	case !ok:
+		return err
+	case failed.Outcome == executor.Unknown:
+		return unknown(failed.Detail, failed.Cause)
+	case failed.Outcome == executor.Refused:
+		if known := fromScript(Code(failed.Code), failed.Detail); known != nil {
+			return known
+		}
+		return failed.Cause
+	case errors.Is(failed.Cause, executor.ErrMissing):
+		return unavailable(stateLost, failed.Cause)
+	}
+	return unavailable(failed.Detail, failed.Cause)
+}
+
+// wasRefused reports whether a call ended with an error that its script answered.
+func wasRefused(err error) bool {
+	failed, ok := errors.AsType[*Error](err)
+	return ok && failed.Code != CodeUnavailable && failed.Code != CodeOutcomeUnknown
+}
+
+// fromScript reads an error that a script answered with: a code, and a detail for people. It returns nil for one of Redis itself.
+func fromScript(code Code, detail string) *Error {
+	switch code {
 	case CodeInvalid:
 		field, fault, _ := strings.Cut(detail, " ")
 		return Invalid(FieldError{field, fault})

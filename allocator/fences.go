@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -108,28 +109,28 @@ func (f *fences) some(most int) []string {
 // time, so that it is known by how much they are: the pulse of the epoch is on one of the nodes only.
 func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 	noticed := a.epoch.noticed.Load()
-	var jobs []job
+	var calls []executor.Call
 	var seen []int64
 	var of []string
-	pulses := a.clustered() && a.opts.Copies == 0 // with Copies what the replicas lack may get lost, and nothing be amiss
+	pulses := a.executor.Clustered() && a.opts.Replicas == 0 // with Replicas what the replicas lack may get lost, and nothing be amiss
 	for _, pool := range pools {
 		k := a.keys(pool)
 		highest := a.epoch.fences.seen(pool)
 		if highest == 0 {
 			continue
 		}
-		jobs = append(jobs, job{k, lua.Raise, []string{k.fence()}, []any{0, flag(pulses)}})
+		calls = append(calls, k.call(lua.Raise, []string{k.fence()}, 0, flag(pulses)))
 		seen, of = append(seen, highest), append(of, pool)
 	}
-	if len(jobs) == 0 {
+	if len(calls) == 0 {
 		return nil
 	}
 	var behind time.Duration
-	for i, r := range a.door.runAll(ctx, jobs, jobsPerTrip) {
+	for i, r := range a.runAll(ctx, calls, callsPerBatch) {
 		last, at, err := parseRaised(r)
 		if err == nil {
 			behind = max(behind, fenceBehind(last, at, seen[i]))
-			if a.opts.Copies == 0 {
+			if a.opts.Replicas == 0 {
 				a.epoch.fences.raise(of[i], last) // what others gave
 			}
 		}
@@ -147,10 +148,10 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 // and nothing was done.
 const stateBehind = int64(3)
 
-// changeKnown runs a script that hands out ports in a state that is not older than one that was seen.
-func (a *Allocator) changeKnown(ctx context.Context, pool string, script *lua.Script, keys []string, args []any) (answer any, err error) {
+// grantKnown runs a script that hands out ports in a state that is not older than one that was seen.
+func (a *Allocator) grantKnown(ctx context.Context, pool string, c executor.Call) (answer any, err error) {
 	for range 3 {
-		answer, err = a.door.change(ctx, a.keys(pool), script, keys, args...)
+		answer, err = a.grant(ctx, c)
 		if err != nil || answer != stateBehind {
 			return answer, err
 		}
@@ -168,7 +169,7 @@ func (a *Allocator) fellBehind(ctx context.Context, behind time.Duration, notice
 	if a.epoch.noticed.Load() != noticed {
 		return a.epoch.why()
 	}
-	if !a.clustered() {
+	if !a.executor.Clustered() {
 		behind = time.Millisecond // the pulses say how far it is
 	}
 	if err := a.recall(ctx, behind); err != nil {
@@ -200,12 +201,12 @@ func (a *Allocator) raiseAll(ctx context.Context, fence int64) error {
 
 // raise raises the fences of some pools above one, and above what this Allocator saw of each.
 func (a *Allocator) raise(ctx context.Context, pools []string, fence int64) error {
-	jobs := make([]job, len(pools))
+	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
 		k := a.keys(pool)
-		jobs[i] = job{k, lua.Raise, []string{k.fence()}, []any{max(fence, a.epoch.fences.seen(pool)), flag(false)}}
+		calls[i] = k.call(lua.Raise, []string{k.fence()}, max(fence, a.epoch.fences.seen(pool)), flag(false))
 	}
-	for _, r := range a.door.passAll(ctx, jobs, jobsPerTrip) {
+	for _, r := range a.runAllNow(ctx, calls, callsPerBatch) {
 		if _, _, err := parseRaised(r); err != nil {
 			return err
 		}
@@ -214,11 +215,11 @@ func (a *Allocator) raise(ctx context.Context, pools []string, fence int64) erro
 }
 
 // parseRaised reads the answer of raise.lua.
-func parseRaised(r result) (last, at int64, err error) {
-	if r.err != nil {
-		return 0, 0, nothingDone(r.err)
+func parseRaised(r executor.Result) (last, at int64, err error) {
+	if r.Err != nil {
+		return 0, 0, r.Err
 	}
-	parts, _ := r.answer.([]any)
+	parts, _ := r.Answer.([]any)
 	if len(parts) != 2 {
 		return 0, 0, malformed("the fence of", "a pool")
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"portmaster/allocator/executor"
 )
 
 // Figures count the ports of a service, and the calls that wait in line for one.
@@ -50,15 +52,15 @@ func (a *Allocator) readFigures(ctx context.Context, pools []string) (all []Figu
 	starts := make([]int, len(pools)) // where the rest of each pool begins
 	var empty []string
 	for len(pools) > 0 {
-		lists := make([]job, len(pools))
+		lists := make([]executor.Call, len(pools))
 		for i, pool := range pools {
 			lists[i] = a.keys(pool).toList(starts[i], servicesPerList)
 		}
-		var reads []job
+		var reads []executor.Call
 		var of []listedPart // what each read is of
 		var longer []string
 		var rest []int
-		for i, r := range a.door.runAll(ctx, lists, jobsPerTrip) {
+		for i, r := range a.runAll(ctx, lists, callsPerBatch) {
 			count, names, next, err := parseListed(r)
 			if err != nil {
 				failed[pools[i]] = true
@@ -73,7 +75,7 @@ func (a *Allocator) readFigures(ctx context.Context, pools []string) (all []Figu
 				of = append(of, listedPart{pools[i], some})
 			}
 		}
-		for i, r := range a.door.runAll(ctx, reads, heavyJobsPerTrip) {
+		for i, r := range a.runAll(ctx, reads, heavyCallsPerBatch) {
 			pool := of[i].pool
 			err := parseServices(of[i].services, r, func(s Service) {
 				all = append(all, Figures{pool, s.Name, s.Ports, s.Waiting})
@@ -120,16 +122,12 @@ func (a *Allocator) shareFigures(ctx context.Context, all []Figures) {
 		}
 		text = append(text, '\n')
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	defer cancel()
-	_ = a.redis.Set(ctx, a.figuresKey(), text, figuresLast).Err()
+	_ = a.executor.Set(ctx, a.figuresKey(), string(text), figuresLast)
 }
 
 // sharedFigures returns the last reading of any server, where there is one.
 func (a *Allocator) sharedFigures(ctx context.Context) (all []Figures, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	defer cancel()
-	text, err := a.redis.Get(ctx, a.figuresKey()).Result()
+	text, err := a.executor.Get(ctx, a.figuresKey())
 	if err != nil {
 		return nil, false
 	}

@@ -21,7 +21,7 @@ func (a *Allocator) figuresKey() string { return a.opts.KeyPrefix + ":figures" }
 // and, if it was found to be older than what servers knew, behind (ms) and unknown (how many allocations are not in it).
 func (a *Allocator) epochKey() string { return a.opts.KeyPrefix + ":epoch" }
 
-// deploymentKey is a STRING: where servers of schema 0 had their mark. It locks them out.
+// deploymentKey is a STRING: where servers of schema 0 had their epoch. It locks them out.
 func (a *Allocator) deploymentKey() string { return a.opts.KeyPrefix + ":deployment" }
 
 // services is a ZSET: service name, scored by the start of its range.

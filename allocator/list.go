@@ -3,8 +3,6 @@ package allocator
 import (
 	"context"
 	"strconv"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // MaxPage is the longest page of a list.
@@ -20,9 +18,7 @@ const portsPerCommand = 250
 // The hash itself is never read whole: a page costs what it looks at, however many ports are held, and other calls come
 // in between its commands.
 func list[T any](ctx context.Context, a *Allocator, pool, service string, hash func(keys, string) string, cursor string, limit int, parse func(s Service, r record) (item T, ok bool, err error)) (items []T, next string, err error) {
-	var f faults
-	f.name("pool", pool)
-	f.name("service", service)
+	f := checkService(pool, service)
 	from := f.cursor(cursor)
 	f.limit(limit)
 	if err := f.err(); err != nil {
@@ -63,17 +59,12 @@ func list[T any](ctx context.Context, a *Allocator, pool, service string, hash f
 }
 
 func (a *Allocator) records(ctx context.Context, key string, ports []int) ([]any, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	defer cancel()
 	fields := make([]string, len(ports))
 	for i, port := range ports {
 		fields[i] = strconv.Itoa(port)
 	}
-	records, err := a.redis.HMGet(ctx, key, fields...).Result()
-	if err != nil {
-		return nil, nothingDone(classify(err))
-	}
-	return records, nil
+	records, err := a.executor.Fields(ctx, key, fields...)
+	return records, fromExecutor(err)
 }
 
 // runsPerCommand bounds how many runs of fresh ports one command of a list looks at.
@@ -109,44 +100,18 @@ type span struct{ from, to int }
 // freshRuns returns the runs of fresh ports from the one that a port is in, or that comes next, upwards: runsPerCommand or
 // one more, or all there are.
 func (a *Allocator) freshRuns(ctx context.Context, fresh string, port int) (runs []span, err error) {
-	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	defer cancel()
-	at := strconv.Itoa(port)
-	var around, above *redis.ZSliceCmd
-	_, err = a.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-		around = p.ZRevRangeByScoreWithScores(ctx, fresh, &redis.ZRangeBy{Min: "-inf", Max: at, Count: 1})
-		above = p.ZRangeByScoreWithScores(ctx, fresh, &redis.ZRangeBy{Min: "(" + at, Max: "+inf", Count: runsPerCommand})
-		return nil
-	})
+	around, err := a.executor.Around(ctx, fresh, port, runsPerCommand)
 	if err != nil {
-		return nil, nothingDone(classify(err))
+		return nil, fromExecutor(err)
 	}
-	for _, z := range append(around.Val(), above.Val()...) {
-		to, err := strconv.Atoi(z.Member.(string))
+	for _, run := range around {
+		to, err := strconv.Atoi(run.Member)
 		if err != nil {
 			return nil, malformed("the fresh ports", fresh)
 		}
 		if to >= port {
-			runs = append(runs, span{int(z.Score), to})
+			runs = append(runs, span{int(run.Score), to})
 		}
 	}
 	return runs, nil
-}
-
-// cursor reads the cursor of a list by number: where to go on.
-func (f *faults) cursor(cursor string) int {
-	if cursor == "" {
-		return 0
-	}
-	n, err := strconv.Atoi(cursor)
-	if err != nil || n < 0 {
-		f.add("cursor", "is not one that a list gave")
-	}
-	return n
-}
-
-func (f *faults) limit(limit int) {
-	if limit < 1 || limit > MaxPage {
-		f.add("limit", "must lie within 1-%d", MaxPage)
-	}
 }

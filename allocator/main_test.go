@@ -1,12 +1,16 @@
 package allocator
 
 import (
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"portmaster/allocator/storetest"
+	"portmaster/lua"
 )
 
 func TestMain(m *testing.M) { storetest.Main(m) }
@@ -26,6 +30,43 @@ func newAllocator(store storetest.Store, ttl time.Duration) *Allocator {
 	})
 }
 
+// anew returns an Allocator on the Redis of another one.
+func anew(a *Allocator, opts Options) *Allocator {
+	another := &Allocator{executor: a.executor, waitlist: newWaitlist(), opts: opts}
+	another.epoch.fences.of = map[string]*poolFence{}
+	return another
+}
+
+const anyCommand = "return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
+
+// command runs a command on the Redis of an Allocator.
+func command(t *testing.T, a *Allocator, name, key string, args ...any) any {
+	t.Helper()
+	hash := sha1.Sum([]byte(anyCommand))
+	script := &lua.Script{Source: anyCommand, Hash: hex.EncodeToString(hash[:])}
+	answer, err := a.executor.WriteUnconfirmed(t.Context(), keys(key).call(script, []string{key}, append([]any{name}, args...)...))
+	must(t, err)
+	return answer
+}
+
+// offerOne offers what one request is for.
+func offerOne(ctx context.Context, a *Allocator, pool, service string, r Request, wait time.Duration) (offer Offer, created bool, err error) {
+	offers, created, err := a.Offer(ctx, pool, service, []Request{r}, Wait{Longest: wait})
+	if err == nil {
+		offer = offers[0]
+	}
+	return offer, created, err
+}
+
+// claimOne claims what one request is for.
+func claimOne(ctx context.Context, a *Allocator, pool, service string, r Request, wait time.Duration) (allocation Allocation, created bool, err error) {
+	allocations, created, err := a.Claim(ctx, pool, service, []Request{r}, Wait{Longest: wait})
+	if err == nil {
+		allocation = allocations[0]
+	}
+	return allocation, created, err
+}
+
 // The helpers below make calls in the default pool that must succeed.
 
 func mustDefine(t *testing.T, a *Allocator, service string, start, end int) Service {
@@ -39,7 +80,7 @@ func mustDefine(t *testing.T, a *Allocator, service string, start, end int) Serv
 
 func mustOffer(t *testing.T, a *Allocator, service, name string) Offer {
 	t.Helper()
-	offer, created, err := a.Offer(t.Context(), DefaultPool, service, Want{Name: name}, 0)
+	offer, created, err := offerOne(t.Context(), a, DefaultPool, service, Request{Name: name}, 0)
 	if err != nil || !created {
 		t.Fatalf("offer to %s: created %v, error %v", name, created, err)
 	}

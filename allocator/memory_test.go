@@ -30,21 +30,21 @@ func memoryService(t *testing.T, a *Allocator, pool string) {
 	must(t, err)
 }
 
-func offerOf(t *testing.T, a *Allocator, pool string, w Want) (secret string) {
+func offerOf(t *testing.T, a *Allocator, pool string, w Request) (secret string) {
 	t.Helper()
-	offer, _, err := a.Offer(t.Context(), pool, "web", w, 0)
+	offer, _, err := offerOne(t.Context(), a, pool, "web", w, 0)
 	must(t, err)
 	return offer.Secret
 }
 
-func claimOf(t *testing.T, a *Allocator, pool string, w Want) (secret string) {
+func claimOf(t *testing.T, a *Allocator, pool string, w Request) (secret string) {
 	t.Helper()
-	allocation, _, err := a.Claim(t.Context(), pool, "web", w, 0)
+	allocation, _, err := claimOne(t.Context(), a, pool, "web", w, 0)
 	must(t, err)
 	return allocation.Secret
 }
 
-func claimAct(want Want, before func(t *testing.T, a *Allocator, pool string)) act {
+func claimAct(want Request, before func(t *testing.T, a *Allocator, pool string)) act {
 	return act{
 		func(t *testing.T, a *Allocator, pool string) string {
 			if before != nil {
@@ -53,14 +53,14 @@ func claimAct(want Want, before func(t *testing.T, a *Allocator, pool string)) a
 			return ""
 		},
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			_, _, err := a.Claim(ctx, pool, "web", want, 0)
+			_, _, err := claimOne(ctx, a, pool, "web", want, 0)
 			return err
 		},
 	}
 }
 
 func defineAct(d Definition, before func(t *testing.T, a *Allocator, pool string)) act {
-	found := claimAct(Want{}, before)
+	found := claimAct(Request{}, before)
 	found.call = func(ctx context.Context, a *Allocator, pool, _ string) error {
 		_, _, _, err := a.defineOnce(ctx, pool, d, true) // the script, which goes behind that of the list of pools
 		return err
@@ -72,7 +72,7 @@ func defineAct(d Definition, before func(t *testing.T, a *Allocator, pool string
 func inPieces(t *testing.T, a *Allocator, pool string) {
 	t.Helper()
 	for port := 2000; port < 2100; port++ {
-		claimOf(t, a, pool, Want{Name: "p" + strconv.Itoa(port), Port: port})
+		claimOf(t, a, pool, Request{Name: "p" + strconv.Itoa(port), Port: port})
 	}
 	for port := 2000; port < 2100; port += 2 {
 		must(t, a.Release(t.Context(), pool, "web", "p"+strconv.Itoa(port), Proof{}))
@@ -83,63 +83,63 @@ func inPieces(t *testing.T, a *Allocator, pool string) {
 func givenBack(t *testing.T, a *Allocator, pool string) {
 	t.Helper()
 	for i := range 2 {
-		secret := claimOf(t, a, pool, Want{Name: "all-" + strconv.Itoa(i), Count: 100})
+		secret := claimOf(t, a, pool, Request{Name: "all-" + strconv.Itoa(i), Count: 100})
 		must(t, a.Release(t.Context(), pool, "web", "all-"+strconv.Itoa(i), Proof{Secret: secret}))
 	}
 }
 
-func hundred(lease time.Duration) (wants []Want) {
+func hundred(lease time.Duration) (wants []Request) {
 	for i := range 100 {
-		wants = append(wants, Want{Name: fmt.Sprintf("n-%d", i), Lease: lease, Count: 1 + i%2})
+		wants = append(wants, Request{Name: fmt.Sprintf("n-%d", i), Lease: lease, Count: 1 + i%2})
 	}
 	return wants
 }
 
 // Who comes: refused before anything is changed.
 var newcomers = map[string]act{
-	"a claim of a fresh port":  claimAct(Want{Name: "ann"}, nil),
-	"a claim with a lease":     claimAct(Want{Name: "ann", Lease: time.Hour}, nil),
-	"a claim of a port before": claimAct(Want{Name: "ann"}, inPieces),
-	"a claim of a block":       claimAct(Want{Name: "ann", Count: 10}, givenBack),
-	"a claim of a port":        claimAct(Want{Name: "ann", Port: 2002}, inPieces),
-	"a claim after a lease": claimAct(Want{Name: "ann", Port: 2003}, func(t *testing.T, a *Allocator, pool string) {
-		claimOf(t, a, pool, Want{Name: "bob", Port: 2001, Count: 5, Lease: MinLease})
+	"a claim of a fresh port":  claimAct(Request{Name: "ann"}, nil),
+	"a claim with a lease":     claimAct(Request{Name: "ann", Lease: time.Hour}, nil),
+	"a claim of a port before": claimAct(Request{Name: "ann"}, inPieces),
+	"a claim of a block":       claimAct(Request{Name: "ann", Count: 10}, givenBack),
+	"a claim of a port":        claimAct(Request{Name: "ann", Port: 2002}, inPieces),
+	"a claim after a lease": claimAct(Request{Name: "ann", Port: 2003}, func(t *testing.T, a *Allocator, pool string) {
+		claimOf(t, a, pool, Request{Name: "bob", Port: 2001, Count: 5, Lease: MinLease})
 		time.Sleep(MinLease + 20*time.Millisecond)
 	}),
-	"a claim after a rest": claimAct(Want{Name: "ann"}, func(t *testing.T, a *Allocator, pool string) {
-		_, err := a.Reject(t.Context(), pool, "web", offerOf(t, a, pool, Want{Name: "bob"}), true)
+	"a claim after a rest": claimAct(Request{Name: "ann"}, func(t *testing.T, a *Allocator, pool string) {
+		_, err := a.Reject(t.Context(), pool, "web", offerOf(t, a, pool, Request{Name: "bob"}), true)
 		must(t, err)
 		time.Sleep(2 * quarantine)
 	}),
 	"a claim of many": {
 		func(t *testing.T, a *Allocator, pool string) string { givenBack(t, a, pool); return "" },
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			_, _, err := a.ClaimMany(ctx, pool, "web", hundred(time.Hour), 0)
+			_, _, err := a.Claim(ctx, pool, "web", hundred(time.Hour), Wait{})
 			return err
 		},
 	},
 	"an offer": {
 		func(*testing.T, *Allocator, string) string { return "" },
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			_, _, err := a.Offer(ctx, pool, "web", Want{Name: "ann"}, 0)
+			_, _, err := offerOne(ctx, a, pool, "web", Request{Name: "ann"}, 0)
 			return err
 		},
 	},
 	"an offer of many": {
 		func(t *testing.T, a *Allocator, pool string) string { inPieces(t, a, pool); return "" },
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			_, _, err := a.OfferMany(ctx, pool, "web", hundred(0), 0)
+			_, _, err := a.Offer(ctx, pool, "web", hundred(0), Wait{})
 			return err
 		},
 	},
 	"a place in line": {
 		func(t *testing.T, a *Allocator, pool string) string {
-			claimOf(t, a, pool, Want{Name: "bob", Count: 100})
-			claimOf(t, a, pool, Want{Name: "carl", Count: 100})
+			claimOf(t, a, pool, Request{Name: "bob", Count: 100})
+			claimOf(t, a, pool, Request{Name: "carl", Count: 100})
 			return ""
 		},
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			_, _, err := a.Claim(ctx, pool, "web", Want{Name: "ann"}, time.Second)
+			_, _, err := claimOne(ctx, a, pool, "web", Request{Name: "ann"}, time.Second)
 			return err
 		},
 	},
@@ -171,30 +171,30 @@ func holderAct(before func(t *testing.T, a *Allocator, pool string) string, call
 
 // Who holds: all goes through.
 var holders = map[string]act{
-	"accept": acceptAct(Want{Name: "ann"}, 0),
+	"accept": acceptAct(Request{Name: "ann"}, 0),
 	"accept shortly before its end": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
 			opts := a.opts
 			opts.OfferTTL = 30 * time.Second
-			return offerOf(t, New(a.redis, opts), pool, Want{Name: "ann"})
+			return offerOf(t, anew(a, opts), pool, Request{Name: "ann"})
 		},
-		acceptAct(Want{}, 0).call),
-	"accept for a lease":     acceptAct(Want{Name: "ann"}, time.Hour),
-	"accept a leased block":  acceptAct(Want{Name: "ann", Count: 100, Lease: time.Hour}, 0),
-	"accept a block":         acceptAct(Want{Name: "ann", Count: 100}, 0),
-	"renew":                  renewAct(Want{Name: "ann", Lease: time.Hour}),
-	"renew what has none":    renewAct(Want{Name: "ann"}),
-	"renew a block":          renewAct(Want{Name: "ann", Lease: time.Hour, Count: 100}),
-	"release":                releaseAct(Want{Name: "ann"}, false),
-	"release with a secret":  releaseAct(Want{Name: "ann"}, true),
-	"release a lease":        releaseAct(Want{Name: "ann", Lease: time.Hour}, false),
-	"release a leased block": releaseAct(Want{Name: "ann", Lease: time.Hour, Count: 100}, true),
-	"reject":                 rejectAct(Want{Name: "ann"}, false),
-	"reject a block":         rejectAct(Want{Name: "ann", Count: 100}, false),
-	"reject as in use":       rejectAct(Want{Name: "ann"}, true),
+		acceptAct(Request{}, 0).call),
+	"accept for a lease":     acceptAct(Request{Name: "ann"}, time.Hour),
+	"accept a leased block":  acceptAct(Request{Name: "ann", Count: 100, Lease: time.Hour}, 0),
+	"accept a block":         acceptAct(Request{Name: "ann", Count: 100}, 0),
+	"renew":                  renewAct(Request{Name: "ann", Lease: time.Hour}),
+	"renew what has none":    renewAct(Request{Name: "ann"}),
+	"renew a block":          renewAct(Request{Name: "ann", Lease: time.Hour, Count: 100}),
+	"release":                releaseAct(Request{Name: "ann"}, false),
+	"release with a secret":  releaseAct(Request{Name: "ann"}, true),
+	"release a lease":        releaseAct(Request{Name: "ann", Lease: time.Hour}, false),
+	"release a leased block": releaseAct(Request{Name: "ann", Lease: time.Hour, Count: 100}, true),
+	"reject":                 rejectAct(Request{Name: "ann"}, false),
+	"reject a block":         rejectAct(Request{Name: "ann", Count: 100}, false),
+	"reject as in use":       rejectAct(Request{Name: "ann"}, true),
 	"settle": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
-			_, err := a.Reject(t.Context(), pool, "web", offerOf(t, a, pool, Want{Name: "bob"}), true)
+			_, err := a.Reject(t.Context(), pool, "web", offerOf(t, a, pool, Request{Name: "bob"}), true)
 			must(t, err)
 			time.Sleep(2 * quarantine)
 			return ""
@@ -204,8 +204,8 @@ var holders = map[string]act{
 		}),
 	"settle a range that grew": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
-			claimOf(t, a, pool, Want{Name: "last", Port: 2199}) // so that what is added joins no run
-			must(t, a.redis.HSet(t.Context(), a.keys(pool).service("web"), "end", 2299, "changing", "add 2200 2299").Err())
+			claimOf(t, a, pool, Request{Name: "last", Port: 2199}) // so that what is added joins no run
+			command(t, a, "hset", a.keys(pool).service("web"), "end", 2299, "changing", "add 2200 2299")
 			return ""
 		},
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
@@ -222,7 +222,7 @@ var holders = map[string]act{
 		func(ctx context.Context, a *Allocator, pool, _ string) error { return a.Remove(ctx, pool, "web") }),
 }
 
-func acceptAct(want Want, lease time.Duration) act {
+func acceptAct(want Request, lease time.Duration) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return offerOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
@@ -231,7 +231,7 @@ func acceptAct(want Want, lease time.Duration) act {
 		})
 }
 
-func renewAct(want Want) act {
+func renewAct(want Request) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return claimOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
@@ -240,7 +240,7 @@ func renewAct(want Want) act {
 		})
 }
 
-func releaseAct(want Want, proves bool) act {
+func releaseAct(want Request, proves bool) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return claimOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
@@ -251,7 +251,7 @@ func releaseAct(want Want, proves bool) act {
 		})
 }
 
-func rejectAct(want Want, inUse bool) act {
+func rejectAct(want Request, inUse bool) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return offerOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
@@ -268,9 +268,9 @@ func setMaxMemory(t *testing.T, store storetest.Store, bytes int64) {
 
 func usedMemory(t *testing.T, store storetest.Store) int64 {
 	t.Helper()
-	says, err := info(t.Context(), store.Admin, "memory")
+	says, err := store.Admin.InfoMap(t.Context(), "memory").Result()
 	must(t, err)
-	used, err := strconv.ParseInt(says["used_memory"], 10, 64)
+	used, err := strconv.ParseInt(says["Memory"]["used_memory"], 10, 64)
 	must(t, err)
 	return used
 }

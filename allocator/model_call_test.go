@@ -39,7 +39,7 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	case "look":
 		got, err = r.lookFrom(t, a, c)
 	case "leave":
-		_ = a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
+		_ = a.leaveWaitlist(ctx, waitlistKey{c.pool, c.service}, c.ticket)
 	case "accept":
 		allocation, got.Created, err = a.Accept(ctx, c.pool, c.service, c.secret, c.lease)
 		one(allocation)
@@ -93,24 +93,16 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	if c.ticket != "" {
 		return r.tryInLine(t, a, c)
 	}
-	wants := make([]Want, len(c.wants))
+	wants := make([]Request, len(c.wants))
 	for i, w := range c.wants {
-		if wants[i] = w.Want; !w.own {
+		if wants[i] = w.Request; !w.own {
 			wants[i].Secret = ""
 		}
 	}
-	ctx := t.Context()
-	switch {
-	case c.act == "offer" && c.many:
-		got.Offers, got.Created, err = a.OfferMany(ctx, c.pool, c.service, wants, 0)
-	case c.act == "offer":
-		got.Offers = make([]Offer, 1)
-		got.Offers[0], got.Created, err = a.Offer(ctx, c.pool, c.service, wants[0], 0)
-	case c.many:
-		got.Allocations, got.Created, err = a.ClaimMany(ctx, c.pool, c.service, wants, 0)
-	default:
-		got.Allocations = make([]Allocation, 1)
-		got.Allocations[0], got.Created, err = a.Claim(ctx, c.pool, c.service, wants[0], 0)
+	if c.act == "offer" {
+		got.Offers, got.Created, err = a.Offer(t.Context(), c.pool, c.service, wants, Wait{})
+	} else {
+		got.Allocations, got.Created, err = a.Claim(t.Context(), c.pool, c.service, wants, Wait{})
 	}
 	if err != nil {
 		return got, err
@@ -125,50 +117,45 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	return got, nil
 }
 
-// tryInLine makes one try of an offer or a claim that may wait in line, as take and waitInLine do.
+// tryInLine makes one try of an offer or a claim that may wait in line, as acquireWaiting does.
 func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
-	ctx, k := t.Context(), a.keys(c.pool)
-	script, keys, remember := lua.Offer, k.toOffer(c.service), a.opts.OfferTTL
+	ctx := t.Context()
+	call := acquisition{pool: c.pool, service: c.service, wait: Wait{Longest: time.Minute},
+		script: lua.Offer, keysOf: keys.toOffer, remember: a.opts.OfferTTL.Milliseconds()}
 	if c.act == "claim" {
-		script, keys, remember = lua.Claim, k.toClaim(c.service), remembered
+		call.script, call.keysOf, call.remember = lua.Claim, keys.toClaim, remembered.Milliseconds()
 	}
-	args := []any{c.service, remember.Milliseconds(), c.ticket, flag(c.stay)}
-	ask := ask{pool: c.pool, service: c.service, many: c.many}
 	for _, w := range c.wants {
-		w.drawn = !w.own
-		ask.wants = append(ask.wants, w.Want)
+		w.generated = !w.own
+		call.requests = append(call.requests, w.Request)
 	}
-	draw(ask.wants)
-	for i, w := range ask.wants {
-		keys, args = append(keys, k.offer(w.Secret)), append(args, w.Name, w.Secret, w.options(true))
+	generateSecrets(call.requests)
+	for i, w := range call.requests {
 		c.wants[i].Secret, c.wants[i].own = w.Secret, true // the call may be made again
 	}
-	if c.act == "claim" {
-		args = append(args, a.epoch.fences.seen(c.pool), a.epoch.fences.highest())
-	}
-	answer, err := a.takeOnce(ctx, c.pool, c.service, script, keys, args)
+	answer, err := a.try(ctx, call, c.ticket, c.stay)
 	if err != nil {
-		a.leaveLine(ctx, lineKey{c.pool, c.service}, c.ticket)
-		return got, ask.explain(err)
+		a.leaveWaitlist(ctx, waitlistKey{c.pool, c.service}, c.ticket)
+		return got, explain(err)
 	}
 	next, waits := waitingFor(answer)
 	if got.Waits = waits; waits {
 		got.RetryAfter = max(0, next.Milliseconds())
 		return got, nil
 	}
-	all, err := takenOf(answer, len(ask.wants))
+	all, err := grantsOf(answer, len(call.requests))
 	for i, one := range all {
 		got.Created = got.Created || one.created
 		if c.act == "offer" {
 			offer, err := parseOffer(one.record)
-			offer.Secret = ask.wants[i].Secret
+			offer.Secret = call.requests[i].Secret
 			if got.Offers = append(got.Offers, offer); err != nil {
 				return got, err
 			}
 			continue
 		}
 		allocation, err := parseAllocation(c.service, one.record)
-		allocation.Secret = ask.wants[i].Secret
+		allocation.Secret = call.requests[i].Secret
 		if got.Allocations = append(got.Allocations, allocation); err != nil {
 			return got, err
 		}
@@ -179,7 +166,7 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 // beatFrom keeps the places of a server, as beat does.
 func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	k := a.keys(c.pool)
-	answer, err := a.door.run(t.Context(), 0, k, lua.Beat, []string{k.beats(), k.lines()}, []any{c.server})
+	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Beat, []string{k.beats(), k.lines()}, c.server))
 	if parts, ok := answer.([]any); ok {
 		got.Known = parts[0] == int64(1)
 	}
@@ -193,7 +180,7 @@ func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	for _, ticket := range c.tickets {
 		args = append(args, ticket)
 	}
-	answer, err := a.door.run(t.Context(), 0, k, lua.Line, k.ofLine(c.service), args)
+	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Line, k.ofLine(c.service), args...))
 	if err != nil {
 		return got, err
 	}

@@ -320,9 +320,9 @@ func (r *run) join(t *rapid.T) {
 func (r *run) joinLine(t *rapid.T, c request) {
 	c.many = rapid.IntRange(0, 7).Draw(t, "list") == 0
 	r.fill(t, &c, nil, false)
-	ports, wants := 0, make([]Want, len(c.wants))
+	ports, wants := 0, make([]Request, len(c.wants))
 	for i, w := range c.wants {
-		ports, wants[i] = ports+w.count(), w.Want
+		ports, wants[i] = ports+w.count(), w.Request
 	}
 	r.tickets++
 	server := rapid.SampledFrom(modelServers).Draw(t, "server")

@@ -153,7 +153,7 @@ func (m *model) gather(s *modelService) {
 	}
 }
 
-// beat keeps the places of a server's calls.
+// heartbeat keeps the places of a server's calls.
 func (m *model) beat(p *modelPool, c request) answer {
 	known := m.now < p.beats[c.server]
 	p.beats[c.server] = m.now + beatFor

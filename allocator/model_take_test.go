@@ -104,24 +104,14 @@ func (m *model) claimed(p *modelPool, service string, w want) *hold {
 	return nil
 }
 
-// fault is the error of one want. Of a list it says which, and what of it; of a single one only where the input is bad.
+// fault is the error of one want. It says which, and what of it.
 func (c request) fault(i int, field string, code Code) answer {
 	return c.faults(code, []string{c.field(i, field)})
 }
 
-func (c request) faults(code Code, fields []string) answer {
-	if !c.many && code != CodeInvalid {
-		fields = nil
-	}
-	return answer{Code: code, Fields: fields}
-}
+func (c request) faults(code Code, fields []string) answer { return answer{Code: code, Fields: fields} }
 
-func (c request) field(i int, field string) string {
-	if c.many {
-		return fmt.Sprintf("[%d].%s", i, field)
-	}
-	return field
-}
+func (c request) field(i int, field string) string { return fmt.Sprintf("[%d].%s", i, field) }
 
 func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port int) *hold {
 	h := &hold{

@@ -35,7 +35,7 @@ import (
 //	reject    the secret remembered for longer            TestModel, TestKeysOfOffersEnd
 //	reject    a key made up in Lua                        TestContracts
 //	reject    an error that the header does not list      TestContracts
-//	door      the client repeats a call                   TestCallIsSentOnce
+//	executor  the client repeats a call                   TestCallIsSentOnce
 //
 //	lives     <= for < at the end of a lease              TestModel
 //	find      > for >= at the end of a lease              TestModel
@@ -104,9 +104,9 @@ type request struct {
 	cooldown      time.Duration
 }
 
-// want is a Want, and whether its secret is the caller's own. One without has the secret that was drawn for it.
+// want is a Request, and whether its secret is the caller's own. One without has the secret that was drawn for it.
 type want struct {
-	Want
+	Request
 	own bool
 }
 
@@ -129,7 +129,7 @@ type answer struct {
 
 func (c request) String() string { return brief(c) }
 func (a answer) String() string  { return brief(a) }
-func (w want) String() string    { return brief(w.Want) + map[bool]string{true: "own"}[w.own] }
+func (w want) String() string    { return brief(w.Request) + map[bool]string{true: "own"}[w.own] }
 
 // brief shows the fields of a struct that are set.
 func brief(of any) string {

@@ -20,59 +20,49 @@ type Offer struct {
 	Lease   time.Duration // of the allocation that it would become; 0 is for ever
 }
 
-// Offer offers what is wanted of a service. A secret of the caller's own makes the call safe to repeat: created is false
-// where this secret already had this offer. Where all is taken it waits in line for so long, up to Options.MaxWait; see
-// line.
+// Offer offers all that is requested of a service, in the same order, or nothing. Client-supplied secrets make the call safe to
+// repeat: created is false if each had its offer already. If all ports are taken it waits in line as wait says.
 //
-// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a secret of the caller's own
-// also ErrOfferAccepted and ErrOfferRejected.
-func (a *Allocator) Offer(ctx context.Context, pool, service string, want Want, wait time.Duration) (offer Offer, created bool, err error) {
-	return first(a.offer(ctx, ask{pool: pool, service: service, wants: []Want{want}, wait: wait}))
-}
-
-// OfferMany offers all that is wanted of a service, in the same order, or nothing. created is false where each was offered
-// already. Errors are those of Offer, and name the want that is at fault.
-func (a *Allocator) OfferMany(ctx context.Context, pool, service string, wants []Want, wait time.Duration) (offers []Offer, created bool, err error) {
-	return a.offer(ctx, ask{pool: pool, service: service, wants: slices.Clone(wants), many: true, wait: wait})
-}
-
-func (a *Allocator) offer(ctx context.Context, ask ask) (offers []Offer, created bool, err error) {
-	ask.giveBack = (*Allocator).giveBackOffer
-	all, err := a.take(ctx, ask, lua.Offer, keys.toOffer, a.opts.OfferTTL.Milliseconds())
+// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a client-supplied secret also
+// ErrOfferAccepted and ErrOfferRejected. Its Fields say which request is at fault: "[2].name" is the name of the third.
+func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []Request, wait Wait) (offers []Offer, created bool, err error) {
+	c := acquisition{
+		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
+		script: lua.Offer, keysOf: keys.toOffer, remember: a.opts.OfferTTL.Milliseconds(), giveBack: (*Allocator).giveBackOffer,
+	}
+	grants, err := a.acquire(ctx, c)
 	if err != nil {
 		return nil, false, err
 	}
-	offers = make([]Offer, len(all))
-	for i, t := range all {
-		if offers[i], err = parseOffer(t.record); err != nil {
+	offers = make([]Offer, len(grants))
+	for i, g := range grants {
+		if offers[i], err = parseOffer(g.record); err != nil {
 			return nil, false, err
 		}
-		offers[i].Secret = ask.wants[i].Secret
-		created = created || t.created
+		offers[i].Secret = c.requests[i].Secret
+		created = created || g.created
 	}
 	return offers, created, nil
 }
 
-// offerAny makes an offer the short way, where it is of any one port. The answer is longWay where it has to go the other.
-func (a *Allocator) offerAny(ctx context.Context, k keys, ask ask, ttl int64) (answer any, err error) {
-	want := ask.wants[0]
-	known := want.options(false)
-	if len(ask.wants) > 1 || known != "" && known != "1" {
+// offerAny makes an offer the short way, if it is of any one port. The answer is longWay if it has to go the other.
+func (a *Allocator) offerAny(ctx context.Context, c acquisition) (answer any, err error) {
+	r := c.requests[0]
+	known := r.options(false)
+	if len(c.requests) > 1 || known != "" && known != "1" {
 		return longWay, nil
 	}
-	if err := a.handsOut(ctx); err != nil {
-		return nil, err
-	}
-	return a.door.change(ctx, k, lua.OfferAny, k.toOfferAny(ask.service, want.Secret), ask.service, ttl, want.Name, want.Secret, known)
+	k := a.keys(c.pool)
+	return a.grant(ctx, k.call(lua.OfferAny, k.toOfferAny(c.service, r.Secret), c.service, c.remember, r.Name, r.Secret, known))
 }
 
-// giveBackOffer rejects what was offered to a caller who is gone. Where it fails, the offer expires by itself.
-func (a *Allocator) giveBackOffer(ctx context.Context, ask ask, want Want) {
-	_, _ = a.Reject(ctx, ask.pool, ask.service, want.Secret, false)
+// giveBackOffer rejects what was offered to a caller who is gone. If it fails, the offer expires by itself.
+func (a *Allocator) giveBackOffer(ctx context.Context, c acquisition, r Request) {
+	_, _ = a.Reject(ctx, c.pool, c.service, r.Secret, false)
 }
 
 // Accept accepts an offer, which makes it an allocation: for as long as lease says, where that is not 0, and else for as
-// long as was wanted of the offer. created is false where it was accepted already. It returns ErrInvalid,
+// long as was requested of the offer. created is false where it was accepted already. It returns ErrInvalid,
 // ErrServiceNotFound, ErrOfferNotFound, or ErrOfferRejected.
 func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, lease time.Duration) (allocation Allocation, created bool, err error) {
 	f := checkSecret(pool, service, secret)
@@ -80,17 +70,17 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	if err := f.err(); err != nil {
 		return Allocation{}, false, err
 	}
-	if err := a.handsOut(ctx); err != nil {
+	if err := a.handsOut(ctx); err != nil { // whose first call learns the highest fence
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
 	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool), a.epoch.fences.highest()}
 	answer := any(longWay)
 	if lease == 0 {
-		answer, err = a.changeKnown(ctx, pool, lua.Accept, keys, args)
+		answer, err = a.grantKnown(ctx, pool, k.call(lua.Accept, keys, args...))
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.changeKnown(ctx, pool, lua.Accept, append(keys, k.ofLease(service)...), args)
+		answer, err = a.grantKnown(ctx, pool, k.call(lua.Accept, append(keys, k.ofLease(service)...), args...))
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)
@@ -114,7 +104,7 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 		quarantine = a.opts.Quarantine
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Reject, k.toReject(service, secret), service, secret, quarantine.Milliseconds())
+	answer, err := a.write(ctx, k.call(lua.Reject, k.toReject(service, secret), service, secret, quarantine.Milliseconds()))
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
@@ -125,8 +115,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 		return Offer{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.read(ctx, k, lua.ReadOffer,
-		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
+	answer, err := a.read(ctx, k.call(lua.ReadOffer, []string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret))
 	if err != nil {
 		return Offer{}, a.notGone(ctx, pool, err)
 	}
@@ -150,13 +139,6 @@ func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, li
 
 // longWay is the answer of a script that has done nothing: it needs more keys than most calls have to send.
 const longWay = int64(0)
-
-func checkSecret(pool, service, secret string) (f faults) {
-	f.name("pool", pool)
-	f.name("service", service)
-	f.secret("secret", secret)
-	return f
-}
 
 func parseOffer(r record) (Offer, error) {
 	service, ok1 := r.text(`"service":"`)

@@ -96,11 +96,11 @@ func TestSecretOfAnotherService(t *testing.T) {
 		mustDefine(t, a, "db", 3000, 3001)
 		offer := mustOffer(t, a, "web", "ann")
 		opensNothing(t, a, "db", offer.Secret)
-		_, _, err := a.Offer(t.Context(), DefaultPool, "db", Want{Name: "ann", Secret: offer.Secret}, 0)
+		_, _, err := offerOne(t.Context(), a, DefaultPool, "db", Request{Name: "ann", Secret: offer.Secret}, 0)
 		wantError(t, "offer with another's secret", err, ErrInvalid)
-		_, _, err = a.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: offer.Secret}, 0)
+		_, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "bob", Secret: offer.Secret}, 0)
 		wantError(t, "offer to another name", err, ErrInvalid)
-		if again, created, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "ann", Secret: offer.Secret}, 0); err != nil || created || again != offer {
+		if again, created, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "ann", Secret: offer.Secret}, 0); err != nil || created || again != offer {
 			t.Errorf("repeated: %+v, created %v, error %v", again, created, err)
 		}
 	})
@@ -136,16 +136,16 @@ func TestListOfWantsStaysAsItWas(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2009)
-		wants := []Want{{Name: "ann"}, {Name: "bob"}}
-		offers, _, err := a.OfferMany(t.Context(), DefaultPool, "web", wants, 0)
+		wants := []Request{{Name: "ann"}, {Name: "bob"}}
+		offers, _, err := a.Offer(t.Context(), DefaultPool, "web", wants, Wait{})
 		must(t, err)
-		if wants[0] != (Want{Name: "ann"}) || wants[1] != (Want{Name: "bob"}) {
+		if wants[0] != (Request{Name: "ann"}) || wants[1] != (Request{Name: "bob"}) {
 			t.Errorf("%+v", wants)
 		}
 		for _, offer := range offers {
 			mustReject(t, a, offer)
 		}
-		_, _, err = a.ClaimMany(t.Context(), DefaultPool, "web", wants, 0)
+		_, _, err = a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
 		must(t, err)
 	})
 }

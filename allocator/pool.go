@@ -5,8 +5,7 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/redis/go-redis/v9"
-
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -53,33 +52,22 @@ func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools 
 	return pools, next, nil
 }
 
-// listedPools returns the names in the list, in order. No command looks at many more than 1,000 of them.
-func (a *Allocator) listedPools(ctx context.Context) (names []string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
-	defer cancel()
-	for cursor := uint64(0); ; {
-		var some []string
-		if some, cursor, err = a.redis.SScan(ctx, a.poolsKey(), cursor, "", 1000).Result(); err != nil {
-			return nil, nothingDone(classify(err))
-		}
-		names = append(names, some...)
-		if cursor == 0 {
-			slices.Sort(names) // some may have come twice
-			return slices.Compact(names), nil
-		}
-	}
+// listedPools returns the names in the list, in order.
+func (a *Allocator) listedPools(ctx context.Context) ([]string, error) {
+	names, err := a.executor.Members(ctx, a.poolsKey())
+	return names, fromExecutor(err)
 }
 
 // countServices returns how many services each of some pools has, and -1 where its node did not answer. It is an error
 // where none did.
 func (a *Allocator) countServices(ctx context.Context, pools []string) (counts []int, err error) {
-	jobs := make([]job, len(pools))
+	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
-		jobs[i] = a.keys(pool).toList(0, 0)
+		calls[i] = a.keys(pool).toList(0, 0)
 	}
 	counts = make([]int, len(pools))
 	unknown := 0
-	for i, r := range a.door.runAll(ctx, jobs, jobsPerTrip) {
+	for i, r := range a.runAll(ctx, calls, callsPerBatch) {
 		if counts[i], _, _, err = parseListed(r); err != nil {
 			counts[i] = -1
 			unknown++
@@ -99,9 +87,8 @@ func (a *Allocator) countServices(ctx context.Context, pools []string) (counts [
 
 // listPool lists a pool before it is given a service; added says that it was not listed.
 func (a *Allocator) listPool(ctx context.Context, pool string) (added bool, err error) {
-	list := a.toListPool(pool, a.opts.MaxPools)
-	answer, err := a.door.run(ctx, 0, list.pool, list.script, list.keys, list.args)
-	return answer == int64(1), nothingDone(err)
+	answer, err := a.read(ctx, a.toListPool(pool, a.opts.MaxPools)) // it may be repeated
+	return answer == int64(1), err
 }
 
 // relist lists pools that have a service.
@@ -110,13 +97,13 @@ func (a *Allocator) relist(ctx context.Context, pools ...string) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
-	jobs := make([]job, len(pools))
+	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
-		jobs[i] = a.toListPool(pool, "")
+		calls[i] = a.toListPool(pool, "")
 	}
 	var added []string
-	for i, r := range a.door.runAll(ctx, jobs, jobsPerTrip) {
-		if r.answer == int64(1) {
+	for i, r := range a.runAll(ctx, calls, callsPerBatch) {
+		if r.Answer == int64(1) {
 			added = append(added, pools[i])
 		}
 	}
@@ -132,7 +119,7 @@ func (a *Allocator) unlist(ctx context.Context, pools ...string) {
 		for i, pool := range some {
 			args[i] = pool
 		}
-		_, err := a.door.run(ctx, 0, keys(a.poolsKey()), lua.UnlistPools, []string{a.poolsKey()}, args)
+		_, err := a.writeUnconfirmed(ctx, keys(a.poolsKey()).call(lua.UnlistPools, []string{a.poolsKey()}, args...))
 		if err != nil && !errors.Is(err, ErrOutcomeUnknown) {
 			return
 		}
@@ -154,9 +141,6 @@ func (a *Allocator) split(ctx context.Context, pools []string) (empty, others []
 	return empty, others
 }
 
-func (a *Allocator) toListPool(pool string, limit any) job {
-	return job{keys(a.poolsKey()), lua.ListPool, []string{a.poolsKey()}, []any{pool, limit}}
+func (a *Allocator) toListPool(pool string, limit any) executor.Call {
+	return keys(a.poolsKey()).call(lua.ListPool, []string{a.poolsKey()}, pool, limit)
 }
-
-// PoolStats returns the figures of the connections to Redis.
-func (a *Allocator) PoolStats() *redis.PoolStats { return a.redis.PoolStats() }

@@ -21,9 +21,9 @@ func recordOf(answer any) (r record, created bool) {
 	return record(text), true
 }
 
-// text returns the field whose mark is `"field":"`.
-func (r record) text(mark string) (string, bool) {
-	_, rest, found := strings.Cut(string(r), mark)
+// text returns the field that stands behind `"field":"`.
+func (r record) text(label string) (string, bool) {
+	_, rest, found := strings.Cut(string(r), label)
 	value, _, ended := strings.Cut(rest, `"`)
 	return value, found && ended
 }
@@ -42,9 +42,9 @@ func (r record) count() int {
 	return 1
 }
 
-// number returns the field whose mark is `"field":`.
-func (r record) number(mark string) (int64, bool) {
-	_, rest, _ := strings.Cut(string(r), mark)
+// number returns the field that stands behind `"field":`.
+func (r record) number(label string) (int64, bool) {
+	_, rest, _ := strings.Cut(string(r), label)
 	end := 0
 	for end < len(rest) && '0' <= rest[end] && rest[end] <= '9' {
 		end++
@@ -53,8 +53,8 @@ func (r record) number(mark string) (int64, bool) {
 	return n, err == nil
 }
 
-// time returns the field whose mark is `"field":`, in Unix milliseconds.
-func (r record) time(mark string) (time.Time, bool) {
-	n, ok := r.number(mark)
+// time returns the field that stands behind `"field":`, in Unix milliseconds.
+func (r record) time(label string) (time.Time, bool) {
+	n, ok := r.number(label)
 	return time.UnixMilli(n).UTC(), ok
 }

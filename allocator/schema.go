@@ -7,17 +7,18 @@ import (
 	"strings"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
 // schema is the number of the form in which this program keeps the state. Each change of the form takes the next number, and
 // brings with it a script that converts one service (see convert.lua) and a test with its predecessor.
 //
-//	0  that of the servers before there were numbers: their mark is at deploymentKey
+//	0  that of the servers before there were numbers: their epoch is at deploymentKey
 //	1  ports that were found in use are in resting and rest, tickets tell rows, heartbeats are those of a pool
 const schema = "1"
 
-// lockedID begins what servers of schema 0 find at their mark: another state than theirs, so they hand out nothing.
+// lockedID begins what servers of schema 0 find at their epoch: another state than theirs, so they hand out nothing.
 const lockedID = `{"id":"schema-` + schema + `"`
 
 func locked(since time.Time) string {
@@ -40,23 +41,23 @@ func otherSchema(found string) *Error {
 // first.
 func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 	ctx = context.WithoutCancel(ctx)
-	mark, err := a.deploymentMark(ctx)
+	epoch, err := a.executor.Get(ctx, a.deploymentKey())
 	if err != nil {
-		return epochSeen{}, err
+		return epochSeen{}, fromExecutor(err)
 	}
-	now, err := a.redis.Time(ctx).Result()
+	now, err := a.executor.Time(ctx)
 	if err != nil {
-		return epochSeen{}, classify(err)
+		return epochSeen{}, fromExecutor(err)
 	}
 	state, since := "kept", now
-	if strings.HasPrefix(mark, lockedID) { // by another server
-		since, _ = record(mark).time(`"since":`)
-	} else if err := a.redis.Set(ctx, a.deploymentKey(), locked(now), 0).Err(); err != nil {
-		return epochSeen{}, classify(err)
-	} else if strings.Contains(mark, `"state":"lost"`) {
+	if strings.HasPrefix(epoch, lockedID) { // by another server
+		since, _ = record(epoch).time(`"since":`)
+	} else if err := a.executor.Set(ctx, a.deploymentKey(), locked(now), 0); err != nil {
+		return epochSeen{}, fromExecutor(err)
+	} else if strings.Contains(epoch, `"state":"lost"`) {
 		state = "lost"
 	}
-	if mark != "" {
+	if epoch != "" {
 		a.epoch.converting.Store(true)
 		defer a.epoch.converting.Store(false)
 		time.Sleep(min(oldServersLook, oldServersLook-now.Sub(since)))
@@ -65,11 +66,6 @@ func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 		}
 	}
 	return a.look(ctx, state, 0, 0)
-}
-
-func (a *Allocator) deploymentMark(ctx context.Context) (string, error) {
-	mark, err := a.redis.Get(ctx, a.deploymentKey()).Result()
-	return mark, classify(err)
 }
 
 // convert brings all services to schema 1.
@@ -81,9 +77,8 @@ func (a *Allocator) convert(ctx context.Context) error {
 	for _, pool := range pools {
 		k := a.keys(pool)
 		for from := 0; ; {
-			list := k.toList(from, MaxPage)
-			answer, err := a.door.pass(ctx, 0, k, list.script, list.keys, list.args)
-			_, names, next, err := parseListed(result{answer, err})
+			answer, err := a.executor.Read(ctx, k.toList(from, MaxPage))
+			_, names, next, err := parseListed(executor.Result{Answer: answer, Err: fromExecutor(err)})
 			if err != nil {
 				return err
 			}
@@ -105,9 +100,9 @@ func (a *Allocator) convert(ctx context.Context) error {
 
 func (a *Allocator) convertService(ctx context.Context, k keys, service string) error {
 	for range maxSteps {
-		answer, err := a.door.pass(ctx, a.opts.Copies, k, lua.Convert, k.toConvert(service), nil)
+		answer, err := a.executor.Write(ctx, k.call(lua.Convert, k.toConvert(service)))
 		if err != nil || answer == int64(1) {
-			return err
+			return fromExecutor(err)
 		}
 	}
 	return unavailable("there is more to convert than a service can have", nil)

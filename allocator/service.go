@@ -3,17 +3,10 @@ package allocator
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
 	"portmaster/lua"
-)
-
-// Linux picks its own ephemeral ports from this range unless told otherwise (net.ipv4.ip_local_port_range).
-const (
-	ephemeralMin = 32768
-	ephemeralMax = 60999
 )
 
 // Service is a named range of ports of a pool.
@@ -55,13 +48,7 @@ func (a *Allocator) Define(ctx context.Context, pool string, d Definition) (serv
 }
 
 func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created bool, err error) {
-	var f faults
-	f.name("pool", pool)
-	f.name("name", d.Name)
-	f.description(d.Description)
-	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
-	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
-	if err := f.err(); err != nil {
+	if err := a.checkDefinition(pool, d); err != nil {
 		return Service{}, false, err
 	}
 	// A store that lost its state has no service: so none gets ports before that is noticed.
@@ -100,8 +87,7 @@ const maxSteps = 10 + 2*65536/100
 func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created, settled bool, err error) {
 	k := a.keys(pool)
 	for range maxSteps {
-		answer, err := a.door.change(ctx, k, lua.Define, k.toDefine(d.Name),
-			d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)
+		answer, err := a.write(ctx, k.call(lua.Define, k.toDefine(d.Name), d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices))
 		if err != nil {
 			return Service{}, false, false, err
 		}
@@ -121,7 +107,7 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 // settle puts a service in order: it gives back ports whose rest is over, and ends what a change of its range has begun.
 func (a *Allocator) settle(ctx context.Context, pool keys, service string) error {
 	for range maxSteps {
-		answer, err := a.door.change(ctx, pool, lua.Settle, pool.toSettle(service))
+		answer, err := a.write(ctx, pool.call(lua.Settle, pool.toSettle(service)))
 		if err != nil || answer == int64(1) {
 			return err
 		}
@@ -132,15 +118,12 @@ func (a *Allocator) settle(ctx context.Context, pool keys, service string) error
 // Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
 // or open offers.
 func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
-	var f faults
-	f.name("pool", pool)
-	f.name("service", service)
-	if err := f.err(); err != nil {
+	if err := checkService(pool, service).err(); err != nil {
 		return err
 	}
 	k := a.keys(pool)
 	for range maxSteps {
-		left, err := a.door.change(ctx, k, lua.Remove, append(k.toDefine(service), k.fence()), service)
+		left, err := a.write(ctx, k.call(lua.Remove, append(k.toDefine(service), k.fence()), service))
 		if err == nil && left == int64(0) {
 			a.unlist(ctx, pool)
 		}
@@ -149,152 +132,6 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 		}
 	}
 	return unavailable("ports are given back faster than they are put to rest", nil)
-}
-
-// Service reads a service and counts its ports. It returns ErrServiceNotFound.
-func (a *Allocator) Service(ctx context.Context, pool, service string) (Service, error) {
-	var f faults
-	f.name("pool", pool)
-	f.name("service", service)
-	if err := f.err(); err != nil {
-		return Service{}, err
-	}
-	k := a.keys(pool)
-	answer, err := a.door.read(ctx, k, lua.ReadService, k.toDescribe(service), service)
-	if err != nil {
-		return Service{}, a.notGone(ctx, pool, err)
-	}
-	return parseService(service, answer)
-}
-
-// Services lists the services of a pool by their ranges: those that start at cursor ("" for the first) or after, limit of
-// them at most. next is the cursor of the rest, "" where there is none. Where some could not be read, the page ends before
-// them, and next goes on from there; it is an error where none could.
-func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int) (services []Service, next string, err error) {
-	var f faults
-	f.name("pool", pool)
-	start := f.cursor(cursor)
-	f.limit(limit)
-	if err := f.err(); err != nil {
-		return nil, "", err
-	}
-	k := a.keys(pool)
-	list := k.toList(start, limit)
-	answer, err := a.door.run(ctx, 0, k, list.script, list.keys, list.args)
-	_, names, next, err := parseListed(result{answer, err})
-	if err != nil {
-		return nil, "", err
-	}
-	var jobs []job
-	for some := range slices.Chunk(names, servicesPerScript) {
-		jobs = append(jobs, k.toRead(some, false))
-	}
-	for i, r := range a.door.runAll(ctx, jobs, heavyJobsPerTrip) {
-		some := names[i*servicesPerScript : min((i+1)*servicesPerScript, len(names))]
-		err := parseServices(some, r, func(s Service) { services = append(services, s) })
-		if err != nil && len(services) == 0 {
-			return nil, "", err
-		} else if err != nil {
-			return services, strconv.Itoa(services[len(services)-1].End + 1), nil
-		}
-	}
-	return services, next, nil
-}
-
-// toList returns the job that counts the services of a pool, and lists those that start at a port or later, most of them.
-func (k keys) toList(start, most int) job {
-	return job{k, lua.ListServices, []string{k.services()}, []any{start, most}}
-}
-
-// parseListed reads the answer of list_services.lua. next is where the rest starts, "" where there is none.
-func parseListed(r result) (count int, names []string, next string, err error) {
-	if r.err != nil {
-		return 0, nil, "", nothingDone(r.err)
-	}
-	parts, _ := r.answer.([]any)
-	if len(parts) != 3 {
-		return 0, nil, "", malformed("the list of", "services")
-	}
-	n, _ := parts[0].(int64)
-	listed, _ := parts[1].([]any)
-	for _, each := range listed {
-		name, _ := each.(string)
-		names = append(names, name)
-	}
-	next, _ = parts[2].(string)
-	return int(n), names, next, nil
-}
-
-// servicesPerScript is how many services one script reads: so it takes far less than a millisecond.
-const servicesPerScript = 32
-
-// toRead returns the job that reads some services, in brief: without description and time of creation.
-func (k keys) toRead(services []string, inBrief bool) job {
-	all := make([]string, 0, 6*len(services))
-	for _, service := range services {
-		all = append(all, k.toDescribe(service)...)
-	}
-	return job{pool: k, script: lua.ReadServices, keys: all, args: []any{flag(inBrief)}}
-}
-
-// parseServices reads the answer of read_services.lua to a job of toRead. Those that were removed since are left out.
-func parseServices(of []string, r result, add func(Service)) error {
-	if r.err != nil {
-		return nothingDone(r.err)
-	}
-	answers, _ := r.answer.([]any)
-	if len(answers) != len(of) {
-		return malformed("the list of", "services")
-	}
-	for i, answer := range answers {
-		if answer == "" {
-			continue
-		}
-		s, err := parseService(of[i], answer)
-		if err != nil {
-			return err
-		}
-		add(s)
-	}
-	return nil
-}
-
-// parseService reads the answer of describe.lua.
-func parseService(name string, answer any) (Service, error) {
-	fields, ok := answer.([]any)
-	if !ok || len(fields) != 10 && len(fields) != 8 {
-		return Service{}, malformed("service", name)
-	}
-	var n [8]int64
-	for i := range n {
-		var err error
-		if n[i], err = toInt(fields[i]); err != nil {
-			return Service{}, malformed("service", name)
-		}
-	}
-	s := Service{
-		Name:     name,
-		Start:    int(n[0]),
-		End:      int(n[1]),
-		Cooldown: time.Duration(n[2]) * time.Millisecond,
-		Waiting:  int(n[6]),
-		now:      time.UnixMilli(n[7]),
-	}
-	if len(fields) == 10 {
-		s.Description, _ = fields[8].(string)
-		created, err := toInt(fields[9])
-		if err != nil {
-			return Service{}, malformed("service", name)
-		}
-		s.Created = time.UnixMilli(created).UTC()
-	}
-	p := PortCounts{Total: s.End - s.Start + 1, Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
-	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling
-	s.Ports = p
-	if s.Start <= ephemeralMax && s.End >= ephemeralMin {
-		s.Warnings = []string{fmt.Sprintf("the range meets Linux's own ephemeral ports (%d-%d): set net.ipv4.ip_local_reserved_ports on the hosts", ephemeralMin, ephemeralMax)}
-	}
-	return s, nil
 }
 
 func toInt(v any) (int64, error) {

@@ -38,7 +38,7 @@ func TestFreshRuns(t *testing.T) {
 				t.Errorf("port %d, want %d", got.Port, want)
 			}
 		}
-		_, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "late"}, 0)
+		_, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "late"}, 0)
 		wantError(t, "all are taken", err, ErrExhausted)
 
 		// Handed out, given back, and cut off: when the range has it again, it is fresh again.
@@ -188,12 +188,12 @@ func TestCutInSteps(t *testing.T) {
 		}
 		k := a.keys(DefaultPool)
 		step := func() (any, error) {
-			return a.door.change(t.Context(), k, lua.Define, k.toDefine("web"), "web", "", 2000, 2299, 0, "1", 100)
+			return a.write(t.Context(), k.call(lua.Define, k.toDefine("web"), "web", "", 2000, 2299, 0, "1", 100))
 		}
 		if answer, err := step(); err != nil || answer != int64(0) { // one operator has begun
 			t.Fatalf("a step is answered with %v, %v", answer, err)
 		}
-		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "late", Port: 2400}, 0)
+		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "late", Port: 2400}, 0)
 		must(t, err)
 		for i := 0; ; i++ { // both
 			if _, err = step(); err != nil || i > 50 {
@@ -214,12 +214,12 @@ func TestCutInSteps(t *testing.T) {
 // claimAll claims each port of a range for a holder of its own.
 func claimAll(t *testing.T, a *Allocator, service string, first, last int) {
 	t.Helper()
-	for from := first; from <= last; from += MaxWants {
-		var wants []Want
-		for port := from; port <= min(last, from+MaxWants-1); port++ {
-			wants = append(wants, Want{Name: "holder-" + strconv.Itoa(port)})
+	for from := first; from <= last; from += MaxRequests {
+		var wants []Request
+		for port := from; port <= min(last, from+MaxRequests-1); port++ {
+			wants = append(wants, Request{Name: "holder-" + strconv.Itoa(port)})
 		}
-		_, _, err := a.ClaimMany(t.Context(), DefaultPool, service, wants, 0)
+		_, _, err := a.Claim(t.Context(), DefaultPool, service, wants, Wait{})
 		must(t, err)
 	}
 }
@@ -230,25 +230,25 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		claims := func(lease time.Duration) { // more than are looked at one by one, all inside
-			for from := 2000; from < 2600; from += MaxWants {
-				var wants []Want
-				for port := from; port < from+MaxWants; port++ {
-					wants = append(wants, Want{Name: "holder-" + strconv.Itoa(port), Port: port, Lease: lease})
+			for from := 2000; from < 2600; from += MaxRequests {
+				var wants []Request
+				for port := from; port < from+MaxRequests; port++ {
+					wants = append(wants, Request{Name: "holder-" + strconv.Itoa(port), Port: port, Lease: lease})
 				}
-				_, _, err := a.ClaimMany(t.Context(), DefaultPool, "web", wants, 0)
+				_, _, err := a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
 				must(t, err)
 				lease = time.Minute // those that end before the offers
 			}
 		}
 		cut := func() (any, error) {
 			k := a.keys(DefaultPool)
-			return a.door.change(t.Context(), k, lua.Define, k.toDefine("web"), "web", "", 2000, 2699, 0, "1", 100)
+			return a.write(t.Context(), k.call(lua.Define, k.toDefine("web"), "web", "", 2000, 2699, 0, "1", 100))
 		}
 		mustDefine(t, a, "web", 2000, 2999)
-		mustClaim(t, a, Want{Name: "handed-out", Port: 2990})
+		mustClaim(t, a, Request{Name: "handed-out", Port: 2990})
 		must(t, a.Release(t.Context(), DefaultPool, "web", "handed-out", Proof{}))
 		claims(0)
-		offer, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "block", Port: 2698, Count: 4}, 0)
+		offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "block", Port: 2698, Count: 4}, 0)
 		must(t, err)
 		for answer := any(int64(0)); err == nil && answer == int64(0); {
 			answer, err = cut()
@@ -256,7 +256,7 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 		wantError(t, "a block that reaches out", err, ErrRangeInUse)
 		mustReject(t, a, offer)
 
-		offer, _, err = a.Offer(t.Context(), DefaultPool, "web", Want{Name: "moves", Port: 2900}, 0)
+		offer, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "moves", Port: 2900}, 0)
 		must(t, err)
 		for i := range 20 {
 			var answer any

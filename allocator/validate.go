@@ -2,6 +2,7 @@ package allocator
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,6 +63,107 @@ func (f *faults) description(description string) {
 	}
 }
 
+func (a *Allocator) checkDefinition(pool string, d Definition) error {
+	var f faults
+	f.name("pool", pool)
+	f.name("name", d.Name)
+	f.description(d.Description)
+	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
+	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
+	return f.err()
+}
+
+func (a *Allocator) checkAcquisition(c acquisition) error {
+	f := checkService(c.pool, c.service)
+	f.requests(c.requests, a.opts.MaxPorts)
+	f.wait(c.wait.Longest, a.opts.MaxWait, c.requests)
+	return f.err()
+}
+
+// requests finds the faults of a call's requests, which may be for so many ports in all.
+func (f *faults) requests(requests []Request, most int) {
+	if len(requests) < 1 || len(requests) > MaxRequests {
+		f.add("body", "must list 1 to %d", MaxRequests)
+		return
+	}
+	names, secrets, ports, total := map[string]bool{}, map[string]bool{}, map[int]bool{}, 0
+	for i, r := range requests {
+		at := "[" + strconv.Itoa(i) + "]."
+		f.request(r, at, most)
+		total += r.count()
+		if r.Name != "" && names[r.Name] {
+			f.add(at+"name", "is given twice")
+		}
+		if r.Secret != "" && secrets[r.Secret] {
+			f.add(at+"secret", "is given twice")
+		}
+		names[r.Name], secrets[r.Secret] = true, true
+		f.apart(r, at, ports)
+	}
+	if total > most && len(requests) > 1 {
+		f.add("body", "asks for %d ports, of %d at most in one call", total, most)
+	}
+}
+
+// apart finds a port that an earlier request of the list has asked for as well.
+func (f *faults) apart(r Request, at string, ports map[int]bool) {
+	if r.Port <= 0 {
+		return
+	}
+	for port := r.Port; port < r.Port+min(r.count(), MaxCount); port++ {
+		if ports[port] {
+			f.add(at+"port", "is given twice")
+			return
+		}
+		ports[port] = true
+	}
+}
+
+// request finds the faults of one request, whose fields are named after at.
+func (f *faults) request(r Request, at string, most int) {
+	f.instance(at+"name", r.Name)
+	if r.Secret != "" {
+		f.secret(at+"secret", r.Secret)
+	}
+	f.lease(at+"lease", r.Lease)
+	f.port(at+"port", r.Port)
+	f.port(at+"prefer", r.Prefer)
+	if most = min(most, MaxCount); r.Count < 0 || r.Count > most {
+		f.add(at+"count", "must lie within 1-%d", most)
+	}
+	if r.Prefer != 0 && r.Port != 0 {
+		f.add(at+"prefer", "makes no sense with port")
+	}
+	if r.Prefer != 0 && r.Count > 1 {
+		f.add(at+"prefer", "makes no sense with count")
+	}
+}
+
+func (f *faults) lease(field string, lease time.Duration) {
+	if lease != 0 {
+		f.duration(field, lease, MinLease, "1s-30d")
+	}
+}
+
+func (f *faults) port(field string, port int) {
+	if port < 0 || port > 65535 {
+		f.add(field, "must lie within 1-65535")
+	}
+}
+
+// wait checks how long a call would wait in line.
+func (f *faults) wait(wait, longest time.Duration, requests []Request) {
+	if wait < 0 || wait > longest {
+		f.add("wait", "must lie within 0s-%s", longest)
+	}
+	for _, r := range requests {
+		if wait > 0 && r.Port != 0 {
+			f.add("wait", "makes no sense with port: only the next port that comes free can be waited for")
+			return
+		}
+	}
+}
+
 // duration checks one that Redis is to keep, in milliseconds: from shortest to MaxLease, which in words is within.
 func (f *faults) duration(field string, d, shortest time.Duration, within string) {
 	if d < shortest || d > MaxLease {
@@ -81,6 +183,42 @@ func (f *faults) portRange(start, end, low, high int) {
 	if start > end {
 		f.add("end", "must not be below start")
 	}
+}
+
+// cursor reads the cursor of a list by number: where to go on.
+func (f *faults) cursor(cursor string) int {
+	if cursor == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(cursor)
+	if err != nil || n < 0 {
+		f.add("cursor", "is not one that a list gave")
+	}
+	return n
+}
+
+func (f *faults) limit(limit int) {
+	if limit < 1 || limit > MaxPage {
+		f.add("limit", "must lie within 1-%d", MaxPage)
+	}
+}
+
+func checkService(pool, service string) (f faults) {
+	f.name("pool", pool)
+	f.name("service", service)
+	return f
+}
+
+func checkSecret(pool, service, secret string) faults {
+	f := checkService(pool, service)
+	f.secret("secret", secret)
+	return f
+}
+
+func checkHolder(pool, service, holder string) faults {
+	f := checkService(pool, service)
+	f.name("port", holder)
+	return f
 }
 
 func validName(name string) bool {

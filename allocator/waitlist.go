@@ -15,38 +15,38 @@ import (
 	"portmaster/lua"
 )
 
-// The waitlist of this server: its calls that wait in line for a port. The line of a service is in Redis, and holds the calls of
+// The waitlist of this server: its calls that wait for a port. The waitlist of a service is in Redis, and holds the calls of
 // all servers in the order in which they came. Nothing is asked again and again: the script that frees a port sends a message
 // with the tickets whose turn it is, and the servers wake those of their calls. Each message, and each answer to a call that has
 // to wait, tells when the next port comes free by itself. A message that got lost is made up for at the next heartbeat, which
-// also keeps the places of all calls of this server in a pool.
+// also keeps the positions of all calls of this server in a pool.
 
 const (
-	beatInterval = 500 * time.Millisecond // how often Redis hears of this server; its places are kept for 1.5 s
-	lookInterval = 10                     // beats; how often a line is looked at although there was no word of it
-	askInterval  = time.Second            // how often a call with a secret of its own asks what another with that secret got
-	retryPause   = 100 * time.Millisecond // until a call in line is tried again that Redis did not answer
+	heartbeatInterval = 500 * time.Millisecond // how often Redis hears of this server; its positions are kept for 1.5 s
+	lookInterval      = 10                     // beats; how often a waitlist is looked at although there was no word of it
+	repeatInterval    = time.Second            // how often a call with a secret of its own asks what another with that secret got
+	retryPause        = 100 * time.Millisecond // until a call on the waitlist is tried again that Redis did not answer
 
 	ticketsPerLook = 250 // of one script
 )
 
-// waitlist is the calls of this server that wait, by their line and ticket.
+// waitlist is the calls of this server that wait, by their service and ticket.
 type waitlist struct {
 	server string // the id of this server in tickets
 
-	mu     sync.Mutex
-	number int                // of the last ticket
-	known  map[string]bool    // the tickets of calls that wait, or may come to, and of those that are leaving
-	stuck  map[string]lineKey // tickets that could not leave, since Redis did not hear of it
-	lines  map[lineKey]*line
-	runs   bool
+	mu        sync.Mutex
+	number    int                    // of the last ticket
+	known     map[string]bool        // the tickets of calls that wait, or may come to, and of those that are leaving
+	stuck     map[string]waitlistKey // tickets that could not leave, since Redis did not hear of it
+	waitlists map[waitlistKey]*localWaitlist
+	runs      bool
 }
 
-// lineKey is the pool and the service of a line.
-type lineKey struct{ pool, service string }
+// waitlistKey is the pool and the service of a waitlist.
+type waitlistKey struct{ pool, service string }
 
-// line is what this server knows of a line in which some of its calls wait.
-type line struct {
+// localWaitlist is what this server knows of a waitlist that has some of its calls.
+type localWaitlist struct {
 	calls map[string]waitingCall // by ticket
 	size  int                    // how many ports the service has, as last heard
 	next  *time.Timer            // until the next port comes free by itself
@@ -59,27 +59,24 @@ type waitingCall struct {
 }
 
 func newWaitlist() waitlist {
-	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, stuck: map[string]lineKey{}, lines: map[lineKey]*line{}}
+	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, stuck: map[string]waitlistKey{}, waitlists: map[waitlistKey]*localWaitlist{}}
 }
 
-// try makes a call once. It stays in line where it is told so and has to wait.
-type try func(ctx context.Context, ticket string, stay bool) (any, error)
-
-// waitInLine makes a call that may wait in line, and returns its answer. When the time is over, it is tried once more. A call that
-// is given up, by ctx, has left the line when this returns; one that is tried is not cut short, so that it is known what it got.
-func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer any, err error) {
-	ticket, ok := a.waitlist.ticket(ask.wants, a.opts.MaxWaiting)
+// acquireWaiting acquires ports for a call that may wait on the waitlist. When the time is over, it is tried once more. A call that is given up
+// has left the waitlist when this returns; one that is tried is not cut short, so that it is known what it got.
+func (a *Allocator) acquireWaiting(ctx context.Context, c acquisition) (answer any, err error) {
+	ticket, ok := a.waitlist.ticket(c.requests, a.opts.MaxWaiting)
 	if !ok {
-		return a.dontWait(ctx, ticket, try)
+		return a.dontWait(ctx, c, ticket)
 	}
 	defer a.waitlist.forget(ticket)
-	if isGone(ctx) {
-		return nil, givenUp(ctx)
+	if cause := c.wait.givenUp(ctx); isGone(cause) {
+		return nil, errGivenUp(cause)
 	}
-	key := lineKey{ask.pool, ask.service}
-	answer, err = try(context.WithoutCancel(ctx), ticket, true)
-	if errors.Is(err, ErrOutcomeUnknown) { // it may have joined the line
-		_ = a.leaveLine(ctx, key, ticket)
+	key := waitlistKey{c.pool, c.service}
+	answer, err = a.try(context.WithoutCancel(ctx), c, ticket, true)
+	if errors.Is(err, ErrOutcomeUnknown) { // it may have joined the waitlist
+		_ = a.leaveWaitlist(ctx, key, ticket)
 	}
 	wait, waits := waitingFor(answer)
 	if err != nil || !waits {
@@ -90,19 +87,19 @@ func (a *Allocator) waitInLine(ctx context.Context, ask ask, try try) (answer an
 	defer func() {
 		a.waitlist.leave(key, ticket)
 		if _, waits := waitingFor(answer); waits || err != nil {
-			_ = a.leaveLine(ctx, key, ticket)
+			_ = a.leaveWaitlist(ctx, key, ticket)
 		}
 	}()
-	return a.inLine(ctx, ask, key, turn, func(ctx context.Context, stay bool) (any, error) { return try(ctx, ticket, stay) })
+	return a.awaitTurn(ctx, c, key, ticket, turn)
 }
 
-// inLine tries a call that stands in line each time that its turn may have come.
-func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-chan struct{}, try func(context.Context, bool) (any, error)) (answer any, err error) {
-	over := time.NewTimer(ask.wait)
+// awaitTurn tries a call each time that its turn may have come.
+func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKey, ticket string, turn <-chan struct{}) (answer any, err error) {
+	over := time.NewTimer(c.wait.Longest)
 	defer over.Stop()
-	again := time.NewTimer(askInterval)
+	again := time.NewTimer(repeatInterval)
 	defer again.Stop()
-	ownSecret := slices.ContainsFunc(ask.wants, func(w Want) bool { return !w.drawn })
+	ownSecret := slices.ContainsFunc(c.requests, func(r Request) bool { return !r.generated })
 	if !ownSecret {
 		again.Stop()
 	}
@@ -115,14 +112,16 @@ func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-cha
 			stay = false
 		case <-ctx.Done():
 		}
-		recordWaited(ctx, joined)
-		if ctx.Err() != nil {
-			if errors.Is(err, ErrOutcomeUnknown) {
-				a.giveBackAll(context.WithoutCancel(ctx), ask)
-			}
-			return nil, givenUp(ctx)
+		if c.wait.Stood != nil {
+			*c.wait.Stood = time.Since(joined)
 		}
-		answer, err = try(context.WithoutCancel(ctx), stay)
+		if cause := c.wait.givenUp(ctx); cause != nil {
+			if errors.Is(err, ErrOutcomeUnknown) {
+				a.giveBackAll(context.WithoutCancel(ctx), c)
+			}
+			return nil, errGivenUp(cause)
+		}
+		answer, err = a.try(context.WithoutCancel(ctx), c, ticket, stay)
 		wait, waits := waitingFor(answer)
 		switch {
 		case stay && err != nil && isPassing(err): // its secrets make it the same call when it is made again
@@ -132,15 +131,15 @@ func (a *Allocator) inLine(ctx context.Context, ask ask, key lineKey, turn <-cha
 		default:
 			a.expectIn(key, wait)
 			if ownSecret {
-				again.Reset(askInterval)
+				again.Reset(repeatInterval)
 			}
 		}
 	}
 }
 
 // dontWait makes a call for which there is no room in the waitlist: it may have what is free.
-func (a *Allocator) dontWait(ctx context.Context, ticket string, try try) (any, error) {
-	answer, err := try(ctx, ticket, false)
+func (a *Allocator) dontWait(ctx context.Context, c acquisition, ticket string) (any, error) {
+	answer, err := a.try(ctx, c, ticket, false)
 	if errors.Is(err, ErrExhausted) {
 		return nil, &Error{Code: CodeTooManyWaiting, Detail: "every port is taken, and " + strconv.Itoa(a.opts.MaxWaiting) +
 			" calls wait on this server already", RetryAfter: retryAfter}
@@ -166,28 +165,10 @@ func isPassing(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)
 }
 
-// isGone reports whether the caller is gone. One that is to be told an error, since the server shuts down, is still there.
-func isGone(ctx context.Context) bool {
-	if ctx.Err() == nil {
-		return false
-	}
-	_, told := context.Cause(ctx).(*Error)
-	return !told
-}
-
-// givenUp is the error of a call that stopped waiting, by what made it stop.
-func givenUp(ctx context.Context) error {
-	cause := context.Cause(ctx)
-	if known, ok := cause.(*Error); ok {
-		return known
-	}
-	return unavailable("the call was given up while it waited in line", cause)
-}
-
-// leaveLine gives up a place. Where Redis does not hear of it, it is told again with the next heartbeats.
-func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) error {
+// leaveWaitlist gives up a position. Where Redis does not hear of it, it is told again with the next heartbeats.
+func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket string) error {
 	k := a.keys(key.pool)
-	_, err := a.door.run(context.WithoutCancel(ctx), 0, k, lua.Leave, k.ofLine(key.service), []any{key.service, ticket})
+	_, err := a.writeUnconfirmed(context.WithoutCancel(ctx), k.call(lua.Leave, k.ofLine(key.service), key.service, ticket))
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()
 	if delete(a.waitlist.stuck, ticket); err != nil {
@@ -196,30 +177,30 @@ func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) e
 	return err
 }
 
-// ticket names a call that may wait in line, and says how many ports it waits for, and how many of them in a row. It is not ok
+// ticket names a call that may wait on the waitlist, and says how many ports it waits for, and how many of them in a row. It is not ok
 // where as many wait as may. One that is ends with forget.
-func (w *waitlist) ticket(wants []Want, most int) (ticket string, ok bool) {
+func (w *waitlist) ticket(requests []Request, most int) (ticket string, ok bool) {
 	ports := 0
-	for _, want := range wants {
-		ports += want.count()
+	for _, r := range requests {
+		ports += r.count()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.number++
-	ticket = w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(wants)
+	ticket = w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(requests)
 	if ok = len(w.known) < most; ok {
 		w.known[ticket] = true
 	}
 	return ticket, ok
 }
 
-// rowsOf says how many ports in a row are wanted, the most first: "4.2.1" for a block of 4, one of 2, and single ones.
-func rowsOf(wants []Want) string {
+// rowsOf says how many ports in a row are requested, the most first: "4.2.1" for a block of 4, one of 2, and single ones.
+func rowsOf(requests []Request) string {
 	var rows []int
 	single := false
-	for _, want := range wants {
-		if single = single || want.count() == 1; want.count() > 1 {
-			rows = append(rows, want.count())
+	for _, r := range requests {
+		if single = single || r.count() == 1; r.count() > 1 {
+			rows = append(rows, r.count())
 		}
 	}
 	slices.SortFunc(rows, func(a, b int) int { return b - a })
@@ -243,31 +224,31 @@ func portsOf(ticket string) int {
 }
 
 // enter lets a call of this server wait to be woken.
-func (w *waitlist) enter(a *Allocator, key lineKey, ticket string) (turn <-chan struct{}) {
+func (w *waitlist) enter(a *Allocator, key waitlistKey, ticket string) (turn <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.lines[key] == nil {
-		w.lines[key] = &line{calls: map[string]waitingCall{}}
+	if w.waitlists[key] == nil {
+		w.waitlists[key] = &localWaitlist{calls: map[string]waitingCall{}}
 	}
 	call := waitingCall{portsOf(ticket), make(chan struct{}, 1)}
-	w.lines[key].calls[ticket] = call
+	w.waitlists[key].calls[ticket] = call
 	if !w.runs {
 		w.runs = true
-		go a.watchLines()
+		go a.watchWaitlists()
 	}
 	return call.turn
 }
 
 // leave lets a call be woken no more.
-func (w *waitlist) leave(key lineKey, ticket string) {
+func (w *waitlist) leave(key waitlistKey, ticket string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l := w.lines[key]
+	l := w.waitlists[key]
 	delete(l.calls, ticket)
 	if len(l.calls) == 0 {
 		if l.next != nil {
 			l.next.Stop()
 		}
-		delete(w.lines, key)
+		delete(w.waitlists, key)
 	}
 }

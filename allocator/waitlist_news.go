@@ -9,43 +9,42 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
-// How this server hears of its lines: by the messages of waitlist.lua, and where one got lost, by its heartbeats.
+// How this server hears of its waitlists: by the messages of waitlist.lua, and where one got lost, by its heartbeats.
 
-// expect has a line looked at when a port comes free there by itself: after that time, or not at all where it is negative. The
+// expect has a waitlist looked at when a port comes free there by itself: after that time, or not at all where it is negative. The
 // waitlist is locked.
-func (a *Allocator) expect(l *line, key lineKey, next time.Duration) {
+func (a *Allocator) expect(l *localWaitlist, key waitlistKey, next time.Duration) {
 	if l.next != nil {
 		l.next.Stop()
 	}
 	if l.next = nil; next >= 0 {
-		l.next = time.AfterFunc(next, func() { a.lookAtLines(map[lineKey][]string{key: nil}) })
+		l.next = time.AfterFunc(next, func() { a.lookAtWaitlists(map[waitlistKey][]string{key: nil}) })
 	}
 }
 
-// expectIn is expect for a line in which a call of this server waits.
-func (a *Allocator) expectIn(key lineKey, next time.Duration) {
+// expectIn is expect for a waitlist in which a call of this server waits.
+func (a *Allocator) expectIn(key waitlistKey, next time.Duration) {
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()
-	if l := a.waitlist.lines[key]; l != nil {
+	if l := a.waitlist.waitlists[key]; l != nil {
 		a.expect(l, key, next)
 	}
 }
 
-// news is what is heard of a line.
+// news is what is heard of a waitlist.
 type news struct {
 	next    time.Duration // until a port comes free by itself; negative where none does
 	size    int           // how many ports the service has
 	tickets []string      // of calls that should ask again
 }
 
-// hear wakes calls of this server by what is heard of their line: those whose turn it is, and those that wait for more than
-// there is. Those of this server that it does not know are of calls that could not leave the line: they do now.
-func (a *Allocator) hear(key lineKey, n news) {
+// hear wakes calls of this server by what is heard of their waitlist: those whose turn it is, and those that wait for more than
+// there is. Those of this server that it does not know are of calls that could not leave the waitlist: they do now.
+func (a *Allocator) hear(key waitlistKey, n news) {
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()
 	w := &a.waitlist
@@ -54,11 +53,11 @@ func (a *Allocator) hear(key lineKey, n news) {
 			w.known[ticket] = true
 			go func() {
 				defer w.forget(ticket)
-				_ = a.leaveLine(context.Background(), key, ticket)
+				_ = a.leaveWaitlist(context.Background(), key, ticket)
 			}()
 		}
 	}
-	l := w.lines[key]
+	l := w.waitlists[key]
 	if l == nil {
 		return
 	}
@@ -83,12 +82,12 @@ func (c waitingCall) wake() {
 	}
 }
 
-// here returns the tickets of this server by their lines.
-func (w *waitlist) here() map[lineKey][]string {
+// here returns the tickets of this server by their waitlists.
+func (w *waitlist) here() map[waitlistKey][]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := make(map[lineKey][]string, len(w.lines))
-	for key, l := range w.lines {
+	all := make(map[waitlistKey][]string, len(w.waitlists))
+	for key, l := range w.waitlists {
 		for ticket := range l.calls {
 			all[key] = append(all[key], ticket)
 		}
@@ -97,7 +96,7 @@ func (w *waitlist) here() map[lineKey][]string {
 }
 
 // leaving returns the tickets that could not leave.
-func (w *waitlist) leaving() map[string]lineKey {
+func (w *waitlist) leaving() map[string]waitlistKey {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.stuck)
@@ -107,82 +106,82 @@ func (w *waitlist) leaving() map[string]lineKey {
 func (w *waitlist) stops() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.runs = len(w.lines) > 0
+	w.runs = len(w.waitlists) > 0
 	return !w.runs
 }
 
-// watchLines listens to messages and sends heartbeats while calls of this server wait.
-func (a *Allocator) watchLines() {
+// watchWaitlists listens to messages and sends heartbeats while calls of this server wait.
+func (a *Allocator) watchWaitlists() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	go a.listen(ctx)
-	ticker := time.NewTicker(beatInterval)
+	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for beat := 0; ; beat++ {
 		if a.waitlist.stops() {
 			return
 		}
-		lines := a.waitlist.here()
-		a.beat(lines)
+		waitlists := a.waitlist.here()
+		a.heartbeat(waitlists)
 		for ticket, key := range a.waitlist.leaving() {
-			if a.leaveLine(ctx, key, ticket) != nil {
+			if a.leaveWaitlist(ctx, key, ticket) != nil {
 				break // the next time, if Redis is back
 			}
 		}
 		if beat%lookInterval == lookInterval-1 {
-			a.lookAtLines(lines)
+			a.lookAtWaitlists(waitlists)
 		}
 		<-ticker.C
 	}
 }
 
-// beat keeps the places of this server in all pools, and looks at lines of which it should have heard. Where its places may be
-// lost, since Redis has not heard of it for long, it looks whether they are: those calls ask again, and are the last in line.
-func (a *Allocator) beat(lines map[lineKey][]string) {
-	of := map[string][]lineKey{}
-	for key := range lines {
+// heartbeat keeps the positions of this server in all pools, and looks at waitlists of which it should have heard. Where its positions may be
+// lost, since Redis has not heard of it for long, it looks whether they are: those calls ask again, and are the last on the waitlist.
+func (a *Allocator) heartbeat(waitlists map[waitlistKey][]string) {
+	of := map[string][]waitlistKey{}
+	for key := range waitlists {
 		of[key.pool] = append(of[key.pool], key)
 	}
-	pools, jobs := slices.Collect(maps.Keys(of)), make([]job, 0, len(of))
+	pools, calls := slices.Collect(maps.Keys(of)), make([]executor.Call, 0, len(of))
 	for _, pool := range pools {
 		k := a.keys(pool)
-		jobs = append(jobs, job{k, lua.Beat, []string{k.beats(), k.lines()}, []any{a.waitlist.server}})
+		calls = append(calls, k.call(lua.Beat, []string{k.beats(), k.lines()}, a.waitlist.server))
 	}
-	due := map[lineKey][]string{}
-	for i, r := range a.door.runAll(context.Background(), jobs, jobsPerTrip) {
-		parts, _ := r.answer.([]any)
-		if r.err != nil || len(parts) == 0 {
+	due := map[waitlistKey][]string{}
+	for i, r := range a.runAll(context.Background(), calls, callsPerBatch) {
+		parts, _ := r.Answer.([]any)
+		if r.Err != nil || len(parts) == 0 {
 			continue
 		}
 		for _, service := range parts[1:] {
-			due[lineKey{pools[i], service.(string)}] = nil
+			due[waitlistKey{pools[i], service.(string)}] = nil
 		}
 		if parts[0] == int64(0) {
 			for _, key := range of[pools[i]] {
-				due[key] = lines[key]
+				due[key] = waitlists[key]
 			}
 		}
 	}
-	a.lookAtLines(due)
+	a.lookAtWaitlists(due)
 }
 
-// lookAtLines asks whose turn it is in some lines, and which of some tickets are not in them.
-func (a *Allocator) lookAtLines(lines map[lineKey][]string) {
-	var keys []lineKey
-	var jobs []job
-	for key, tickets := range lines {
+// lookAtWaitlists asks whose turn it is in some waitlists, and which of some tickets are not in them.
+func (a *Allocator) lookAtWaitlists(waitlists map[waitlistKey][]string) {
+	var keys []waitlistKey
+	var calls []executor.Call
+	for key, tickets := range waitlists {
 		k := a.keys(key.pool)
 		for first := 0; first == 0 || first < len(tickets); first += ticketsPerLook {
 			args := []any{key.service}
 			for _, ticket := range tickets[first:min(first+ticketsPerLook, len(tickets))] {
 				args = append(args, ticket)
 			}
-			keys, jobs = append(keys, key), append(jobs, job{k, lua.Line, k.ofLine(key.service), args})
+			keys, calls = append(keys, key), append(calls, k.call(lua.Line, k.ofLine(key.service), args...))
 		}
 	}
-	for i, r := range a.door.runAll(context.Background(), jobs, jobsPerTrip) {
-		if r.err == nil {
-			a.hear(keys[i], newsOf(r.answer))
+	for i, r := range a.runAll(context.Background(), calls, callsPerBatch) {
+		if r.Err == nil {
+			a.hear(keys[i], newsOf(r.Answer))
 		}
 	}
 }
@@ -202,39 +201,23 @@ func newsOf(answer any) (n news) {
 	return n
 }
 
-// listen hears messages of waitlist.lua. It connects again by itself, and then looks at all lines, since it may have missed
-// some.
+// listen hears messages of waitlist.lua. Each time that it is connected it looks at all waitlists, since it may have missed some.
 func (a *Allocator) listen(ctx context.Context) {
-	subscription := a.redis.Subscribe(ctx, a.turns())
-	defer subscription.Close()
-	heard := subscription.ChannelWithSubscriptions()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case word, ok := <-heard:
-			if !ok {
-				return
-			}
-			switch word := word.(type) {
-			case *redis.Subscription:
-				go a.lookAtLines(a.waitlist.here())
-			case *redis.Message:
-				if key, n, ok := parseNews(word.Payload); ok {
-					a.hear(key, n)
-				}
-			}
+	joined := func() { go a.lookAtWaitlists(a.waitlist.here()) }
+	a.executor.Listen(ctx, a.turns(), joined, func(message string) {
+		if key, n, ok := parseNews(message); ok {
+			a.hear(key, n)
 		}
-	}
+	})
 }
 
 // parseNews reads a message: pool, service, ms until a port comes free by itself, how many ports there are, and tickets.
-func parseNews(message string) (key lineKey, n news, ok bool) {
+func parseNews(message string) (key waitlistKey, n news, ok bool) {
 	words := strings.Fields(message)
 	if len(words) < 4 {
 		return key, n, false
 	}
 	ms, err1 := strconv.ParseInt(words[2], 10, 64)
 	size, err2 := strconv.Atoi(words[3])
-	return lineKey{words[0], words[1]}, news{time.Duration(ms) * time.Millisecond, size, words[4:]}, errors.Join(err1, err2) == nil
+	return waitlistKey{words[0], words[1]}, news{time.Duration(ms) * time.Millisecond, size, words[4:]}, errors.Join(err1, err2) == nil
 }

@@ -23,12 +23,12 @@ type got struct {
 }
 
 // wait lets a name claim a port in the background, and returns when it stands in line.
-func wait(ctx context.Context, t *testing.T, a *Allocator, want Want, ended chan<- got) {
+func wait(ctx context.Context, t *testing.T, a *Allocator, want Request, ended chan<- got) {
 	t.Helper()
 	s, err := a.Service(t.Context(), DefaultPool, "web")
 	must(t, err)
 	go func() {
-		allocation, _, err := a.Claim(ctx, DefaultPool, "web", want, time.Minute)
+		allocation, _, err := claimOne(ctx, a, DefaultPool, "web", want, time.Minute)
 		ended <- got{want.Name, allocation, err}
 	}()
 	waits(t, a, s.Waiting+1)
@@ -49,9 +49,9 @@ func waits(t *testing.T, a *Allocator, n int) {
 	}
 }
 
-func mustClaim(t *testing.T, a *Allocator, want Want) Allocation {
+func mustClaim(t *testing.T, a *Allocator, want Request) Allocation {
 	t.Helper()
-	allocation, _, err := a.Claim(t.Context(), DefaultPool, "web", want, 0)
+	allocation, _, err := claimOne(t.Context(), a, DefaultPool, "web", want, 0)
 	must(t, err)
 	return allocation
 }
@@ -61,15 +61,15 @@ func TestLineIsServedInOrder(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		servers := []*Allocator{newAllocator(store, long), newAllocator(store, long)}
 		mustDefine(t, servers[0], "web", 2000, 2000)
-		mustClaim(t, servers[0], Want{Name: "holder"})
+		mustClaim(t, servers[0], Request{Name: "holder"})
 		ended := make(chan got, 10)
 		for i := range 10 {
-			wait(t.Context(), t, servers[i%2], Want{Name: fmt.Sprintf("waiter-%d", i)}, ended)
+			wait(t.Context(), t, servers[i%2], Request{Name: fmt.Sprintf("waiter-%d", i)}, ended)
 		}
 		holder := "holder"
 		for i := range 10 {
 			must(t, servers[0].Release(t.Context(), DefaultPool, "web", holder, Proof{}))
-			_, _, err := servers[1].Claim(t.Context(), DefaultPool, "web", Want{Name: "newcomer"}, 0)
+			_, _, err := claimOne(t.Context(), servers[1], DefaultPool, "web", Request{Name: "newcomer"}, 0)
 			if wantError(t, "a newcomer", err, ErrExhausted); t.Failed() {
 				return // somebody waits for what it has
 			}
@@ -99,9 +99,9 @@ func TestLineHearsOfEveryPort(t *testing.T) {
 			"release": func() error { return a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}) },
 		} {
 			mustDefine(t, a, "web", 2000, 2000)
-			mustClaim(t, a, Want{Name: "holder", Lease: MinLease})
+			mustClaim(t, a, Request{Name: "holder", Lease: MinLease})
 			ended := make(chan got, 1)
-			wait(t.Context(), t, a, Want{Name: "waiter"}, ended)
+			wait(t.Context(), t, a, Request{Name: "waiter"}, ended)
 			must(t, frees())
 			if served := <-ended; served.err != nil {
 				t.Errorf("%s: %v", what, served.err)
@@ -121,11 +121,11 @@ func TestLineWaitsForABlock(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2002)
 		for _, name := range []string{"a", "b", "c"} {
-			mustClaim(t, a, Want{Name: name})
+			mustClaim(t, a, Request{Name: name})
 		}
 		ended := make(chan got, 2)
-		wait(t.Context(), t, a, Want{Name: "block", Count: 2}, ended)
-		wait(t.Context(), t, a, Want{Name: "one"}, ended)
+		wait(t.Context(), t, a, Request{Name: "block", Count: 2}, ended)
+		wait(t.Context(), t, a, Request{Name: "one"}, ended)
 		must(t, a.Release(t.Context(), DefaultPool, "web", "a", Proof{}))
 		must(t, a.Release(t.Context(), DefaultPool, "web", "c", Proof{}))
 		select {
@@ -147,12 +147,12 @@ func TestLineHasWhatWasRejected(t *testing.T) {
 		a := newAllocator(store, long)
 		_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2002, Cooldown: time.Hour})
 		must(t, err)
-		offer, _, err := a.Offer(t.Context(), DefaultPool, "web", Want{Name: "middle", Port: 2001}, 0)
+		offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "middle", Port: 2001}, 0)
 		must(t, err)
 		ended := make(chan got, 1)
 		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 		defer stop()
-		wait(ctx, t, a, Want{Name: "block", Count: 2}, ended)
+		wait(ctx, t, a, Request{Name: "block", Count: 2}, ended)
 		_, err = a.Reject(t.Context(), DefaultPool, "web", offer.Secret, false)
 		must(t, err)
 		if served := <-ended; served.err != nil || served.allocation.Port != 2000 {
@@ -166,11 +166,11 @@ func TestLineIsLeft(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2000)
-		mustClaim(t, a, Want{Name: "holder"})
+		mustClaim(t, a, Request{Name: "holder"})
 		for _, cause := range []error{errors.New("hung up"), &Error{Code: CodeUnavailable, Detail: "shutting down"}} {
 			ctx, end := context.WithCancelCause(t.Context())
 			ended := make(chan got, 1)
-			wait(ctx, t, a, Want{Name: "waiter"}, ended)
+			wait(ctx, t, a, Request{Name: "waiter"}, ended)
 			end(cause)
 			served := <-ended
 			wantError(t, "given up", served.err, ErrUnavailable)
@@ -179,7 +179,7 @@ func TestLineIsLeft(t *testing.T) {
 			}
 			waits(t, a, 0)
 		}
-		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "waiter"}, 30*time.Millisecond)
+		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "waiter"}, 30*time.Millisecond)
 		wantError(t, "when the time is over", err, ErrExhausted)
 		waits(t, a, 0)
 	})
@@ -205,10 +205,10 @@ func TestLineGivesBack(t *testing.T) {
 		mustDefine(t, a, "web", 2000, 2009)
 		for looks := range 2 {
 			ctx := &gone{t.Context(), looks}
-			_, _, err := a.ClaimMany(ctx, DefaultPool, "web", []Want{{Name: "a"}, {Name: "b", Count: 3}}, time.Minute)
+			_, _, err := a.Claim(ctx, DefaultPool, "web", []Request{{Name: "a"}, {Name: "b", Count: 3}}, Wait{Longest: time.Minute})
 			wantError(t, "claim", err, ErrUnavailable)
 			ctx = &gone{t.Context(), looks}
-			_, _, err = a.Offer(ctx, DefaultPool, "web", Want{Name: "c"}, time.Minute)
+			_, _, err = offerOne(ctx, a, DefaultPool, "web", Request{Name: "c"}, time.Minute)
 			wantError(t, "offer", err, ErrUnavailable)
 		}
 		s, err := a.Service(t.Context(), DefaultPool, "web")
@@ -226,21 +226,21 @@ func TestLineIsLeftLater(t *testing.T) {
 		for demand, remembered := range map[string]bool{"1/1": false, "2/1": true} {
 			a := newAllocator(store, long)
 			mustDefine(t, a, "web", 2000, 2001)
-			mustClaim(t, a, Want{Name: "holder"})
-			mustClaim(t, a, Want{Name: "another"})
+			mustClaim(t, a, Request{Name: "holder"})
+			mustClaim(t, a, Request{Name: "another"})
 			k := a.keys(DefaultPool)
 			ghost := a.waitlist.server + "-0/" + demand
-			answer, err := a.door.change(t.Context(), k, lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0)
+			answer, err := a.write(t.Context(), k.call(lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0))
 			must(t, err)
 			if _, waits := waitingFor(answer); !waits {
 				t.Fatalf("it is answered with %v", answer)
 			}
 			if remembered {
-				a.waitlist.stuck[ghost] = lineKey{DefaultPool, "web"}
+				a.waitlist.stuck[ghost] = waitlistKey{DefaultPool, "web"}
 			}
 			ended := make(chan got, 1)
 			go func() {
-				allocation, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "waiter"}, time.Minute)
+				allocation, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "waiter"}, time.Minute)
 				ended <- got{"waiter", allocation, err}
 			}()
 			must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
@@ -263,9 +263,9 @@ func TestLineStandsStillWhileTheStateIsLost(t *testing.T) {
 		a := newAllocator(store, long)
 		wantProblems(t, a)
 		mustDefine(t, a, "web", 2000, 2000)
-		mustClaim(t, a, Want{Name: "holder"})
+		mustClaim(t, a, Request{Name: "holder"})
 		ended := make(chan got, 1)
-		wait(t.Context(), t, a, Want{Name: "waiter"}, ended)
+		wait(t.Context(), t, a, Request{Name: "waiter"}, ended)
 		must(t, store.Admin.Del(t.Context(), a.epochKey()).Err())
 		wantProblems(t, a, StateLost)
 		must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
@@ -292,10 +292,10 @@ func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 		ended := make(chan got, blocks+singles)
 		ctx, stop := context.WithCancel(t.Context())
 		for i := range blocks {
-			wait(ctx, t, a, Want{Name: fmt.Sprintf("block-%d", i), Count: 2}, ended)
+			wait(ctx, t, a, Request{Name: fmt.Sprintf("block-%d", i), Count: 2}, ended)
 		}
 		for i := range singles {
-			wait(ctx, t, a, Want{Name: fmt.Sprintf("single-%d", i)}, ended)
+			wait(ctx, t, a, Request{Name: fmt.Sprintf("single-%d", i)}, ended)
 		}
 		for port := 2000; port < 2000+ports; port += 2 { // no two in a row
 			must(t, a.Release(t.Context(), DefaultPool, "web", fmt.Sprint(port), Proof{}))
@@ -312,9 +312,9 @@ func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 			t.Errorf("it took %s, as if they had been found by chance", took)
 		}
 		for i := range ports/2 - 2*blocks - singles {
-			mustClaim(t, a, Want{Name: fmt.Sprintf("newcomer-%d", i)})
+			mustClaim(t, a, Request{Name: fmt.Sprintf("newcomer-%d", i)})
 		}
-		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "one-too-many"}, 0)
+		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "one-too-many"}, 0)
 		wantError(t, "what is left is kept for those in line", err, ErrExhausted)
 		stop()
 		for range blocks {
@@ -323,25 +323,21 @@ func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 	})
 }
 
-// losesOnce is the context of a call in line whose answer is lost once, when its turn has come; its client is gone then, or not.
+// losesOnce lets the answer of a call in line be lost once, when its turn has come; its client is gone then, or not.
 type losesOnce struct {
-	context.Context
 	proxy  *proxy
 	inLine *atomic.Bool
 	looks  int // since it is in line
 	gone   bool
 }
 
-func (c *losesOnce) Err() error {
+func (c *losesOnce) abandoned() bool {
 	if !c.inLine.Load() {
-		return nil
+		return false
 	}
 	c.looks++
 	c.proxy.lose.Store(c.looks == 1)
-	if c.gone && c.looks > 2 {
-		return context.Canceled
-	}
-	return nil
+	return c.gone && c.looks > 2
 }
 
 // A call that is made again by the server, since the answer was lost when its turn came, ends as if it had not been: what it got
@@ -359,17 +355,17 @@ func TestLineLosesAnAnswer(t *testing.T) {
 		throughProxy.Client = client
 		a := newAllocator(throughProxy, long)
 		for _, gone := range []bool{false, true} {
-			holder := mustClaim(t, direct, Want{Name: "holder"})
+			holder := mustClaim(t, direct, Request{Name: "holder"})
 			created := make(chan bool, 1)
 			ended := make(chan error, 1)
-			ctx := &losesOnce{Context: t.Context(), proxy: proxy, inLine: new(atomic.Bool), gone: gone}
+			client := &losesOnce{proxy: proxy, inLine: new(atomic.Bool), gone: gone}
 			go func() {
-				_, isNew, err := a.Claim(ctx, DefaultPool, "web", Want{Name: "waiter"}, time.Minute)
+				_, isNew, err := a.Claim(t.Context(), DefaultPool, "web", []Request{{Name: "waiter"}}, Wait{Longest: time.Minute, Abandoned: client.abandoned})
 				created <- isNew
 				ended <- err
 			}()
 			waits(t, direct, 1)
-			ctx.inLine.Store(true)
+			client.inLine.Store(true)
 			must(t, direct.Release(t.Context(), DefaultPool, "web", "holder", Proof{Secret: holder.Secret}))
 			isNew, err := <-created, <-ended
 			if gone {

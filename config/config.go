@@ -31,7 +31,6 @@ type Config struct {
 	HTTPIdleTimeout    time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
 	HTTPBodyLimit      int           `split_words:"true" default:"65536" desc:"largest request body, in bytes"`
 	HTTPConcurrency    int           `split_words:"true" default:"65536" desc:"maximum number of open connections; a request on one more gets 503"`
-	HTTPBaseline       bool          `split_words:"true" default:"false" desc:"also serve POST /v1/services/{service}/baseline, which does not call Redis: make bench measures the cost of plain HTTP with it"`
 	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db]; also rediss://, unix://, Sentinel and Cluster (see config/README.md). If empty, the state is kept inside the process and ends with it"`
 	RedisPasswordFile  string        `split_words:"true" desc:"file with the Redis password, in place of one in the URL; read for each new connection"`
 	RedisCAFile        string        `split_words:"true" desc:"certificates (PEM) to verify Redis with; if empty, those that the system trusts"`

@@ -80,7 +80,7 @@ func TestWrongValues(t *testing.T) {
 		{"PORTMASTER_HTTP_ADDR=localhost:http", "must be host:port or :port"},
 		{"PORTMASTER_HTTP_ADDR=:65536", "must be host:port or :port"},
 		{"PORTMASTER_HTTP_ADDR=localhost:", "must be host:port or :port"},
-		{"PORTMASTER_HTTP_BASELINE=maybe", "is not a valid truth value: true or false"},
+		{"PORTMASTER_RELEASE_NEEDS_SECRET=maybe", "is not a valid truth value: true or false"},
 		{"PORTMASTER_REDIS_QUEUE=0", "must lie within 1-1048576, not 0"},
 		{"PORTMASTER_HTTP_READ_TIMEOUT=10", "is not a valid duration, such as 30m"},
 		{"PORTMASTER_HTTP_READ_TIMEOUT=0s", "must lie within 1ms-1h0m0s, not 0s"},

@@ -43,8 +43,8 @@ func (d *duration) UnmarshalJSONFrom(from *jsontext.Decoder) error {
 	return nil
 }
 
-// parseWait reads how long a call would wait in line: as a text of a body, or as a number of seconds.
-func parseWait(text string) (time.Duration, error) {
+// parseSeconds reads a time span of a query: as a text of a body, or as a number of seconds.
+func parseSeconds(text string) (time.Duration, error) {
 	if strings.Trim(text, "0123456789.") == "" {
 		return parseSpan(text, "s")
 	}

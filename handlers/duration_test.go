@@ -56,7 +56,7 @@ func TestSpansAreAsDocumented(t *testing.T) {
 		quoted, _ := json.Marshal(text)
 		var d duration
 		inBody := decodeJSON(quoted, &d) == nil
-		_, err := parseWait(text)
+		_, err := parseSeconds(text)
 		inQuery := err == nil
 		tooFine := strings.Contains(text, "n") || strings.Contains(text, "u") || strings.Contains(text, "µ") || strings.Contains(text, "μ")
 		if inBody && !cooldown.MatchString(text) || inBody && text != "0" && !lease.MatchString(text) || inQuery && !wait.MatchString(text) {

@@ -4,15 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"slices"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
@@ -74,7 +68,7 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // fail answers a request with the problem that err is, logs it if an operator should hear of it, and returns its code.
 func (s *Server) fail(c *fiber.Ctx, err error) string {
-	if errors.Is(err, errHungUp) { // nobody hears it
+	if errors.Is(err, allocator.ErrAbandoned) { // nobody hears it
 		c.Status(statusHungUp)
 		return codeHungUp
 	}
@@ -83,9 +77,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) string {
 	if problem.RetryAfter > 0 {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((problem.RetryAfter+time.Second-1)/time.Second)))
 	}
-	c.Status(status)
-	c.Set(fiber.HeaderContentType, "application/problem+json")
-	c.Response().SetBodyRaw(appendProblem(nil, code, problem, requestID(c)))
+	renderAs(c, "application/problem+json", status, encode(bodyOfProblem(code, problem, requestID(c))))
 	switch {
 	case code == codeInternal:
 		attrs := []any{slog.String("id", requestID(c)), slog.Any("error", err)}
@@ -139,98 +131,27 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	s.unmatched(c, err)
 }
 
-// refuseBroken answers a request that did not arrive whole; next is what answers those whose sender is still there.
-//
-// A connection on which no request ever began is closed in silence: an answer to nothing would be taken for that of the
-// first request by a client or a load balancer that opened the connection ahead of need.
-func (s *Server) refuseBroken(next func(*fasthttp.RequestCtx, error)) func(*fasthttp.RequestCtx, error) {
-	return func(ctx *fasthttp.RequestCtx, err error) {
-		began, late := s.crowd.spoke(ctx.Conn()), timedOut(err)
-		switch {
-		case late && began:
-			s.refuse(ctx, fiber.ErrRequestTimeout)
-		case late || reset(err):
-			if began {
-				s.refuse(ctx, errHungUp)
-			}
-			ctx.Conn().Close()
-		default:
-			next(ctx, err)
-		}
-	}
+// problemBody is the body of RFC 9457.
+type problemBody struct {
+	Type      string       `json:"type"`
+	Title     string       `json:"title"`
+	Status    int          `json:"status"`
+	Detail    string       `json:"detail"`
+	Code      string       `json:"code"`
+	RequestID string       `json:"request_id"`
+	Errors    []fieldError `json:"errors,omitempty"`
 }
 
-// timedOut reports whether a request took too long to arrive. Of a chunked body fasthttp tells the cause in words only.
-func timedOut(err error) bool {
-	timeout, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err)
-	return ok && timeout.Timeout() || strings.Contains(err.Error(), os.ErrDeadlineExceeded.Error())
+type fieldError struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
 }
 
-// reset reports whether the connection broke while a request arrived.
-func reset(err error) bool {
-	_, broken := errors.AsType[net.Error](err)
-	return broken || strings.Contains(err.Error(), syscall.ECONNRESET.Error())
-}
-
-// check refuses what fasthttp lets through and no route should see.
-func (s *Server) check(next fasthttp.RequestHandler) fasthttp.RequestHandler {
-	return func(ctx *fasthttp.RequestCtx) {
-		switch header := &ctx.Request.Header; {
-		case s.crowd.turnsAway(ctx.Conn()):
-			s.refuse(ctx, tooManyConnections)
-		case !isUnambiguous(header):
-			s.refuse(ctx, fiber.ErrBadRequest)
-		default:
-			// A method that Fiber does not know it would refuse in plain text. It is refused as one that no route has: with 405 where
-			// the path is known, and else with 404.
-			if !slices.Contains(fiber.DefaultMethods, string(header.Method())) {
-				header.SetMethod(fiber.MethodTrace)
-			}
-			next(ctx)
-			return
-		}
-		ctx.SetConnectionClose()
-	}
-}
-
-// appendProblem appends the body of RFC 9457.
-func appendProblem(b []byte, code string, problem *allocator.Error, id string) []byte {
+func bodyOfProblem(code string, problem *allocator.Error, id string) problemBody {
 	p := problems[code]
-	b = append(b, `{"type":"urn:portmaster:problem:`...)
-	b = append(b, code...)
-	b = append(b, `","title":`...)
-	b = appendString(b, p.title)
-	b = append(b, `,"status":`...)
-	b = strconv.AppendInt(b, int64(p.status), 10)
-	b = append(b, `,"detail":`...)
-	b = appendString(b, problem.Detail)
-	b = append(b, `,"code":"`...)
-	b = append(b, code...)
-	b = append(b, `","request_id":`...)
-	b = appendString(b, id)
-	for i, f := range problem.Fields {
-		if i == 0 {
-			b = append(b, `,"errors":[`...)
-		} else {
-			b = append(b, ',')
-		}
-		b = append(b, `{"field":`...)
-		b = appendString(b, f.Field)
-		b = append(b, `,"detail":`...)
-		b = appendString(b, f.Detail)
-		b = append(b, '}')
+	body := problemBody{"urn:portmaster:problem:" + code, p.title, p.status, problem.Detail, code, id, nil}
+	for _, f := range problem.Fields {
+		body.Errors = append(body.Errors, fieldError(f))
 	}
-	if len(problem.Fields) > 0 {
-		b = append(b, ']')
-	}
-	return append(b, "}\n"...)
-}
-
-// appendString appends s as a JSON string; what is not UTF-8 in it is replaced.
-func appendString(b []byte, s string) []byte {
-	b, _ = jsontext.AppendQuote(b, s)
-	return b
+	return body
 }

@@ -18,7 +18,7 @@ func (s *Server) live(c *fiber.Ctx) error {
 // ready: GET /readyz, which fails while Redis is away or unfit to keep allocations, and while the server drains.
 func (s *Server) ready(c *fiber.Ctx) error {
 	if s.open.Err() != nil {
-		return shuttingDown
+		return allocator.ErrDraining
 	}
 	findings, err := s.health.check(c.UserContext())
 	if err != nil {

@@ -23,7 +23,7 @@ type metrics struct {
 	requests   *prometheus.HistogramVec
 	operations *prometheus.CounterVec
 	inUse      prometheus.Counter
-	lines      *lines
+	waits      *waitCounts
 	unmatched  *routeMetrics
 	scrape     fiber.Handler
 	scraping   sync.Mutex
@@ -31,7 +31,7 @@ type metrics struct {
 
 func newMetrics(health *health) *metrics {
 	m := &metrics{
-		lines: &lines{},
+		waits: &waitCounts{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
 			Help:    "How long requests took, by method, route template and status. Those that came with ?wait= have it in their route.",
@@ -47,7 +47,7 @@ func newMetrics(health *health) *metrics {
 		}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.lines},
+	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.waits},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
@@ -64,23 +64,16 @@ func (s *Server) scrape(c *fiber.Ctx) error {
 	return s.metrics.scrape(c)
 }
 
-// routeMetrics are the figures of one route. They remember what they found by its labels, which saves the look-up on the
-// way of every request.
+// routeMetrics are the figures of one route.
 type routeMetrics struct {
 	metrics *metrics
 	route   route
-	seen    sync.Map // outcome -> observed
 }
 
 type outcome struct {
 	status int
 	code   string
 	waits  bool
-}
-
-type observed struct {
-	duration prometheus.Observer
-	count    prometheus.Counter
 }
 
 // The outcomes that alerts count, which therefore begin at 0: the first one would be no increase otherwise. Only those that
@@ -102,27 +95,14 @@ func (m *metrics) route(r route) *routeMetrics {
 	return &routeMetrics{metrics: m, route: r}
 }
 
+// observe counts a request. Those of calls that may wait in line are apart, since their time tells nothing of how fast the server is.
 func (r *routeMetrics) observe(o outcome, took time.Duration) {
-	found, ok := r.seen.Load(o)
-	if !ok {
-		found, _ = r.seen.LoadOrStore(o, r.find(o))
-	}
-	figures := found.(observed)
-	figures.duration.Observe(took.Seconds())
-	figures.count.Inc()
-}
-
-// find finds the figures of an outcome. Those of calls that would wait in line are apart, since their time tells nothing of
-// how fast the server is.
-func (r *routeMetrics) find(o outcome) observed {
 	path := r.route.path
 	if o.waits {
 		path += "?wait"
 	}
-	return observed{
-		r.metrics.requests.WithLabelValues(r.route.method, path, strconv.Itoa(o.status)),
-		r.metrics.operations.WithLabelValues(r.route.operation, o.code),
-	}
+	r.metrics.requests.WithLabelValues(r.route.method, path, strconv.Itoa(o.status)).Observe(took.Seconds())
+	r.metrics.operations.WithLabelValues(r.route.operation, o.code).Inc()
 }
 
 var (
@@ -157,7 +137,7 @@ const scrapeTimeout = 5 * time.Second
 // redisCollector reads the state of Redis at the time of a scrape.
 type redisCollector struct {
 	health *health
-	lines  *lines
+	waits  *waitCounts
 }
 
 // Describe implements prometheus.Collector.
@@ -178,7 +158,7 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 		if figures, unread, err := r.health.allocator.AllFigures(ctx); err == nil {
 			missing = float64(unread)
 			collectFigures(ch, figures)
-			r.lines.collect(ch, figures, unread == 0)
+			r.waits.collect(ch, figures, unread == 0)
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
@@ -187,11 +167,11 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(rollbacksDesc, prometheus.CounterValue, float64(state.Rollbacks))
 	ch <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, state.Behind.Seconds())
 	ch <- prometheus.MustNewConstMetric(clockStepsDesc, prometheus.CounterValue, float64(state.ClockSteps))
-	stats := r.health.allocator.PoolStats()
-	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.IdleConns), "idle")
-	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(stats.TotalConns-stats.IdleConns), "used")
-	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(stats.Timeouts))
-	ch <- prometheus.MustNewConstMetric(redisStaleDesc, prometheus.CounterValue, float64(stats.StaleConns))
+	connections := r.health.allocator.Connections()
+	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(connections.Idle), "idle")
+	ch <- prometheus.MustNewConstMetric(redisConnectionsDesc, prometheus.GaugeValue, float64(connections.Used), "used")
+	ch <- prometheus.MustNewConstMetric(redisTimeoutsDesc, prometheus.CounterValue, float64(connections.Timeouts))
+	ch <- prometheus.MustNewConstMetric(redisStaleDesc, prometheus.CounterValue, float64(connections.Broken))
 }
 
 func collectFigures(ch chan<- prometheus.Metric, figures []allocator.Figures) {
@@ -243,5 +223,67 @@ func collectProblems(ch chan<- prometheus.Metric, findings []allocator.Finding) 
 			found = 1
 		}
 		ch <- prometheus.MustNewConstMetric(storeProblemDesc, prometheus.GaugeValue, found, string(problem))
+	}
+}
+
+var waitedDesc = prometheus.NewDesc("portmaster_waited_total",
+	"Calls that stood in line at this server for a port of a service, by how they ended: served, or unserved.", []string{"outcome", "pool", "service"}, nil)
+
+// waitCounts counts how calls that waited ended. A service is forgotten when it is removed.
+type waitCounts struct {
+	mu    sync.Mutex
+	ended map[serviceKey]*waitCount
+}
+
+// serviceKey names a service.
+type serviceKey struct{ pool, service string }
+
+type waitCount struct{ served, unserved float64 }
+
+// count counts the end of a call.
+func (l *waitCounts) count(of serviceKey, served bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.of(of)
+	if served {
+		e.served++
+	} else {
+		e.unserved++
+	}
+}
+
+// of returns the counts of a service. l.mu is held.
+func (l *waitCounts) of(of serviceKey) *waitCount {
+	e, ok := l.ended[of]
+	if !ok {
+		if l.ended == nil {
+			l.ended = map[serviceKey]*waitCount{}
+		}
+		e = &waitCount{}
+		l.ended[of] = e
+	}
+	return e
+}
+
+// collect collects the counts of services that have, or had, a line: they begin with 0 when the first call waits. If the
+// figures are those of all services, the others are forgotten.
+func (l *waitCounts) collect(ch chan<- prometheus.Metric, figures []allocator.Figures, all bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := make(map[serviceKey]*waitCount, len(l.ended))
+	served, unserved := label("outcome", "served"), label("outcome", "unserved")
+	for _, f := range figures {
+		of := serviceKey{f.Pool, f.Service}
+		if _, known := l.ended[of]; !known && f.Waiting == 0 {
+			continue
+		}
+		e := l.of(of)
+		kept[of] = e
+		pool, service := label("pool", f.Pool), label("service", f.Service)
+		ch <- &counter{waitedDesc, []*dto.LabelPair{served, pool, service}, e.served}
+		ch <- &counter{waitedDesc, []*dto.LabelPair{unserved, pool, service}, e.unserved}
+	}
+	if all {
+		l.ended = kept
 	}
 }

@@ -25,7 +25,7 @@ func (s *Server) observe(r route) fiber.Handler {
 		took, waited := time.Since(start), waited(c)
 		watched.observe(outcome{c.Response().StatusCode(), code, waits(c)}, took)
 		if waited > 0 {
-			s.metrics.lines.count(lineOf{pool(c), param(c, "service")}, code == codeOK)
+			s.metrics.waits.count(serviceKey{pool(c), param(c, "service")}, code == codeOK)
 		}
 		if took-waited > s.slowCall { // to stand in line is not to be slow
 			s.slowCalls.Do(func() {

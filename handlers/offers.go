@@ -10,24 +10,20 @@ import (
 
 // offer: POST /services/{service}/offers
 func (s *Server) offer(c *fiber.Ctx) error {
-	asked, err := s.readAsked(c)
+	a, err := s.readAcquisition(c)
 	if err != nil {
 		return err
 	}
-	defer asked.stop()
-	if asked.wants != nil {
-		offers, created, err := s.allocator.OfferMany(asked.ctx, pool(c), param(c, "service"), asked.wants, asked.wait)
-		if err != nil {
-			return err
-		}
-		return render(c, statusCreated(created), appendList(nil, offers, appendOffer))
-	}
-	offer, created, err := s.allocator.Offer(asked.ctx, pool(c), param(c, "service"), asked.want, asked.wait)
+	defer a.stop()
+	offers, created, err := s.allocator.Offer(a.ctx, pool(c), param(c, "service"), a.requests, a.wait)
 	if err != nil {
-		return err
+		return a.fault(err)
 	}
-	c.Set(fiber.HeaderLocation, base(c)+"/services/"+offer.Service+"/offers/"+offer.Secret)
-	return render(c, statusCreated(created), appendOffer(nil, offer))
+	if a.isList {
+		return render(c, statusCreated(created), listOf(offers, appendOffer))
+	}
+	c.Set(fiber.HeaderLocation, base(c)+"/services/"+offers[0].Service+"/offers/"+offers[0].Secret)
+	return render(c, statusCreated(created), itemOf(offers[0], appendOffer))
 }
 
 // listOffers: GET /services/{service}/offers
@@ -38,7 +34,7 @@ func (s *Server) listOffers(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, appendList(nil, offers, appendOffer))
+	return render(c, fiber.StatusOK, listOf(offers, appendOffer))
 }
 
 // readOffer: GET /services/{service}/offers/{secret}
@@ -47,7 +43,7 @@ func (s *Server) readOffer(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, appendOffer(nil, offer))
+	return render(c, fiber.StatusOK, itemOf(offer, appendOffer))
 }
 
 // acceptBody is the body that accepts an offer.
@@ -66,7 +62,7 @@ func (s *Server) accept(c *fiber.Ctx) error {
 		return err
 	}
 	locate(c, allocation)
-	return render(c, statusCreated(created), appendAllocation(nil, allocation))
+	return render(c, statusCreated(created), itemOf(allocation, appendAllocation))
 }
 
 // rejectBody is the body that rejects an offer.

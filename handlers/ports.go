@@ -14,24 +14,20 @@ import (
 
 // claim: POST /services/{service}/ports
 func (s *Server) claim(c *fiber.Ctx) error {
-	asked, err := s.readAsked(c)
+	a, err := s.readAcquisition(c)
 	if err != nil {
 		return err
 	}
-	defer asked.stop()
-	if asked.wants != nil {
-		allocations, created, err := s.allocator.ClaimMany(asked.ctx, pool(c), param(c, "service"), asked.wants, asked.wait)
-		if err != nil {
-			return err
-		}
-		return render(c, statusCreated(created), appendList(nil, allocations, appendAllocation))
-	}
-	allocation, created, err := s.allocator.Claim(asked.ctx, pool(c), param(c, "service"), asked.want, asked.wait)
+	defer a.stop()
+	allocations, created, err := s.allocator.Claim(a.ctx, pool(c), param(c, "service"), a.requests, a.wait)
 	if err != nil {
-		return err
+		return a.fault(err)
 	}
-	locate(c, allocation)
-	return render(c, statusCreated(created), appendAllocation(nil, allocation))
+	if a.isList {
+		return render(c, statusCreated(created), listOf(allocations, appendAllocation))
+	}
+	locate(c, allocations[0])
+	return render(c, statusCreated(created), itemOf(allocations[0], appendAllocation))
 }
 
 // locate says in the Location header where an allocation is to be read.
@@ -47,7 +43,7 @@ func (s *Server) listAllocations(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, appendList(nil, allocations, appendAllocation))
+	return render(c, fiber.StatusOK, listOf(allocations, appendAllocation))
 }
 
 // readAllocation: GET /services/{service}/ports/{port or name}
@@ -56,12 +52,12 @@ func (s *Server) readAllocation(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tag(c, allocation)
-	return render(c, fiber.StatusOK, appendAllocation(nil, allocation))
+	setETag(c, allocation)
+	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
-// tag gives the answer the ETag of an allocation: its fence, quoted.
-func tag(c *fiber.Ctx, a allocator.Allocation) {
+// setETag gives the answer the ETag of an allocation: its fence, quoted.
+func setETag(c *fiber.Ctx, a allocator.Allocation) {
 	c.Set(fiber.HeaderETag, `"`+strconv.FormatInt(a.Fence, 10)+`"`)
 }
 
@@ -81,8 +77,8 @@ func (s *Server) renew(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tag(c, allocation)
-	return render(c, fiber.StatusOK, appendAllocation(nil, allocation))
+	setETag(c, allocation)
+	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
 // headerSecret is the header by which a release proves whose allocation it means.
@@ -138,5 +134,5 @@ func ifMatch(lines [][]byte) (fences []int64, err error) {
 	return fences, nil
 }
 
-// etag is what tag makes of a fence, with no more digits than an int64 has room for.
+// etag is what setETag makes of a fence, with no more digits than an int64 has room for.
 var etag = regexp.MustCompile(`^"(0|[1-9][0-9]{0,17})"$`)

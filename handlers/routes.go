@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	_ "embed"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -17,10 +18,10 @@ type route struct {
 	handle    func(*Server, *fiber.Ctx) error
 }
 
-// The query parameters of routes that list, and of those that take wants.
+// The query parameters of routes that list, and of those that take requests.
 var (
-	ofList  = []string{"limit", "cursor"}
-	ofWants = []string{"wait"}
+	ofList     = []string{"limit", "cursor"}
+	ofRequests = []string{"wait"}
 )
 
 // The routes of a pool. They are mounted twice: at /v1 for the pool "default", and at /v1/pools/{pool} for any.
@@ -31,7 +32,7 @@ var poolRoutes = []route{
 	{"PUT", "/services/:service", "defineService", nil, (*Server).defineService},
 	{"DELETE", "/services/:service", "removeService", nil, (*Server).removeService},
 
-	{"POST", "/services/:service/offers", "offer", ofWants, (*Server).offer},
+	{"POST", "/services/:service/offers", "offer", ofRequests, (*Server).offer},
 	{"GET", "/services/:service/offers", "listOffers", ofList, (*Server).listOffers},
 	{"GET", "/services/:service/offers/:secret", "readOffer", nil, (*Server).readOffer},
 	{"POST", "/services/:service/offers/:secret/accept", "accept", nil, (*Server).accept},
@@ -39,7 +40,7 @@ var poolRoutes = []route{
 	{"POST", "/services/:service/offers/:secret/reject", "reject", nil, (*Server).reject},
 	{"DELETE", "/services/:service/offers/:secret", "reject", nil, (*Server).reject},
 
-	{"POST", "/services/:service/ports", "claim", ofWants, (*Server).claim},
+	{"POST", "/services/:service/ports", "claim", ofRequests, (*Server).claim},
 	{"GET", "/services/:service/ports", "listAllocations", ofList, (*Server).listAllocations},
 	{"GET", "/services/:service/ports/:port", "readAllocation", nil, (*Server).readAllocation},
 	{"POST", "/services/:service/ports/:port/renew", "renew", nil, (*Server).renew},
@@ -61,12 +62,12 @@ const (
 	poolMount    = "/v1/pools/:pool"
 )
 
-func (s *Server) mount(ofServer, ofPool []route) {
-	for _, r := range ofServer {
+func (s *Server) mount() {
+	for _, r := range serverRoutes {
 		s.add(r)
 	}
 	for _, mount := range []string{defaultMount, poolMount} {
-		for _, r := range ofPool {
+		for _, r := range poolRoutes {
 			r.path = mount + r.path
 			s.add(r)
 		}
@@ -102,4 +103,14 @@ func base(c *fiber.Ctx) string {
 		return "/v1/pools/" + pool
 	}
 	return defaultMount
+}
+
+//go:embed openapi.yaml
+var openAPI []byte
+
+// openapi: GET /openapi.yaml
+func (s *Server) openapi(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderContentType, "application/yaml")
+	c.Response().SetBodyRaw(openAPI)
+	return nil
 }

@@ -14,7 +14,7 @@ import (
 	"portmaster/allocator"
 )
 
-// Options are the settings of a Server. All but Baseline are required.
+// Options are the settings of a Server. All are required.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
@@ -22,7 +22,6 @@ type Options struct {
 	BodyLimit    int           // bytes
 	Concurrency  int           // connections; those beyond are told to come back later
 	SlowCall     time.Duration // a call that takes longer, its time in line not counted, is logged
-	Baseline     bool          // also serve POST /services/{service}/baseline, to measure what HTTP alone costs
 	Log          *slog.Logger
 }
 
@@ -76,11 +75,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 	s.app.Server().ConnState = s.crowd.follow
 	s.app.Server().Handler = s.check(s.app.Server().Handler)
 	s.app.Server().ErrorHandler = s.refuseBroken(s.app.Server().ErrorHandler)
-	if opts.Baseline {
-		s.mount(serverRoutes, append(poolRoutes, baselineRoute))
-	} else {
-		s.mount(serverRoutes, poolRoutes)
-	}
+	s.mount()
 	return s
 }
 
@@ -89,7 +84,7 @@ func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 
 // Drain makes /readyz fail, so that load balancers send no more requests, and ends the calls that wait in line. Everything
 // else goes on.
-func (s *Server) Drain() { s.drain(shuttingDown) }
+func (s *Server) Drain() { s.drain(allocator.ErrDraining) }
 
 // Shutdown lets the requests under way finish, for the given time at most, and ends Serve.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.app.ShutdownWithTimeout(timeout) }

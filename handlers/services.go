@@ -23,6 +23,33 @@ func (d definition) definition() allocator.Definition {
 	}
 }
 
+// serviceBody is the body that tells of a service.
+type serviceBody struct {
+	Name        string     `json:"name"`
+	Description string     `json:"description"`
+	Start       int        `json:"start"`
+	End         int        `json:"end"`
+	Cooldown    float64    `json:"cooldown"` // seconds
+	Created     string     `json:"created"`
+	Ports       portCounts `json:"ports"`
+	Waiting     int        `json:"waiting"`
+	Warnings    []string   `json:"warnings,omitempty"`
+}
+
+type portCounts struct {
+	Total     int `json:"total"`
+	Free      int `json:"free"`
+	Offered   int `json:"offered"`
+	Allocated int `json:"allocated"`
+	Cooling   int `json:"cooling"`
+}
+
+func bodyOfService(s allocator.Service) serviceBody {
+	return serviceBody{
+		s.Name, s.Description, s.Start, s.End, float64(s.Cooldown.Milliseconds()) / 1000, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
+	}
+}
+
 // createService: POST /services
 func (s *Server) createService(c *fiber.Ctx) error {
 	var body definition
@@ -34,7 +61,7 @@ func (s *Server) createService(c *fiber.Ctx) error {
 		return err
 	}
 	c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
-	return render(c, fiber.StatusCreated, appendService(nil, service))
+	return render(c, fiber.StatusCreated, encode(bodyOfService(service)))
 }
 
 // defineService: PUT /services/{service}
@@ -54,7 +81,7 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 	if created {
 		c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
 	}
-	return render(c, statusCreated(created), appendService(nil, service))
+	return render(c, statusCreated(created), encode(bodyOfService(service)))
 }
 
 // readService: GET /services/{service}
@@ -63,7 +90,7 @@ func (s *Server) readService(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, appendService(nil, service))
+	return render(c, fiber.StatusOK, encode(bodyOfService(service)))
 }
 
 // listServices: GET /services
@@ -74,7 +101,11 @@ func (s *Server) listServices(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, appendList(nil, services, appendService))
+	list := make([]serviceBody, len(services))
+	for i, service := range services {
+		list[i] = bodyOfService(service)
+	}
+	return render(c, fiber.StatusOK, encode(list))
 }
 
 // removeService: DELETE /services/{service}

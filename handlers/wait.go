@@ -18,49 +18,45 @@ import (
 // lookEvery is how often the server looks whether the clients of calls that wait in line are still there.
 const lookEvery = 250 * time.Millisecond
 
-// errHungUp is why a call stopped waiting whose client is gone.
-var errHungUp = errors.New("the client hung up")
-
 // How figures tell a call whose client hung up from one that failed: the status is the one that load balancers count it by.
 const (
 	statusHungUp = 499
 	codeHungUp   = "HUNG_UP"
 )
 
-// shuttingDown is why a call stopped waiting when the server drains.
-var shuttingDown = &allocator.Error{Code: allocator.CodeUnavailable, Detail: "the server is shutting down", RetryAfter: time.Second}
-
 // waits reports whether a request says how long it would wait in line.
 func waits(c *fiber.Ctx) bool { return c.Context().QueryArgs().Has("wait") }
 
-// patience reads how long a request would wait in line: not at all where it does not say.
-func patience(c *fiber.Ctx) (time.Duration, error) {
+// parseWait reads how long a request may wait in line: not at all if it does not say.
+func parseWait(c *fiber.Ctx) (time.Duration, error) {
 	if !waits(c) {
 		return 0, nil
 	}
-	wait, err := parseWait(c.Query("wait"))
+	wait, err := parseSeconds(c.Query("wait"))
 	if err != nil {
 		return 0, allocator.Invalid(allocator.FieldError{Field: "wait", Detail: "must be seconds, such as 30 or 1.5, or a duration, such as 1m30s"})
 	}
 	return wait, nil
 }
 
-// whileWanted returns the context of a call that would wait for so long. It ends when the client hangs up, or the server
-// drains; its cause says which. A call that does not wait is over too soon to be worth a look.
-func (s *Server) whileWanted(c *fiber.Ctx, wait time.Duration) (ctx context.Context, stop func()) {
-	if wait <= 0 {
+// whileWanted returns the context of a call that may wait in line. It ends when the client hangs up, or the server drains; its cause
+// says which. It tells the call how to look for the client, and the request for how long the call stood in line. A call that does not
+// wait is over too soon to be worth a look.
+func (s *Server) whileWanted(c *fiber.Ctx, wait *allocator.Wait) (ctx context.Context, stop func()) {
+	if wait.Longest <= 0 {
 		return c.UserContext(), func() {}
 	}
-	stood := new(time.Duration)
-	c.Locals(waitedKey{}, stood)
-	ctx, end := context.WithCancelCause(allocator.WithWaited(s.open, stood))
+	wait.Stood = new(time.Duration)
+	c.Locals(waitedKey{}, wait.Stood)
+	ctx, end := context.WithCancelCause(s.open)
 	socket, err := socketOf(c.Context().Conn())
 	if err != nil { // there is none to look at
 		return ctx, func() { end(nil) }
 	}
-	call := &wanted{ctx, socket, end}
+	wait.Abandoned = func() bool { return closed([]int{socket})[0] }
+	call := &waitingCall{socket, end}
 	s.absence.enter(call)
-	return call, func() {
+	return ctx, func() {
 		s.absence.leave(call)
 		end(nil)
 	}
@@ -77,39 +73,29 @@ func waited(c *fiber.Ctx) time.Duration {
 	return 0
 }
 
-// wanted is the context of a call that waits. Who asks for its error, as the allocator does before and after it takes a
-// port, gets to know whether the client is there at that moment.
-type wanted struct {
-	context.Context
+// waitingCall is a call that waits in line, and the socket of its client.
+type waitingCall struct {
 	socket int
 	end    context.CancelCauseFunc
-}
-
-// Err is that of the context, once it has looked.
-func (w *wanted) Err() error {
-	if w.Context.Err() == nil && closed([]int{w.socket})[0] {
-		w.end(errHungUp)
-	}
-	return w.Context.Err()
 }
 
 // absence notices who hangs up among those that wait: one goroutine looks at all of their connections, while there are any.
 type absence struct {
 	mu    sync.Mutex // while it is held no call ends, and so no socket becomes another connection's
-	calls map[*wanted]struct{}
+	calls map[*waitingCall]struct{}
 }
 
-func (a *absence) enter(call *wanted) {
+func (a *absence) enter(call *waitingCall) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.calls == nil {
-		a.calls = map[*wanted]struct{}{}
+		a.calls = map[*waitingCall]struct{}{}
 		go a.watch()
 	}
 	a.calls[call] = struct{}{}
 }
 
-func (a *absence) leave(call *wanted) {
+func (a *absence) leave(call *waitingCall) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.calls, call)
@@ -140,7 +126,7 @@ func (a *absence) look() bool {
 	}
 	for i, gone := range closed(sockets) {
 		if gone {
-			calls[i].end(errHungUp)
+			calls[i].end(allocator.ErrAbandoned)
 		}
 	}
 	return true

@@ -182,7 +182,7 @@ func TestHangUp(t *testing.T) {
 		if figures := a.get("/metrics").body; strings.Contains(figures, "portmaster_waited_total{") {
 			t.Error(figures)
 		}
-		equal(t, "lines that are remembered", len(a.server.metrics.lines.ended), 0)
+		equal(t, "lines that are remembered", len(a.server.metrics.waits.ended), 0)
 	})
 }
 

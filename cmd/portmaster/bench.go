@@ -22,7 +22,6 @@ import (
 // benchOptions are the flags of portmaster bench.
 type benchOptions struct {
 	url, pool, output string
-	baseline          bool
 	clients           int
 	duration          time.Duration
 }
@@ -57,8 +56,6 @@ func benchCommand() *cobra.Command {
 	cmd.Flags().IntVar(&o.clients, "clients", 64, "number of concurrent clients")
 	cmd.Flags().DurationVar(&o.duration, "duration", 10*time.Second, "how long to run")
 	cmd.Flags().StringVar(&o.output, "output", "table", "output format: table or json")
-	cmd.Flags().BoolVar(&o.baseline, "baseline", false, "call the baseline route instead, which does not call Redis")
-	_ = cmd.Flags().MarkHidden("baseline")
 	return cmd
 }
 

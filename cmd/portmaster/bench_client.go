@@ -32,7 +32,6 @@ type benchClient struct {
 	request   *fasthttp.Request
 	response  *fasthttp.Response
 	service   string // its URL
-	baseline  bool
 	held      *portHolders
 	latencies [callKinds]*hdrhistogram.Histogram
 	errors    map[string]int
@@ -48,7 +47,6 @@ func newBenchClient(o benchOptions, service string, held *portHolders) *benchCli
 		request:  fasthttp.AcquireRequest(),
 		response: fasthttp.AcquireResponse(),
 		service:  o.url + "/v1/pools/" + o.pool + "/services/" + service,
-		baseline: o.baseline,
 		held:     held,
 		errors:   map[string]int{},
 	}
@@ -81,9 +79,6 @@ func (c *benchClient) run(ctx context.Context, name string, cycles *atomic.Int64
 }
 
 func (c *benchClient) cycle(holder string) bool {
-	if c.baseline {
-		return c.measured(callOffer, "POST", c.service+"/baseline", `{"name":"`+holder+`"}`, fasthttp.StatusCreated)
-	}
 	if !c.measured(callOffer, "POST", c.service+"/offers", `{"name":"`+holder+`"}`, fasthttp.StatusCreated) {
 		return false
 	}

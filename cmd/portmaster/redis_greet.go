@@ -62,8 +62,8 @@ func refusal(err error) (variable, says string) {
 	return "", ""
 }
 
-// refusedBy is refusal for what Redis, or a Sentinel, answered: by its code, which Valkey and all versions of Redis share,
-// and by its text only where the code is ERR, which says nothing. A text is shown only where it cannot hold a password.
+// refusedBy is refusal for what Redis, or a Sentinel, answered: by its code, which Valkey and all versions of Redis share. A code of ERR
+// says nothing, so its text is shown, without the arguments of the command: a password is one of those.
 func refusedBy(reply string) (variable, says string) {
 	code, text, _ := strings.Cut(reply, " ")
 	switch code {
@@ -74,17 +74,11 @@ func refusedBy(reply string) (variable, says string) {
 	case "MOVED":
 		return "REDIS_URL", "Redis is a node of a Cluster: the URL must begin with redis+cluster:// or rediss+cluster://"
 	case "ERR":
-		for _, known := range []struct{ part, says string }{
-			{"The user executing the script", "the user lacks a permission: " + text}, // up to Redis 7.0; then it is NOPERM
-			{"cluster support disabled", "Redis is not a node of a Cluster"},
-			{"DB index", "Redis has no such database"},
-			{"SELECT is not allowed in cluster mode", "a Cluster has no such database"},
-			{"unknown command", "what answers there is not what the URL says: a Redis, a Sentinel or a Cluster"},
-		} {
-			if strings.Contains(text, known.part) {
-				return "REDIS_URL", known.says
-			}
+		if strings.HasPrefix(text, "max number of clients") { // it may take more of them later
+			return "", ""
 		}
+		text, _, _ = strings.Cut(text, ", with args")
+		return "REDIS_URL", "what answers there refuses the calls: " + text
 	}
 	return "", ""
 }

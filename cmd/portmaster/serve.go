@@ -61,7 +61,6 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		IdleTimeout:  settings.HTTPIdleTimeout,
 		BodyLimit:    settings.HTTPBodyLimit,
 		Concurrency:  settings.HTTPConcurrency,
-		Baseline:     settings.HTTPBaseline,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
 	})
@@ -97,7 +96,7 @@ func options(settings config.Config) allocator.Options {
 		PortMax:       settings.PortMax,
 		Timeout:       settings.RedisTimeout,
 		Queue:         settings.RedisQueue,
-		Copies:        int(settings.Durability),
+		Replicas:      int(settings.Durability),
 		MaxRollback:   settings.MaxRollback,
 		AllowVolatile: settings.AllowVolatile,
 		MaxServices:   settings.MaxServices,

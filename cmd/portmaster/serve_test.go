@@ -149,23 +149,23 @@ func TestOffersExpireOnTheEmbeddedStore(t *testing.T) {
 	if _, err := ports.Create(t.Context(), "default", allocator.Definition{Name: "django", Start: 5000, End: 5000}); err != nil {
 		t.Fatal(err)
 	}
-	first, _, err := ports.Offer(t.Context(), "default", "django", allocator.Want{Name: "web-01"}, 0)
+	first, _, err := ports.Offer(t.Context(), "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := "portmaster:{default}:offer:" + first.Secret
+	key := "portmaster:{default}:offer:" + first[0].Secret
 	if !store.embedded.Exists(key) {
 		t.Fatalf("there is no key %s", key)
 	}
-	if _, _, err := ports.Offer(t.Context(), "default", "django", allocator.Want{Name: "web-01"}, 0); err == nil {
+	if _, _, err := ports.Offer(t.Context(), "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{}); err == nil {
 		t.Error("web-01 was offered a second port")
 	}
 
 	eventually(t, "the key of the offer is gone", func() bool { return !store.embedded.Exists(key) })
-	time.Sleep(time.Until(first.Expires))
-	again, _, err := ports.Offer(t.Context(), "default", "django", allocator.Want{Name: "web-01"}, 0)
-	if err != nil || again.Port != first.Port {
-		t.Errorf("port %d, error %v: want port %d again", again.Port, err, first.Port)
+	time.Sleep(time.Until(first[0].Expires))
+	again, _, err := ports.Offer(t.Context(), "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{})
+	if err != nil || again[0].Port != first[0].Port {
+		t.Errorf("%+v, error %v: want port %d again", again, err, first[0].Port)
 	}
 }
 

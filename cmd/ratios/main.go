@@ -30,16 +30,25 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often everything is measured; the median counts")
 	window := flag.Duration("window", 2*time.Second, "how long one measurement under load takes")
 	short := flag.Bool("short", false, "one short round, to see that it works: bounds are not checked")
+	plainAddr := flag.String("serve-plain", "", "serve the plain route at this address, and measure nothing: for the process that this one starts")
 	only := flag.String("only", "", "only the rows that begin with this")
 	flag.Parse()
+	if *plainAddr != "" {
+		exit(servePlain(*plainAddr))
+	}
 	rows = slices.DeleteFunc(rows, func(r row) bool { return !strings.HasPrefix(r.name, *only) })
 	if *short {
 		*rounds, *window = 1, 300*time.Millisecond
 	}
-	if err := run(*program, *rounds, *window, !*short); err != nil {
+	exit(run(*program, *rounds, *window, !*short))
+}
+
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "ratios:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 func run(program string, rounds int, window time.Duration, check bool) error {

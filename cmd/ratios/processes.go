@@ -25,8 +25,11 @@ type bench struct {
 	url     string
 	redis   *exec.Cmd
 	server  *exec.Cmd
+	plain   *exec.Cmd // serves the plain route
 	client  *redis.Client
 	ports   *allocator.Allocator
+
+	plainURL string
 
 	servers []*exec.Cmd // beside that one
 	lines   *lines      // nil until calls wait
@@ -53,6 +56,9 @@ func start(program string, window time.Duration) (b *bench, err error) {
 	}
 	b.client = redis.NewClient(&redis.Options{Addr: redisAddr, Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true})
 	b.ports = allocator.New(b.client, options)
+	if err = b.startPlain(); err != nil {
+		return nil, err
+	}
 	b.url, b.server, err = b.serve()
 	return b, err
 }
@@ -66,7 +72,7 @@ func (b *bench) serve(settings ...string) (url string, server *exec.Cmd, err err
 	server = exec.Command(b.program, "serve")
 	server.Stderr = os.Stderr
 	server.Env = append(os.Environ(), "PORTMASTER_HTTP_ADDR="+addr, "PORTMASTER_REDIS_URL=redis://"+b.client.Options().Addr,
-		"PORTMASTER_HTTP_BASELINE=true", "PORTMASTER_LOG_LEVEL=error", "PORTMASTER_SHUTDOWN_DELAY=0s")
+		"PORTMASTER_LOG_LEVEL=error", "PORTMASTER_SHUTDOWN_DELAY=0s")
 	server.Env = append(server.Env, settings...)
 	if err := server.Start(); err != nil {
 		return "", nil, err
@@ -94,7 +100,7 @@ func (b *bench) stop() {
 	if b.ports != nil {
 		b.client.Close()
 	}
-	for _, p := range append(b.servers, b.server, b.redis) {
+	for _, p := range append(b.servers, b.server, b.plain, b.redis) {
 		if p != nil && p.Process != nil {
 			p.Process.Kill()
 			p.Wait()

@@ -101,8 +101,10 @@ func forBatch(act func(i int) error) error {
 
 func offerBatch(ports *allocator.Allocator, pool, service string, secrets []string) error {
 	return forBatch(func(i int) error {
-		offer, _, err := ports.Offer(background, pool, service, allocator.Want{Name: holder(i)}, 0)
-		secrets[i] = offer.Secret
+		offers, _, err := ports.Offer(background, pool, service, []allocator.Request{{Name: holder(i)}}, allocator.Wait{})
+		if err == nil {
+			secrets[i] = offers[0].Secret
+		}
 		return err
 	})
 }

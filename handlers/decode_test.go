@@ -257,14 +257,14 @@ func TestLongListIsRefusedEarly(t *testing.T) {
 		for range 50 {
 			looked(t, "application/json", []byte(body), func(c *fiber.Ctx) {
 				began := time.Now()
-				decodeWants(c)
+				decodeRequests(c, isList(c.Request().Body()))
 				best = min(best, time.Since(began))
 			})
 		}
 		return best
 	}
 	looked(t, "application/json", []byte(over), func(c *fiber.Ctx) {
-		_, _, err := decodeWants(c)
+		_, err := decodeRequests(c, isList(c.Request().Body()))
 		refused(t, []byte(over), err)
 	})
 	if one, other := took(full), took(over); other > 5*one {
@@ -344,8 +344,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzDecodeWants: the same of what is wanted, one or a list. What is 0 where it is given is out of bounds to the allocator.
-func FuzzDecodeWants(f *testing.F) {
+// FuzzDecodeRequests: the same of what is requested, one or a list. What is 0 where it is given is out of bounds to the allocator.
+func FuzzDecodeRequests(f *testing.F) {
 	for _, seed := range []string{
 		``, ` `, `[`, `[]`, `{}`, `{"name":"web-01"}`, ` [ {"name":"a"} , {"name":"b","secret":"c"} ]`, `[null]`, `[[]]`, `[{"a":[{"b":1}]}]`,
 		`{"lease":90,"port":5000,"prefer":5001,"count":2}`, `[{"lease":"1m"},{"lease":0.5},{"lease":0}]`, `{"port":0,"prefer":0,"count":0}`,
@@ -354,37 +354,36 @@ func FuzzDecodeWants(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var one allocator.Want
-		var wants []allocator.Want
+		var requests []allocator.Request
 		var err error
-		looked(t, "application/json", body, func(c *fiber.Ctx) { one, wants, err = decodeWants(c) })
+		looked(t, "application/json", body, func(c *fiber.Ctx) { requests, err = decodeRequests(c, isList(body)) })
 		if err != nil {
 			refused(t, body, err)
 			return
 		}
-		type want struct {
+		type request struct {
 			Name                string
 			Secret              *string
 			Lease               any
 			Port, Prefer, Count *int
 		}
-		var standard []want
-		if wants == nil {
-			wants, standard = []allocator.Want{one}, make([]want, 1)
+		var standard []request
+		if !isList(body) {
+			standard = make([]request, 1)
 			err = json.Unmarshal(body, &standard[0])
 		} else {
 			err = json.Unmarshal(body, &standard)
 		}
-		if err != nil || len(wants) != len(standard) {
-			t.Fatalf("%q: %+v, and by the standard library %+v (%v)", body, wants, standard, err)
+		if err != nil || len(requests) != len(standard) {
+			t.Fatalf("%q: %+v, and by the standard library %+v (%v)", body, requests, standard, err)
 		}
 		for i, s := range standard {
-			zero := s.Lease != nil && wants[i].Lease == -1 && sameSpan(0, s.Lease)
-			same := wants[i] == allocator.Want{
-				Name: s.Name, Secret: givenSecret(s.Secret), Lease: wants[i].Lease, Port: given(s.Port), Prefer: given(s.Prefer), Count: given(s.Count),
+			zero := s.Lease != nil && requests[i].Lease == -1 && sameSpan(0, s.Lease)
+			same := requests[i] == allocator.Request{
+				Name: s.Name, Secret: givenSecret(s.Secret), Lease: requests[i].Lease, Port: given(s.Port), Prefer: given(s.Prefer), Count: given(s.Count),
 			}
-			if !same || !zero && !sameSpan(wants[i].Lease, s.Lease) {
-				t.Errorf("%q: %+v, and by the standard library %+v", body, wants[i], s)
+			if !same || !zero && !sameSpan(requests[i].Lease, s.Lease) {
+				t.Errorf("%q: %+v, and by the standard library %+v", body, requests[i], s)
 			}
 		}
 	})

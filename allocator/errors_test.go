@@ -30,7 +30,7 @@ func TestErrorsAreToldApart(t *testing.T) {
 		if !errors.Is(wrapped, io.EOF) {
 			t.Errorf("%v hides its cause", wrapped)
 		}
-		fromRedis := fromScript(string(one.Code) + " of this call")
+		fromRedis := fromScript(one.Code, "of this call")
 		if ofScripts := one != ErrUnavailable && one != ErrOutcomeUnknown; ofScripts != (fromRedis != nil) || ofScripts && !errors.Is(fromRedis, one) {
 			t.Errorf("read from a script's answer, %s is %v", one.Code, fromRedis)
 		}
@@ -61,9 +61,9 @@ func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
 	ctx := t.Context()
 	errs := map[string]error{}
 	_, _, errs["define"] = a.Define(ctx, DefaultPool, Definition{Name: "db", Start: 3000, End: 3001})
-	_, _, errs["offer"] = a.Offer(ctx, DefaultPool, "web", Want{Name: "bob"}, 0)
+	_, _, errs["offer"] = offerOne(ctx, a, DefaultPool, "web", Request{Name: "bob"}, 0)
 	_, _, errs["accept"] = a.Accept(ctx, DefaultPool, "web", offer.Secret, 0)
-	_, _, errs["claim"] = a.Claim(ctx, DefaultPool, "web", Want{Name: "carl"}, 0)
+	_, _, errs["claim"] = claimOne(ctx, a, DefaultPool, "web", Request{Name: "carl"}, 0)
 	_, errs["renew"] = a.Renew(ctx, DefaultPool, "web", "ann", offer.Secret, MinLease)
 	_, errs["reject"] = a.Reject(ctx, DefaultPool, "web", offer.Secret, false)
 	errs["release"] = a.Release(ctx, DefaultPool, "web", "ann", Proof{})
@@ -155,7 +155,7 @@ func TestCallIsSentOnce(t *testing.T) {
 		proxy.scripts.Store(0)
 		proxy.lose.Store(true)
 		secret := uuid.NewString()
-		_, _, err = a.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0)
+		_, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0)
 		wantError(t, "the answer was lost", err, ErrOutcomeUnknown)
 		if err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("the error tells the secret: %v", err)
@@ -163,7 +163,7 @@ func TestCallIsSentOnce(t *testing.T) {
 		if n := proxy.scripts.Load(); n != 1 {
 			t.Errorf("the script was sent %d times", n)
 		}
-		if offer, created, err := direct.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0); err != nil || created || offer.Name != "bob" {
+		if offer, created, err := offerOne(t.Context(), direct, DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0); err != nil || created || offer.Name != "bob" {
 			t.Errorf("repeated with the same secret: %+v, created %v, error %v", offer, created, err)
 		}
 	})

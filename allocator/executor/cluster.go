@@ -1,45 +1,42 @@
-package allocator
+package executor
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"portmaster/lua"
 )
 
-// runInCluster runs a script on the master that its pool is on, and follows the pool where it moves.
-func (d *door) runInCluster(ctx context.Context, cluster *redis.ClusterClient, copies int, pool keys, script *lua.Script, keys []string, args []any, deadline time.Time) (any, error) {
+// runInCluster runs a script on the master that its slot is on, and follows the slot where it moves.
+func (e *Executor) runInCluster(ctx context.Context, cluster *redis.ClusterClient, replicas int, call Call, deadline time.Time) (any, error) {
 	found, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	node, err := cluster.MasterForKey(found, string(pool))
+	node, err := cluster.MasterForKey(found, call.Slot)
 	if err != nil {
-		return nil, unavailable("the Cluster is away", err)
+		return nil, notDone("the Cluster is away", err)
 	}
 	asking := false
 	for redirections := 0; ; redirections++ {
-		c := newCall(ctx, pool, script, keys, args, deadline)
+		c := newPending(ctx, call, deadline)
 		c.asking = asking
-		answer, err := d.queue(place{node: node, copies: copies}).do(ctx, c)
+		answer, err := e.batcher(batcherKey{node: node, replicas: replicas}).do(ctx, c)
 		if err == nil {
 			return answer, nil
 		}
-		if node, asking = d.redirect(found, cluster, node, err, redirections); node == nil {
+		if node, asking = e.redirect(found, cluster, node, err, redirections); node == nil {
 			return nil, err
 		}
 	}
 }
 
-// tryAgain is how long a call waits whose pool stands half here and half there, or that is sent back and forth.
+// tryAgain is how long a call waits whose slot stands half here and half there, or that is sent back and forth.
 const tryAgain = 10 * time.Millisecond
 
 // redirect says to which node of a Cluster a call should turn that another one has refused, and whether it must ask there
-// for a pool that is on its way; nil where it is to fail. What is refused so did not run.
-func (d *door) redirect(ctx context.Context, cluster *redis.ClusterClient, node *redis.Client, refusal error, redirections int) (next *redis.Client, asking bool) {
+// for a slot that is on its way; nil where it is to fail. What is refused so did not run.
+func (e *Executor) redirect(ctx context.Context, cluster *redis.ClusterClient, node *redis.Client, refusal error, redirections int) (next *redis.Client, asking bool) {
 	code, addr := redirection(refusal)
 	next, pause := node, redirections > 2
 	switch code {
@@ -57,8 +54,8 @@ func (d *door) redirect(ctx context.Context, cluster *redis.ClusterClient, node 
 		cluster.ReloadState(ctx) // its master may have a successor
 		return nil, false
 	}
-	// In the last quarter of its time no call is sent any more; see queue.take.
-	if deadline, _ := ctx.Deadline(); pause && time.Until(deadline) < d.timeout/4+2*tryAgain {
+	// In the last quarter of its time no call is sent any more; see batcher.next.
+	if deadline, _ := ctx.Deadline(); pause && time.Until(deadline) < e.opts.Timeout/4+2*tryAgain {
 		return nil, false
 	}
 	if pause {
@@ -73,11 +70,11 @@ func (d *door) redirect(ctx context.Context, cluster *redis.ClusterClient, node 
 
 // redirection reads why nothing was done: "MOVED slot addr", "ASK slot addr", "TRYAGAIN text", or an error of the network.
 func redirection(refusal error) (code, addr string) {
-	failed, ok := errors.AsType[*Error](refusal)
-	if !ok || failed.Code != CodeUnavailable || failed.cause == nil {
+	failed, ok := refusal.(*Error)
+	if !ok || failed.Outcome != NotDone || failed.Cause == nil {
 		return "", ""
 	}
-	code, rest, _ := strings.Cut(failed.cause.Error(), " ")
+	code, rest, _ := strings.Cut(failed.Cause.Error(), " ")
 	_, addr, _ = strings.Cut(rest, " ")
 	return code, addr
 }
@@ -96,15 +93,16 @@ func masterAt(ctx context.Context, cluster *redis.ClusterClient, addr string) (f
 	return found
 }
 
-func (a *Allocator) clustered() bool {
-	_, ok := a.redis.(*redis.ClusterClient)
+// Clustered reports whether the Redis is a Cluster.
+func (e *Executor) Clustered() bool {
+	_, ok := e.client.(*redis.ClusterClient)
 	return ok
 }
 
-func (a *Allocator) eachMaster(ctx context.Context, do func(context.Context, redis.UniversalClient) error) error {
-	cluster, ok := a.redis.(*redis.ClusterClient)
+func (e *Executor) eachMaster(ctx context.Context, do func(context.Context, redis.UniversalClient) error) error {
+	cluster, ok := e.client.(*redis.ClusterClient)
 	if !ok {
-		return do(ctx, a.redis)
+		return do(ctx, e.client)
 	}
 	return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return do(ctx, master) })
 }

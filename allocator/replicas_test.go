@@ -11,11 +11,11 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// Mutants of queue.go that this test was seen to catch: no WAIT; too few replicas are enough; an error of a script is
+// Mutants of executor/batch.go that this test was seen to catch: no WAIT; too few replicas are enough; an error of a script is
 // answered without it; reads wait too. No change in front of WAIT is not caught: Redis 7.0 lets it count reads as well.
 
-// TestCopies lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
-func TestCopies(t *testing.T) {
+// TestReplicas lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
+func TestReplicas(t *testing.T) {
 	master := storetest.Open(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := storetest.Open(t, "--replicaof", host, port)
@@ -24,7 +24,7 @@ func TestCopies(t *testing.T) {
 	fresh := func(timeout time.Duration) *Allocator {
 		client := redis.NewClient(master.Options())
 		t.Cleanup(func() { client.Close() })
-		return New(client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: timeout, Copies: 1})
+		return New(client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: timeout, Replicas: 1})
 	}
 	a := fresh(patient)
 	copied := func() {
@@ -51,7 +51,7 @@ func TestCopies(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	secret := uuid.NewString()
 	for what, ask := range map[string]*Allocator{"an offer": fresh(impatient), "its repeat": fresh(impatient)} {
-		_, _, err := ask.Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0)
+		_, _, err := offerOne(t.Context(), ask, DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0)
 		wantError(t, what, err, ErrOutcomeUnknown)
 	}
 	_, _, err := fresh(impatient).Accept(t.Context(), DefaultPool, "web", held.Secret, 0)
@@ -63,7 +63,7 @@ func TestCopies(t *testing.T) {
 
 	<-hung
 	copied()
-	if offer, created, err := fresh(patient).Offer(t.Context(), DefaultPool, "web", Want{Name: "bob", Secret: secret}, 0); err != nil || created {
+	if offer, created, err := offerOne(t.Context(), fresh(patient), DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0); err != nil || created {
 		t.Errorf("repeated when the replica is back: %+v, created %v, %v", offer, created, err)
 	}
 	wantError(t, "a release of nothing", fresh(patient).Release(t.Context(), DefaultPool, "web", "carl", Proof{}), ErrPortNotFound)
@@ -71,11 +71,11 @@ func TestCopies(t *testing.T) {
 
 // A Redis that is full still confirms what holders do, also in a pool that has no key yet by which to wait for replicas, and
 // refuses the others for what they are.
-func TestCopiesOfAFullRedis(t *testing.T) {
+func TestReplicasOfAFullRedis(t *testing.T) {
 	master := storetest.Open(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := storetest.Open(t, "--replicaof", host, port)
-	a := New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Copies: 1})
+	a := New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Replicas: 1})
 	for deadline := time.Now().Add(20 * time.Second); master.Client.Do(t.Context(), "wait", 1, 100).Val() != int64(1); {
 		if time.Now().After(deadline) {
 			t.Fatal("the replica does not come")
@@ -96,7 +96,7 @@ func TestCopiesOfAFullRedis(t *testing.T) {
 				t.Errorf("%s: the replica has something else in %v", what, missing)
 			}
 			if !hasKey {
-				a.door.trail.forget() // as of a pool in which it has made no call yet
+				a.executor.ForgetTrail() // as of a pool in which it has made no call yet
 				must(t, master.Admin.Del(t.Context(), a.keys(DefaultPool).copied(a.waitlist.server)).Err())
 			}
 		}
@@ -108,7 +108,7 @@ func TestCopiesOfAFullRedis(t *testing.T) {
 		for _, name := range []string{"ann", "bob", "carl"} {
 			copied("release", a.Release(t.Context(), DefaultPool, "web", name, Proof{}))
 		}
-		_, _, err = a.Offer(t.Context(), DefaultPool, "web", Want{Name: "dora"}, 0)
+		_, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "dora"}, 0)
 		isRefused(t, "an offer", err)
 		setMaxMemory(t, master, 0)
 		mustReject(t, a, mustOffer(t, a, "web", "dora"))
@@ -122,7 +122,7 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 	host, port, _ := net.SplitHostPort(master.Addr)
 	storetest.Open(t, "--replicaof", host, port)
 	open := func() *Allocator {
-		return New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Copies: 1})
+		return New(master.Client, Options{KeyPrefix: master.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second, Replicas: 1})
 	}
 	a, other := open(), open()
 	for deadline := time.Now().Add(20 * time.Second); master.Client.Do(t.Context(), "wait", 1, 100).Val() != int64(1); {
@@ -141,12 +141,12 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 		mustReject(t, a, mustOffer(t, a, "web", "ann"))
 		mustReject(t, other, mustOffer(t, other, "web", "bob"))
 		mustReject(t, a, mustOffer(t, a, "web", "ann"))
-		_, _, err := a.Claim(t.Context(), DefaultPool, "web", Want{Name: "erin"}, 0)
+		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "erin"}, 0)
 		must(t, err)
 		must(t, lose())
-		_, _, err = a.Claim(t.Context(), DefaultPool, "web", Want{Name: "carl"}, 0)
+		_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "carl"}, 0)
 		wantError(t, "a claim", err, ErrOutcomeUnknown)
-		_, _, err = a.Claim(t.Context(), DefaultPool, "web", Want{Name: "dora"}, 0)
+		_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "dora"}, 0)
 		wantError(t, "a claim after it", err, ErrUnavailable)
 		for deadline := time.Now().Add(10 * time.Second); readEpoch(t, a)["state"] != "lost"; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -173,37 +173,10 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 	mustReject(t, a, mustOffer(t, a, "web", "ann"))
 }
 
-// Of the batches that are under way when one misses what the replicas had, none is answered, since the first hides it from the others.
-// Those that are under way when another state is taken for the right one prove nothing.
-func TestTrail(t *testing.T) {
-	told := 0
-	trail := newTrail(func() { told++ })
-	first := trail.next("key")
-	if !trail.follows(first, "") {
-		t.Error("there was none before the first")
-	}
-	trail.leave(first)
-	second, third, fourth := trail.next("key"), trail.next("key"), trail.next("key")
-	if !trail.follows(second, "1") || trail.follows(third, "0") || trail.follows(fourth, "3") || told != 1 {
-		t.Errorf("what is missing was told %d times", told)
-	}
-	trail.leave(second) // it was waited for meanwhile
-	fifth := trail.next("key")
-	if !trail.follows(fifth, "") {
-		t.Error("what was left in a state that is lost is expected of the next")
-	}
-	trail.leave(fifth)
-	sixth := trail.next("key")
-	trail.forget()
-	if trail.follows(sixth, "") || told != 1 {
-		t.Errorf("after another state came it was told %d times", told)
-	}
-}
-
 // What no replica has may get lost, and nothing is amiss.
 func TestPulseThatNoReplicaHas(t *testing.T) {
 	store := storetest.Mini(t)
-	a := New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: time.Second, Copies: 1})
+	a := New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: time.Second, Replicas: 1})
 	looks(t, store, a, 2)
 	backup := snapshot(t, store)
 	looks(t, store, a, 2)
@@ -216,10 +189,10 @@ func TestFenceThatNoReplicaHas(t *testing.T) {
 	store := storetest.Mini(t)
 	a, other := newAllocator(store, long), newAllocator(store, long)
 	mustDefine(t, a, "web", 2000, 2009)
-	mustClaim(t, a, Want{Name: "ann"})
-	a.opts.Copies = 1 // a miniredis has no replicas: what they have is as above
+	mustClaim(t, a, Request{Name: "ann"})
+	a.opts.Replicas = 1 // a miniredis has no replicas: what they have is as above
 	backup := snapshot(t, store)
-	mustClaim(t, other, Want{Name: "bob"})
+	mustClaim(t, other, Request{Name: "bob"})
 	must(t, a.checkFences(t.Context(), []string{DefaultPool}))
 	restore(t, store, backup)
 	must(t, a.checkFences(t.Context(), []string{DefaultPool}))
@@ -235,6 +208,6 @@ func TestMissingUntilRedisWasTold(t *testing.T) {
 	must(t, err)
 	a.missesChanges()
 	a.epoch.learn(well, true) // of one who looked before
-	_, _, err = a.Claim(t.Context(), DefaultPool, "web", Want{Name: "ann"}, 0)
+	_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "ann"}, 0)
 	wantError(t, "a claim", err, ErrUnavailable)
 }

@@ -1,0 +1,160 @@
+package allocator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"portmaster/allocator/executor"
+	"portmaster/lua"
+)
+
+// Linux picks its own ephemeral ports from this range unless told otherwise (net.ipv4.ip_local_port_range).
+const (
+	ephemeralMin = 32768
+	ephemeralMax = 60999
+)
+
+// Service reads a service and counts its ports. It returns ErrServiceNotFound.
+func (a *Allocator) Service(ctx context.Context, pool, service string) (Service, error) {
+	if err := checkService(pool, service).err(); err != nil {
+		return Service{}, err
+	}
+	k := a.keys(pool)
+	answer, err := a.read(ctx, k.call(lua.ReadService, k.toDescribe(service), service))
+	if err != nil {
+		return Service{}, a.notGone(ctx, pool, err)
+	}
+	return parseService(service, answer)
+}
+
+// Services lists the services of a pool by their ranges: those that start at cursor ("" for the first) or after, limit of
+// them at most. next is the cursor of the rest, "" where there is none. Where some could not be read, the page ends before
+// them, and next goes on from there; it is an error where none could.
+func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int) (services []Service, next string, err error) {
+	var f faults
+	f.name("pool", pool)
+	start := f.cursor(cursor)
+	f.limit(limit)
+	if err := f.err(); err != nil {
+		return nil, "", err
+	}
+	k := a.keys(pool)
+	answer, err := a.read(ctx, k.toList(start, limit))
+	_, names, next, err := parseListed(executor.Result{Answer: answer, Err: err})
+	if err != nil {
+		return nil, "", err
+	}
+	var calls []executor.Call
+	for some := range slices.Chunk(names, servicesPerScript) {
+		calls = append(calls, k.toRead(some, false))
+	}
+	for i, r := range a.runAll(ctx, calls, heavyCallsPerBatch) {
+		some := names[i*servicesPerScript : min((i+1)*servicesPerScript, len(names))]
+		err := parseServices(some, r, func(s Service) { services = append(services, s) })
+		if err != nil && len(services) == 0 {
+			return nil, "", err
+		} else if err != nil {
+			return services, strconv.Itoa(services[len(services)-1].End + 1), nil
+		}
+	}
+	return services, next, nil
+}
+
+// toList returns the call that counts the services of a pool, and lists those that start at a port or later, most of them.
+func (k keys) toList(start, most int) executor.Call {
+	return k.call(lua.ListServices, []string{k.services()}, start, most)
+}
+
+// parseListed reads the answer of list_services.lua. next is where the rest starts, "" where there is none.
+func parseListed(r executor.Result) (count int, names []string, next string, err error) {
+	if r.Err != nil {
+		return 0, nil, "", r.Err
+	}
+	parts, _ := r.Answer.([]any)
+	if len(parts) != 3 {
+		return 0, nil, "", malformed("the list of", "services")
+	}
+	n, _ := parts[0].(int64)
+	listed, _ := parts[1].([]any)
+	for _, each := range listed {
+		name, _ := each.(string)
+		names = append(names, name)
+	}
+	next, _ = parts[2].(string)
+	return int(n), names, next, nil
+}
+
+// servicesPerScript is how many services one script reads: so it takes far less than a millisecond.
+const servicesPerScript = 32
+
+// toRead returns the call that reads some services, in brief: without description and time of creation.
+func (k keys) toRead(services []string, inBrief bool) executor.Call {
+	all := make([]string, 0, 6*len(services))
+	for _, service := range services {
+		all = append(all, k.toDescribe(service)...)
+	}
+	return k.call(lua.ReadServices, all, flag(inBrief))
+}
+
+// parseServices reads the answer of read_services.lua to a call of toRead. Those that were removed since are left out.
+func parseServices(of []string, r executor.Result, add func(Service)) error {
+	if r.Err != nil {
+		return r.Err
+	}
+	answers, _ := r.Answer.([]any)
+	if len(answers) != len(of) {
+		return malformed("the list of", "services")
+	}
+	for i, answer := range answers {
+		if answer == "" {
+			continue
+		}
+		s, err := parseService(of[i], answer)
+		if err != nil {
+			return err
+		}
+		add(s)
+	}
+	return nil
+}
+
+// parseService reads the answer of describe.lua.
+func parseService(name string, answer any) (Service, error) {
+	fields, ok := answer.([]any)
+	if !ok || len(fields) != 10 && len(fields) != 8 {
+		return Service{}, malformed("service", name)
+	}
+	var n [8]int64
+	for i := range n {
+		var err error
+		if n[i], err = toInt(fields[i]); err != nil {
+			return Service{}, malformed("service", name)
+		}
+	}
+	s := Service{
+		Name:     name,
+		Start:    int(n[0]),
+		End:      int(n[1]),
+		Cooldown: time.Duration(n[2]) * time.Millisecond,
+		Waiting:  int(n[6]),
+		now:      time.UnixMilli(n[7]),
+	}
+	if len(fields) == 10 {
+		s.Description, _ = fields[8].(string)
+		created, err := toInt(fields[9])
+		if err != nil {
+			return Service{}, malformed("service", name)
+		}
+		s.Created = time.UnixMilli(created).UTC()
+	}
+	p := PortCounts{Total: s.End - s.Start + 1, Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
+	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling
+	s.Ports = p
+	if s.Start <= ephemeralMax && s.End >= ephemeralMin {
+		s.Warnings = []string{fmt.Sprintf("the range meets Linux's own ephemeral ports (%d-%d): set net.ipv4.ip_local_reserved_ports on the hosts", ephemeralMin, ephemeralMax)}
+	}
+	return s, nil
+}

@@ -1,0 +1,130 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/gofiber/fiber/v2"
+
+	"portmaster/allocator"
+)
+
+// requestBody is what a body says of one request. What may be absent and must not be 0 is a pointer.
+type requestBody struct {
+	Name   string    `json:"name"`
+	Secret *string   `json:"secret"`
+	Lease  *duration `json:"lease"`
+	Port   *int      `json:"port"`
+	Prefer *int      `json:"prefer"`
+	Count  *int      `json:"count"`
+}
+
+func (b requestBody) request() allocator.Request {
+	return allocator.Request{
+		Name: b.Name, Secret: givenSecret(b.Secret), Lease: time.Duration(given(b.Lease)),
+		Port: given(b.Port), Prefer: given(b.Prefer), Count: given(b.Count),
+	}
+}
+
+// given tells the allocator of a number that may be absent, which to it is 0. One that is 0 becomes -1, which is as far
+// out of bounds.
+func given[T int | duration](value *T) T {
+	switch {
+	case value == nil:
+		return 0
+	case *value == 0:
+		return -1
+	}
+	return *value
+}
+
+// givenSecret tells the allocator of a secret that may be absent, which to it is empty. One that is empty becomes what is no
+// secret either.
+func givenSecret(secret *string) string {
+	switch {
+	case secret == nil:
+		return ""
+	case *secret == "":
+		return "none"
+	}
+	return *secret
+}
+
+// acquisition is a call for ports, as the body and the query say.
+type acquisition struct {
+	requests []allocator.Request
+	isList   bool // the body is a list; else it is the one request
+	wait     allocator.Wait
+	ctx      context.Context // of the call; stop ends it
+	stop     func()
+}
+
+// readAcquisition reads a call for ports. If there is no error, stop has to be called when the call is over.
+func (s *Server) readAcquisition(c *fiber.Ctx) (a acquisition, err error) {
+	a.isList = isList(c.Request().Body())
+	if a.requests, err = decodeRequests(c, a.isList); err != nil {
+		return a, err
+	}
+	if a.wait.Longest, err = parseWait(c); err != nil {
+		return a, err
+	}
+	a.ctx, a.stop = s.whileWanted(c, &a.wait)
+	return a, nil
+}
+
+// decodeRequests reads a body that is one request, or a list of them.
+func decodeRequests(c *fiber.Ctx, isList bool) ([]allocator.Request, error) {
+	if !isList {
+		var body requestBody
+		err := decode(c, &body)
+		return []allocator.Request{body.request()}, err
+	}
+	if tooMany(c.Request().Body()) {
+		return nil, allocator.Invalid(allocator.FieldError{Field: "body", Detail: fmt.Sprintf("must list 1 to %d", allocator.MaxRequests)})
+	}
+	var list []requestBody
+	if err := decode(c, &list); err != nil {
+		return nil, err
+	}
+	requests := make([]allocator.Request, len(list))
+	for i, body := range list {
+		requests[i] = body.request()
+	}
+	return requests, nil
+}
+
+// fault returns the error of the call. Of a body that is the one request it names the fields themselves, and needs not say which
+// request is at fault.
+func (a acquisition) fault(err error) error {
+	failed, ok := errors.AsType[*allocator.Error](err)
+	if a.isList || !ok || len(failed.Fields) == 0 {
+		return err
+	}
+	one := *failed
+	one.Fields = nil
+	if failed.Code == allocator.CodeInvalid {
+		for _, f := range failed.Fields {
+			one.Fields = append(one.Fields, allocator.FieldError{Field: strings.TrimPrefix(f.Field, "[0]."), Detail: f.Detail})
+		}
+	}
+	return &one
+}
+
+// tooMany reports whether a list has more items than a call may ask for. It looks no further than at the first too many, for
+// to decode them all would take long.
+func tooMany(list []byte) bool {
+	d := jsontext.NewDecoder(bytes.NewReader(list))
+	_, err := d.ReadToken()
+	for n := 0; err == nil && d.PeekKind() != ']'; n++ {
+		if n == allocator.MaxRequests {
+			return d.PeekKind() > 0
+		}
+		err = d.SkipValue()
+	}
+	return false
+}
