@@ -47,9 +47,9 @@ test: ## run all tests, with the race detector where there is a C compiler, and 
 lint: platforms ## check the format and the sense of the Go and Lua code (gofmt, go vet, staticcheck, luacheck, actionlint)
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
 	$(GO) vet ./...
-	$(GO) vet -tags faults ./cmd/portmaster/faults
+	$(GO) vet -tags faults ./cmd/portmaster/systemtest
 	$(GO) run $(STATICCHECK) ./...
-	$(GO) run $(STATICCHECK) -tags faults ./cmd/portmaster/faults
+	$(GO) run $(STATICCHECK) -tags faults ./cmd/portmaster/systemtest
 	luacheck --version >/dev/null && $(GO) test -count=1 -run '^TestLuacheck$$' ./lua
 	$(GO) run $(ACTIONLINT)
 
@@ -66,7 +66,7 @@ platforms: ## build the program for Linux, macOS and Windows, amd64 and arm64
 .PHONY: test-faults
 test-faults: build ## let real processes and networks fail under load, FAULTS=1 times, and check that nothing is lost
 	PORTMASTER_TEST_TLS=1 $(GO) test -count=1 ./allocator ./handlers
-	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/faults -program $(abspath $(BIN))/portmaster
+	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/systemtest -program $(abspath $(BIN))/portmaster
 
 .PHONY: check-deployments
 check-deployments: ## check every file of deployments/ with the parser of what reads it

@@ -26,17 +26,8 @@ var dataLogin = "&username=" + storetest.User + "&password=" + url.QueryEscape(s
 func atRedis(t *testing.T, url string, settings ...string) *program {
 	t.Helper()
 	p := startProgram(t, append(settings, "PORTMASTER_REDIS_URL="+url, "PORTMASTER_REDIS_TIMEOUT=5s", "PORTMASTER_LOG_LEVEL=debug")...)
-	t.Cleanup(func() { noPasswordIn(t, p.log.String()) })
+	t.Cleanup(func() { storetest.NoPasswordIn(t, p.log.String()) })
 	return p
-}
-
-func noPasswordIn(t *testing.T, text string) {
-	t.Helper()
-	for _, password := range []string{storetest.Password, url.QueryEscape(storetest.Password), url.PathEscape(storetest.Password)} {
-		if strings.Contains(text, password) {
-			t.Errorf("the password is shown:\n%s", text)
-		}
-	}
 }
 
 // works takes a port through its whole life, in a pool of the test's choice.
@@ -89,7 +80,7 @@ func TestSentinel(t *testing.T) {
 	// Single commands, as lists send them, go over other connections than scripts, which are looked after once a second.
 	eventually(t, "lists are answered again", func() bool { return p.status(t, "/v1/services/kept/ports") == 200 && p.status(t, "/v1/pools") == 200 })
 	works(t, p, "after")
-	nothingRefused(t, replica)
+	replica.NothingRefused(t)
 
 	// What Sentinels do not know is not there: nothing may succeed, and nothing be taken for done.
 	if err := sentinel.Remove(t.Context(), "mymaster").Err(); err != nil {
@@ -105,18 +96,6 @@ func TestSentinel(t *testing.T) {
 	}
 	p.must(t, 503, "GET", "/readyz", "")
 	p.must(t, 503, "DELETE", "/v1/services/kept", "")
-}
-
-// nothingRefused sees that Redis refused no user anything.
-func nothingRefused(t *testing.T, store storetest.Store) {
-	t.Helper()
-	refusals, err := store.Admin.ACLLog(t.Context(), 100).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range refusals {
-		t.Errorf("Redis refused to %s: %s %s (%s)", r.Username, r.Reason, r.Object, r.Context)
-	}
 }
 
 func TestCluster(t *testing.T) {
@@ -165,7 +144,7 @@ func TestCluster(t *testing.T) {
 		t.Errorf("nobody asked the node that the slot moved to:\n%s", stats)
 	}
 	for _, node := range nodes {
-		nothingRefused(t, node)
+		node.NothingRefused(t)
 	}
 }
 
@@ -184,7 +163,7 @@ func TestClusterFailover(t *testing.T) {
 		return status == 200 || status == 201
 	})
 	works(t, p, "after")
-	nothingRefused(t, replica)
+	replica.NothingRefused(t)
 }
 
 // A new password in the file is used from the next connection on.
@@ -373,7 +352,7 @@ func TestRefusedStart(t *testing.T) {
 			if strings.Contains(stdout+stderr, "hunter2") {
 				t.Errorf("the password is shown: %s", stderr)
 			}
-			noPasswordIn(t, stdout+stderr)
+			storetest.NoPasswordIn(t, stdout+stderr)
 		})
 	}
 	if text, _ := readme(t); !strings.Contains(text, "\nportmaster: "+loginSays+"WRONGPASS\n") {

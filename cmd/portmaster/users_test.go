@@ -215,7 +215,7 @@ func reset(t *testing.T, store storetest.Store) {
 // count adds the commands that ran on a Redis since its figures were reset, and sees that none was refused.
 func count(t *testing.T, store storetest.Store, used map[string]bool) {
 	t.Helper()
-	nothingRefused(t, store)
+	store.NothingRefused(t)
 	stats := store.Admin.Info(t.Context(), "commandstats").Val()
 	for _, line := range regexp.MustCompile(`cmdstat_(\S+):calls=(\d+)`).FindAllStringSubmatch(stats, -1) {
 		ours := []string{"config|resetstat", "acl|log", "info"} // of these tests
