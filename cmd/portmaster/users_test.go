@@ -20,6 +20,7 @@ var unused = map[string]string{
 	"portmaster wait":        "the same",
 	"portmaster asking":      "a Cluster while a slot moves: TestCluster",
 	"portmaster hkeys":       "a range is cut while some ports are held: TestModel",
+	"portmaster pttl":        "a state was lost, and what is left of a fence tells until when: TestLineStandsStillWhileTheStateIsLost",
 	"portmaster hscan":       "the same while many are: TestCutInSteps",
 	"portmaster publish":     "a script tells the servers of a port: TestUsersFileOpensTheChannels",
 	"portmaster subscribe":   "the same",
