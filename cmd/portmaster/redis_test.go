@@ -47,12 +47,14 @@ func works(t *testing.T, p *program, pool string) {
 }
 
 func TestUnixSocket(t *testing.T) {
+	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "redis.sock")
 	storetest.Private(t, "--unixsocket", socket)
 	works(t, atRedis(t, "unix://"+loginAs(storetest.User)+"@"+socket+"?db=3"), "default")
 }
 
 func TestSentinel(t *testing.T) {
+	t.Parallel()
 	master, stopMaster, _ := storetest.Private(t)
 	replica := replicaOf(t, master)
 	addr := storetest.Sentinel(t, master, "requirepass of-the-sentinel", "sentinel down-after-milliseconds mymaster 1000")
@@ -99,6 +101,7 @@ func TestSentinel(t *testing.T) {
 }
 
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	nodes := storetest.Cluster(t, 2)
 	p := atRedis(t, "redis+cluster://"+loginAs(storetest.User)+"@"+nodes[1].Addr)
 	for _, pool := range []string{"default", "a", "b", "c"} { // in slots of both nodes
@@ -150,6 +153,7 @@ func TestCluster(t *testing.T) {
 
 // The server finds out by itself who follows a master that died.
 func TestClusterFailover(t *testing.T) {
+	t.Parallel()
 	nodes := storetest.Cluster(t, 1)
 	replica := storetest.ClusterReplica(t, nodes)
 	p := atRedis(t, "redis+cluster://"+loginAs(storetest.User)+"@"+nodes[0].Addr)
@@ -168,6 +172,7 @@ func TestClusterFailover(t *testing.T) {
 
 // A new password in the file is used from the next connection on.
 func TestPasswordFile(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	file := filepath.Join(t.TempDir(), "password")
 	write := func(password string) {
@@ -250,6 +255,7 @@ func TestSentinelTLS(t *testing.T) {
 }
 
 func TestClusterTLS(t *testing.T) {
+	t.Parallel()
 	nodes := storetest.ClusterTLS(t, 1)
 	works(t, atRedis(t, "rediss+cluster://"+loginAs(storetest.User)+"@"+nodes[0].Addr, nodes[0].TLS.Settings()...), "default")
 }
@@ -270,6 +276,7 @@ func issue(t *testing.T) storetest.TLSFiles {
 
 // Where Redis will never take the server's calls, the start ends with one line that names the setting to look at.
 func TestRefusedStart(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	secure, _, _ := storetest.PrivateTLS(t)
 	old, _, _ := storetest.PrivateTLS(t, "--tls-protocols", "TLSv1.2")
@@ -390,6 +397,7 @@ func TestRefusedBy(t *testing.T) {
 
 // A Redis that is merely away does not keep the server from starting, whatever its kind.
 func TestStartWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections, and never says a word
 	if err != nil {
 		t.Fatal(err)

@@ -60,6 +60,7 @@ func users(t *testing.T) map[string][]string {
 
 // Each user of the file can do what is needed, and nothing else. Redis counts what runs, in scripts, too.
 func TestUsersFile(t *testing.T) {
+	t.Parallel()
 	users := users(t)
 	if got := users["default"]; !slices.Equal(got, []string{"@all"}) {
 		t.Errorf("default may do %v: Redis 7.0 reads its append-only file as that user, and leaves out what it may not do", got)

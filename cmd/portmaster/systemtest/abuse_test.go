@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	abuseRounds = 5
+	abuseRounds = 3
 	roundTime   = 200 * time.Millisecond
 	abusers     = 2 // each waits for an answer before it goes on; more would take the machine from the servers
 )
