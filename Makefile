@@ -4,12 +4,16 @@ FUZZTIME    ?= 30s
 FAULTS      ?= 1
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT  := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+PLATFORMS   := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Run it: Go is all that make run needs; make up also needs redis-server, haproxy and curl
 
 .PHONY: build
 build: ## build bin/portmaster
@@ -27,6 +31,8 @@ up: build ## run Redis, three replicas and HAProxy on this machine, on http://12
 down: ## end what make up started; its data stays in .local
 	@deployments/local.sh down
 
+##@ Check a change: make lint test, which takes some minutes; go test ./handlers tests one package
+
 # The race detector needs a C compiler and the headers of libc. Whether they are there is tried, not guessed.
 .PHONY: test
 test: ## run all tests, with the race detector where there is a C compiler, and on Redis where redis-server is installed
@@ -37,19 +43,30 @@ test: ## run all tests, with the race detector where there is a C compiler, and 
 	$(GO) test -count=1 -v -run '^TestStores$$' ./allocator/storetest | grep -o 'stores: .*' && \
 	$(GO) test -count=1 $$race ./...
 
+.PHONY: lint
+lint: platforms ## check the format and the sense of the Go and Lua code (gofmt, go vet, staticcheck, luacheck, actionlint)
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags faults ./cmd/portmaster/systemtest
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(STATICCHECK) -tags faults ./cmd/portmaster/systemtest
+	luacheck --version >/dev/null && $(GO) test -count=1 -run '^TestLuacheck$$' ./lua
+	$(GO) run $(ACTIONLINT)
+
+# A binary is not kept: the build proves that what only Linux has stands in files of its own.
+.PHONY: platforms
+platforms: ## build the program for Linux, macOS and Windows, amd64 and arm64
+	@for platform in $(PLATFORMS); do \
+		echo "building for $$platform"; \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/portmaster || exit 1; \
+	done
+
+##@ Check more: .ci/run installs what is missing on Debian, and runs all of this except fuzz
+
 .PHONY: test-faults
 test-faults: build ## let real processes and networks fail under load, FAULTS=1 times, and check that nothing is lost
 	PORTMASTER_TEST_TLS=1 $(GO) test -count=1 ./allocator ./handlers
-	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/faults -program $(abspath $(BIN))/portmaster
-
-.PHONY: lint
-lint: ## check the format and the sense of the Go and Lua code (gofmt, go vet, staticcheck, luacheck)
-	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
-	$(GO) vet ./...
-	$(GO) vet -tags faults ./cmd/portmaster/faults
-	$(GO) run $(STATICCHECK) ./...
-	$(GO) run $(STATICCHECK) -tags faults ./cmd/portmaster/faults
-	luacheck --version >/dev/null && $(GO) test -count=1 -run '^TestLuacheck$$' ./lua
+	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/systemtest -program $(abspath $(BIN))/portmaster
 
 .PHONY: check-deployments
 check-deployments: ## check every file of deployments/ with the parser of what reads it
@@ -67,6 +84,8 @@ fuzz: ## run every fuzz target for FUZZTIME=30s
 .PHONY: bench
 bench: build ## measure what calls cost, on a server and a Redis of its own (BENCH=-short: only that it works)
 	$(GO) run ./cmd/ratios -program $(BIN)/portmaster $(BENCH)
+
+##@ Besides
 
 .PHONY: docs
 docs: ## write the table of settings into config/README.md

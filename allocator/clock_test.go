@@ -36,7 +36,10 @@ type held struct{ offers, leases, forEver []Request }
 func TestAClockThatStepsBackKeepsNothingFromAnybody(t *testing.T) {
 	for _, step := range []time.Duration{5 * time.Second, time.Minute, time.Hour, 24 * time.Hour} {
 		for round := range 2 {
-			t.Run(fmt.Sprintf("%s %d", step, round), func(t *testing.T) { stepsBack(t, step, rand.New(rand.NewPCG(uint64(round), 1))) })
+			t.Run(fmt.Sprintf("%s %d", step, round), func(t *testing.T) {
+				t.Parallel()
+				stepsBack(t, step, rand.New(rand.NewPCG(uint64(round), 1)))
+			})
 		}
 	}
 }

@@ -40,7 +40,7 @@ func cluster(t testing.TB, by access, size int) (nodes []Store) {
 			t.Fatal(err)
 		}
 	}
-	await(t, "the nodes of the Cluster know each other", func() bool {
+	Eventually(t, 20*time.Second, "the nodes of the Cluster know each other", func() bool {
 		return !slices.ContainsFunc(nodes, func(node Store) bool {
 			info := node.Admin.ClusterInfo(t.Context()).Val()
 			return !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", size))
@@ -95,10 +95,10 @@ func ClusterReplica(t testing.TB, nodes []Store) Store {
 	nodes = addNode(t, usual(), nodes, "--masteruser", "replica", "--masterauth", Password)
 	replica := nodes[len(nodes)-1]
 	id := nodes[0].Admin.Do(t.Context(), "CLUSTER", "MYID").Val()
-	await(t, "the replica may follow", func() bool {
+	Eventually(t, 20*time.Second, "the replica may follow", func() bool {
 		return replica.Admin.Do(t.Context(), "CLUSTER", "REPLICATE", id).Err() == nil // else it does not know that node yet
 	})
-	await(t, "the replica follows, and is known", func() bool {
+	Eventually(t, 20*time.Second, "the replica follows, and is known", func() bool {
 		known := nodes[0].Admin.Do(t.Context(), "CLUSTER", "SLOTS").String() // what a client asks for
 		return strings.Contains(replica.Admin.Info(t.Context(), "replication").Val(), "master_link_status:up") &&
 			strings.Contains(known, replica.Addr[strings.LastIndex(replica.Addr, ":")+1:])
@@ -109,7 +109,7 @@ func ClusterReplica(t testing.TB, nodes []Store) Store {
 // addNode starts a node that has no slots, and has the first meet it.
 func addNode(t testing.TB, by access, nodes []Store, args ...string) []Store {
 	t.Helper()
-	bus, err := freeAddr()
+	bus, err := FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,13 +125,4 @@ func addNode(t testing.TB, by access, nodes []Store, args ...string) []Store {
 		t.Fatal(err)
 	}
 	return nodes
-}
-
-func await(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
 }

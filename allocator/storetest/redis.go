@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +34,7 @@ type redisServer struct {
 	user, password   string         // of the server
 	tls              *TLSFiles
 	process          *os.Process
-	exited           chan struct{}
+	exited           <-chan struct{}
 }
 
 // startRedis starts a Redis with an append-only file.
@@ -79,7 +78,7 @@ func start(prepare func(*redisServer) error) (s *redisServer, err error) {
 		if s.dir, err = os.MkdirTemp("", "portmaster-redis-"); err != nil {
 			return nil, err
 		}
-		if s.addr, err = freeAddr(); err == nil {
+		if s.addr, err = FreeAddr(); err == nil {
 			if err = prepare(s); err == nil {
 				if err = s.run(); err == nil {
 					return s, nil
@@ -177,21 +176,11 @@ func (s *redisServer) store(t testing.TB) Store {
 // run starts the process and waits until it answers. The kernel ends it with the test process, however that ends.
 func (s *redisServer) run() error {
 	cmd := exec.Command(s.program, s.args...)
-	endWithThread(cmd)
-	started := make(chan error)
-	s.exited = make(chan struct{})
-	go func(exited chan struct{}) {
-		runtime.LockOSThread() // the signal comes when the thread that started the process ends
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-		close(exited)
-	}(s.exited)
-	if err := <-started; err != nil {
+	exited, err := Start(cmd)
+	if err != nil {
 		return err
 	}
+	s.exited = exited
 	s.process = cmd.Process
 	options := *s.options
 	client := redis.NewClient(&options)
@@ -221,15 +210,6 @@ func (s *redisServer) end() {
 func (s *redisServer) remove() {
 	s.end()
 	os.RemoveAll(s.dir)
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 func field(line, prefix string) string {

@@ -9,6 +9,7 @@ import (
 )
 
 func TestHealthcheck(t *testing.T) {
+	t.Parallel()
 	ready := startProgram(t)
 	withoutRedis := startProgram(t, "PORTMASTER_REDIS_URL=redis://127.0.0.1:1")
 	another := httptest.NewServer(http.NotFoundHandler())

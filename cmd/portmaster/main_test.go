@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -35,7 +34,7 @@ type program struct {
 	cmd    *exec.Cmd
 	log    *output // what it wrote to stderr
 	addr   string  // where it serves
-	exited chan struct{}
+	exited <-chan struct{}
 }
 
 // patience bounds every wait of these tests; none is meant to take long.
@@ -50,23 +49,10 @@ func startProgram(t *testing.T, settings ...string) *program {
 // startCommand starts a command that runs a server, and waits until that listens.
 func startCommand(t *testing.T, cmd *exec.Cmd, bound time.Duration) *program {
 	t.Helper()
-	p := &program{cmd: cmd, log: &output{}, exited: make(chan struct{})}
+	p := &program{cmd: cmd, log: &output{}}
 	cmd.Stderr = p.log
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the kernel ends the process when the thread that started it ends
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-		close(p.exited)
-	}()
-	if err := <-started; err != nil {
+	var err error
+	if p.exited, err = storetest.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -80,7 +66,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd, bound time.Duration) *program {
 		}
 	})
 	serving := regexp.MustCompile(`msg=serving address=(\S+)`)
-	within(t, bound, "the server listens", func() bool {
+	storetest.Eventually(t, bound, "the server listens", func() bool {
 		select {
 		case <-p.exited:
 			t.Fatalf("the server ended at once:\n%s", p.log)
@@ -183,16 +169,7 @@ func run(t *testing.T, args []string, settings ...string) (code int, stdout, std
 // eventually waits until ok is true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	within(t, patience, what, ok)
-}
-
-func within(t *testing.T, bound time.Duration, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(bound); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", bound, what)
-		}
-	}
+	storetest.Eventually(t, patience, what, ok)
 }
 
 // output gathers what a process writes.

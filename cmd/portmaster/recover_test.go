@@ -9,6 +9,7 @@ import (
 
 // TestRecover empties a Redis under two servers, of which one hears of it from the other's mark at the latest.
 func TestRecover(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	settings := store.Settings()
 	p, other := startProgram(t, settings...), startProgram(t, settings...)
@@ -45,6 +46,7 @@ func TestRecover(t *testing.T) {
 
 // Where it cannot be done the error is one line, and go-redis's own are not shown.
 func TestRecoverNeedsARedis(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	const away = "portmaster: UNAVAILABLE: "
 	for url, says := range map[string]string{
@@ -62,6 +64,7 @@ func TestRecoverNeedsARedis(t *testing.T) {
 }
 
 func TestVolatileRedisIsWarnedOf(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t, "--appendonly", "no")
 	const warning = "level=WARN msg=\"Redis has no append-only file"
 	p := startProgram(t, store.Settings()...)

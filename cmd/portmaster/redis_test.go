@@ -26,17 +26,8 @@ var dataLogin = "&username=" + storetest.User + "&password=" + url.QueryEscape(s
 func atRedis(t *testing.T, url string, settings ...string) *program {
 	t.Helper()
 	p := startProgram(t, append(settings, "PORTMASTER_REDIS_URL="+url, "PORTMASTER_REDIS_TIMEOUT=5s", "PORTMASTER_LOG_LEVEL=debug")...)
-	t.Cleanup(func() { noPasswordIn(t, p.log.String()) })
+	t.Cleanup(func() { storetest.NoPasswordIn(t, p.log.String()) })
 	return p
-}
-
-func noPasswordIn(t *testing.T, text string) {
-	t.Helper()
-	for _, password := range []string{storetest.Password, url.QueryEscape(storetest.Password), url.PathEscape(storetest.Password)} {
-		if strings.Contains(text, password) {
-			t.Errorf("the password is shown:\n%s", text)
-		}
-	}
 }
 
 // works takes a port through its whole life, in a pool of the test's choice.
@@ -56,12 +47,14 @@ func works(t *testing.T, p *program, pool string) {
 }
 
 func TestUnixSocket(t *testing.T) {
+	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "redis.sock")
 	storetest.Private(t, "--unixsocket", socket)
 	works(t, atRedis(t, "unix://"+loginAs(storetest.User)+"@"+socket+"?db=3"), "default")
 }
 
 func TestSentinel(t *testing.T) {
+	t.Parallel()
 	master, stopMaster, _ := storetest.Private(t)
 	replica := replicaOf(t, master)
 	addr := storetest.Sentinel(t, master, "requirepass of-the-sentinel", "sentinel down-after-milliseconds mymaster 1000")
@@ -89,7 +82,7 @@ func TestSentinel(t *testing.T) {
 	// Single commands, as lists send them, go over other connections than scripts, which are looked after once a second.
 	eventually(t, "lists are answered again", func() bool { return p.status(t, "/v1/services/kept/ports") == 200 && p.status(t, "/v1/pools") == 200 })
 	works(t, p, "after")
-	nothingRefused(t, replica)
+	replica.NothingRefused(t)
 
 	// What Sentinels do not know is not there: nothing may succeed, and nothing be taken for done.
 	if err := sentinel.Remove(t.Context(), "mymaster").Err(); err != nil {
@@ -107,19 +100,8 @@ func TestSentinel(t *testing.T) {
 	p.must(t, 503, "DELETE", "/v1/services/kept", "")
 }
 
-// nothingRefused sees that Redis refused no user anything.
-func nothingRefused(t *testing.T, store storetest.Store) {
-	t.Helper()
-	refusals, err := store.Admin.ACLLog(t.Context(), 100).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range refusals {
-		t.Errorf("Redis refused to %s: %s %s (%s)", r.Username, r.Reason, r.Object, r.Context)
-	}
-}
-
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	nodes := storetest.Cluster(t, 2)
 	p := atRedis(t, "redis+cluster://"+loginAs(storetest.User)+"@"+nodes[1].Addr)
 	for _, pool := range []string{"default", "a", "b", "c"} { // in slots of both nodes
@@ -165,12 +147,13 @@ func TestCluster(t *testing.T) {
 		t.Errorf("nobody asked the node that the slot moved to:\n%s", stats)
 	}
 	for _, node := range nodes {
-		nothingRefused(t, node)
+		node.NothingRefused(t)
 	}
 }
 
 // The server finds out by itself who follows a master that died.
 func TestClusterFailover(t *testing.T) {
+	t.Parallel()
 	nodes := storetest.Cluster(t, 1)
 	replica := storetest.ClusterReplica(t, nodes)
 	p := atRedis(t, "redis+cluster://"+loginAs(storetest.User)+"@"+nodes[0].Addr)
@@ -184,11 +167,12 @@ func TestClusterFailover(t *testing.T) {
 		return status == 200 || status == 201
 	})
 	works(t, p, "after")
-	nothingRefused(t, replica)
+	replica.NothingRefused(t)
 }
 
 // A new password in the file is used from the next connection on.
 func TestPasswordFile(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	file := filepath.Join(t.TempDir(), "password")
 	write := func(password string) {
@@ -271,6 +255,7 @@ func TestSentinelTLS(t *testing.T) {
 }
 
 func TestClusterTLS(t *testing.T) {
+	t.Parallel()
 	nodes := storetest.ClusterTLS(t, 1)
 	works(t, atRedis(t, "rediss+cluster://"+loginAs(storetest.User)+"@"+nodes[0].Addr, nodes[0].TLS.Settings()...), "default")
 }
@@ -291,6 +276,7 @@ func issue(t *testing.T) storetest.TLSFiles {
 
 // Where Redis will never take the server's calls, the start ends with one line that names the setting to look at.
 func TestRefusedStart(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	secure, _, _ := storetest.PrivateTLS(t)
 	old, _, _ := storetest.PrivateTLS(t, "--tls-protocols", "TLSv1.2")
@@ -373,7 +359,7 @@ func TestRefusedStart(t *testing.T) {
 			if strings.Contains(stdout+stderr, "hunter2") {
 				t.Errorf("the password is shown: %s", stderr)
 			}
-			noPasswordIn(t, stdout+stderr)
+			storetest.NoPasswordIn(t, stdout+stderr)
 		})
 	}
 	if !strings.Contains(readPage(t, settingsPage).text, "\nportmaster: "+loginSays+"WRONGPASS\n") {
@@ -411,6 +397,7 @@ func TestRefusedBy(t *testing.T) {
 
 // A Redis that is merely away does not keep the server from starting, whatever its kind.
 func TestStartWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections, and never says a word
 	if err != nil {
 		t.Fatal(err)

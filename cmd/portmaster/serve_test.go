@@ -100,6 +100,7 @@ func TestPasswordIsNeverShown(t *testing.T) {
 }
 
 func TestServerStartsBeforeRedis(t *testing.T) {
+	t.Parallel()
 	store, stop, start := storetest.Private(t)
 	stop()
 	p := startProgram(t, store.Settings()...)
@@ -189,6 +190,7 @@ func slowOffer(t *testing.T, p *program, store storetest.Store, hang time.Durati
 }
 
 func TestShutdownLetsRequestsFinish(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	p := startProgram(t, append(store.Settings(), "PORTMASTER_REDIS_TIMEOUT=1m", "PORTMASTER_SHUTDOWN_DELAY=500ms")...)
 	answered := slowOffer(t, p, store, 3*time.Second)
@@ -219,6 +221,7 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 }
 
 func TestShutdownEndsTheWaiting(t *testing.T) {
+	t.Parallel()
 	p := startProgram(t, "PORTMASTER_SHUTDOWN_DELAY=1s", "PORTMASTER_SHUTDOWN_TIMEOUT=1m")
 	p.must(t, 201, "PUT", "/v1/services/django", `{"start":5000,"end":5000}`)
 	p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"web-01"}`)
@@ -240,6 +243,7 @@ func TestShutdownEndsTheWaiting(t *testing.T) {
 }
 
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	p := startProgram(t, append(store.Settings(), "PORTMASTER_REDIS_TIMEOUT=1m",
 		"PORTMASTER_SHUTDOWN_DELAY=0s", "PORTMASTER_SHUTDOWN_TIMEOUT=200ms")...)
@@ -254,6 +258,7 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 }
 
 func TestShutdownDoesNotWaitForIdleConnections(t *testing.T) {
+	t.Parallel()
 	p := startProgram(t, "PORTMASTER_SHUTDOWN_DELAY=0s", "PORTMASTER_SHUTDOWN_TIMEOUT=1m")
 	conn, err := net.Dial("tcp", p.addr)
 	if err != nil {
@@ -271,6 +276,7 @@ func TestShutdownDoesNotWaitForIdleConnections(t *testing.T) {
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	p := startProgram(t, "PORTMASTER_SHUTDOWN_DELAY=10m")
 	p.signal(t, syscall.SIGTERM)
 	eventually(t, "it says that it stops", func() bool { return strings.Contains(p.log.String(), "stopping") })

@@ -59,6 +59,7 @@ func users(t *testing.T) map[string][]string {
 
 // Each user of the file can do what is needed, and nothing else. Redis counts what runs, in scripts, too.
 func TestUsersFile(t *testing.T) {
+	t.Parallel()
 	users := users(t)
 	if got := users["default"]; !slices.Equal(got, []string{"@all"}) {
 		t.Errorf("default may do %v: Redis 7.0 reads its append-only file as that user, and leaves out what it may not do", got)
@@ -215,7 +216,7 @@ func reset(t *testing.T, store storetest.Store) {
 // count adds the commands that ran on a Redis since its figures were reset, and sees that none was refused.
 func count(t *testing.T, store storetest.Store, used map[string]bool) {
 	t.Helper()
-	nothingRefused(t, store)
+	store.NothingRefused(t)
 	stats := store.Admin.Info(t.Context(), "commandstats").Val()
 	for _, line := range regexp.MustCompile(`cmdstat_(\S+):calls=(\d+)`).FindAllStringSubmatch(stats, -1) {
 		ours := []string{"config|resetstat", "acl|log", "info"} // of these tests

@@ -13,6 +13,7 @@ import (
 // What make builds names the commit as git describe does, and has no symbols; what go build or go install does names it as
 // Go does.
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	needs(t, "make", "git")
 	dir := t.TempDir()
 	build := func(command string, args ...string) {

@@ -109,7 +109,6 @@ type tool struct{ command, debian string }
 
 var (
 	haproxy        = tool{"haproxy", "haproxy"}
-	nginx          = tool{"nginx", "nginx"}
 	promtool       = tool{"promtool", "prometheus"}
 	redisServer    = tool{"redis-server", "redis-server"}
 	redisCLI       = tool{"redis-cli", "redis-tools"}

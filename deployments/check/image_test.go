@@ -1,8 +1,6 @@
 package check
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,83 +9,21 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/moby/buildkit/client/llb/sourceresolver"
-	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
-	"github.com/moby/buildkit/frontend/dockerfile/instructions"
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
-	"github.com/moby/patternmatcher/ignorefile"
-	"github.com/opencontainers/go-digest"
 )
-
-// TestDockerfile runs all rules of docker build --check, and plans the build as BuildKit does.
-func TestDockerfile(t *testing.T) {
-	holds(t, lintDockerfile,
-		mutant{"Dockerfile", "USER 65532", "USR 65532", "unknown instruction"},
-		mutant{"Dockerfile", "WORKDIR /src", "WORKDIR $SRC", "UndefinedVar"},
-		mutant{"Dockerfile", "AS build", "AS scratch", "ReservedStageName"},
-		mutant{"Dockerfile", "FROM --platform=$BUILDPLATFORM golang:1.26 AS", "FROM --platform=$BUILDPLATFORM golang:1.26 as", "FromAsCasing"},
-		mutant{"Dockerfile", `ENTRYPOINT ["/portmaster"]`, "ENTRYPOINT /portmaster", "JSONArgsRecommended"},
-	)
-}
-
-func lintDockerfile(t *testing.T, dir string) error {
-	var faults []error
-	_, err := dockerfile2llb.Dockerfile2LLB(t.Context(), []byte(read(t, filepath.Join(dir, "Dockerfile"))), dockerfile2llb.ConvertOpt{
-		AllStages:    true,
-		MetaResolver: noRegistry{},
-		Warn: func(rule, _, _, detail string, _ []parser.Range) {
-			faults = append(faults, fmt.Errorf("%s: %s", rule, detail))
-		},
-	})
-	return errors.Join(append(faults, err)...)
-}
-
-// noRegistry stands for the registry that base images come from: it knows every image, and nothing about it.
-type noRegistry struct{}
-
-func (noRegistry) ResolveImageConfig(_ context.Context, ref string, _ sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	config, err := json.Marshal(map[string]any{"os": "linux", "architecture": "amd64", "config": map[string]any{}})
-	return ref, digest.FromBytes(config), config, err
-}
 
 // The last stage is the image: nothing but what is copied into it, run by a user who owns nothing.
 func TestImage(t *testing.T) {
 	holds(t, checkImage,
 		mutant{"Dockerfile", "FROM scratch", "FROM alpine", "alpine"},
-		mutant{"Dockerfile", "USER 65532:65532\n", "", "USER"},
-		mutant{"Dockerfile", `["/portmaster", "healthcheck"]`, `["/portmaster", "--version"]`, "HEALTHCHECK"},
-		mutant{"Dockerfile", `CMD ["serve"]`, `CMD ["run"]`, "CMD"},
-		mutant{"Dockerfile", "COPY --from=build /portmaster", "COPY --from=biuld /portmaster", "biuld"},
 	)
 }
 
 func checkImage(t *testing.T, dir string) error {
-	stages, err := dockerfileStages(t, dir)
-	if err != nil {
-		return err
-	}
-	image := stages[len(stages)-1]
+	said := instructions(t, dir)
 	var faults []error
-	said := map[string]string{"FROM": image.BaseName}
-	for _, command := range image.Commands {
-		switch c := command.(type) {
-		case *instructions.UserCommand:
-			said["USER"] = c.User
-		case *instructions.EntrypointCommand:
-			said["ENTRYPOINT"] = strings.Join(c.CmdLine, " ")
-		case *instructions.CmdCommand:
-			said["CMD"] = strings.Join(c.CmdLine, " ")
-		case *instructions.CopyCommand:
-			if c.From != stages[0].Name { // then it is taken for an image
-				faults = append(faults, fmt.Errorf("COPY --from=%s is no stage", c.From))
-			}
-		case *instructions.HealthCheckCommand:
-			said["HEALTHCHECK"] = strings.Join(c.Health.Test, " ")
-		}
-	}
 	for instruction, want := range map[string]string{
-		"FROM": "scratch", "USER": "65532:65532", "ENTRYPOINT": "/portmaster", "CMD": "serve", "HEALTHCHECK": "CMD /portmaster healthcheck",
+		"FROM": "scratch", "USER": "65532:65532", "ENTRYPOINT": `["/portmaster"]`, "CMD": `["serve"]`,
+		"COPY": "--from=build /portmaster /portmaster", "HEALTHCHECK": `--interval=5s --timeout=3s --start-period=5s CMD ["/portmaster", "healthcheck"]`,
 	} {
 		if said[instruction] != want {
 			faults = append(faults, fmt.Errorf("%s is %q, want %q", instruction, said[instruction], want))
@@ -96,13 +32,15 @@ func checkImage(t *testing.T, dir string) error {
 	return errors.Join(faults...)
 }
 
-func dockerfileStages(t *testing.T, dir string) ([]instructions.Stage, error) {
-	parsed, err := parser.Parse(strings.NewReader(read(t, filepath.Join(dir, "Dockerfile"))))
-	if err != nil {
-		return nil, err
+// instructions are those of the Dockerfile, the last of each kind. Its last stage has no RUN.
+func instructions(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	said := map[string]string{}
+	for line := range strings.Lines(read(t, filepath.Join(dir, "Dockerfile"))) {
+		instruction, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		said[instruction] = rest
 	}
-	stages, _, err := instructions.Parse(parsed.AST, nil)
-	return stages, err
+	return said
 }
 
 // TestProgramRunsAlone does what the image does: the program that its last RUN builds runs as user 65532 in a folder that
@@ -143,11 +81,13 @@ func TestProgramKnowsItsVersion(t *testing.T) {
 // What .dockerignore leaves out of the build is what git leaves out, so that the program can name its commit.
 func TestDockerignore(t *testing.T) {
 	patterns := func(file string) string {
-		read, err := ignorefile.ReadAll(strings.NewReader(read(t, filepath.Join(repository, file))))
-		if err != nil || len(read) == 0 {
-			t.Fatalf("%s: %v, %v", file, read, err)
+		var lines []string
+		for line := range strings.Lines(read(t, filepath.Join(repository, file))) {
+			if !strings.HasPrefix(line, "#") {
+				lines = append(lines, strings.TrimSpace(line))
+			}
 		}
-		return strings.Join(read, " ")
+		return strings.Join(lines, " ")
 	}
 	if docker, git := patterns(".dockerignore"), patterns(".gitignore"); docker != git {
 		t.Errorf("Docker leaves out %s, and git %s", docker, git)

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 )
 
 // requireRedis is the variable that makes a missing part an error, as in the tests of the server.
@@ -40,16 +38,7 @@ const version = "v1.2.3-4-gabcdef0"
 // program returns the path of the program, built by the last RUN of the Dockerfile's first stage.
 func program(t *testing.T) string {
 	t.Helper()
-	stages, err := dockerfileStages(t, deployments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var build string
-	for _, command := range stages[0].Commands {
-		if run, ok := command.(*instructions.RunCommand); ok {
-			build = strings.Join(run.CmdLine, " ")
-		}
-	}
+	build := instructions(t, deployments)["RUN"]
 	built.once.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "portmaster-check-"); built.err != nil {
 			return

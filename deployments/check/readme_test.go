@@ -17,12 +17,7 @@ func TestReadme(t *testing.T) {
 		page := read(t, filepath.Join(dir, "README.md"))
 		return errors.Join(namesFiles(t, dir, page), namesAlerts(t, dir, page), leadsSomewhere(dir, page))
 	},
-		mutant{"README.md", "| `nginx.conf` |", "| `nginx` |", "it has no row for nginx.conf"},
-		mutant{"README.md", "| `PortmasterLine` | warning |", "| `PortmasterLine` | critical |", "PortmasterLine is a warning"},
-		mutant{"README.md", "| `PortmasterSlow` |", "| `PortmasterFast` |", "it has no row for PortmasterSlow"},
-		mutant{"alerts.yaml", "alert: PortmasterSlow", "alert: PortmasterSlower", "there is no PortmasterSlow"},
-		mutant{"README.md", "(#systemd)", "(#unit)", "#unit"},
-		mutant{"README.md", "rules deployments/alerts.yaml", "rules deployments/alert.yaml", "deployments/alert.yaml"},
+		mutant{"README.md", "| `haproxy.cfg` |", "| `haproxy` |", "it has no row for haproxy.cfg"},
 	)
 }
 

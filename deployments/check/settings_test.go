@@ -34,7 +34,6 @@ func TestSettingsExist(t *testing.T) {
 		return errors.Join(faults...)
 	},
 		mutant{"compose.yaml", "PORTMASTER_REDIS_URL:", "PORTMASTER_REDIS_ADDRESS:", "PORTMASTER_REDIS_ADDRESS"},
-		mutant{"helm/portmaster/templates/deployment.yaml", "PORTMASTER_REDIS_{{ upper . }}_FILE", "PORTMASTER_REDIS_{{ upper . }}", "PORTMASTER_REDIS_CA"},
 	)
 }
 

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Calls that wait in line get their answer through HAProxy and nginx, and those that hang up are out of the line soon. The
-// files give calls that wait 75 s, and others 15 s; here that is 6 s and 1 s.
+// Calls that wait in line get their answer through HAProxy, and those that hang up are out of the line soon. The
+// file gives calls that wait 75 s, and others 15 s; here that is 6 s and 1 s.
 
 func TestHAProxyLetsCallsWait(t *testing.T) {
 	holds(t, func(t *testing.T, dir string) error {
@@ -25,18 +25,6 @@ func TestHAProxyLetsCallsWait(t *testing.T) {
 		return checkWaiting(server, startHAProxy(t, short, server, freeAddr(t), freeAddr(t)))
 	},
 		mutant{"haproxy.cfg", "url_param(wait)", "url_param(waits)", "answered with 504"},
-		mutant{"haproxy.cfg", "    option abortonclose ", "", "still in line"},
-	)
-}
-
-func TestNginxLetsCallsWait(t *testing.T) {
-	holds(t, func(t *testing.T, dir string) error {
-		short := copied(t, dir, "nginx.conf", "proxy_read_timeout 15s", "proxy_read_timeout 1s", "proxy_read_timeout 75s", "proxy_read_timeout 6s")
-		server := crowdedServer(t)
-		return checkWaiting(server, startNginx(t, short, server, freeAddr(t), freeAddr(t)))
-	},
-		mutant{"nginx.conf", "$arg_wait", "$arg_waits", "answered with 504"},
-		mutant{"nginx.conf", "proxy_ignore_client_abort off;", "", "still in line"},
 	)
 }
 
@@ -49,7 +37,7 @@ func TestWaitingIsNotCutShort(t *testing.T) {
 	longest := setting(t, string(help), "PORTMASTER_MAX_WAIT") + 10*setting(t, string(help), "PORTMASTER_REDIS_TIMEOUT")
 	holds(t, func(t *testing.T, dir string) error {
 		var faults []error
-		for file, directive := range map[string]string{"haproxy.cfg": `(?s)backend waiting.*timeout server (\w+)`, "nginx.conf": `location @waits \{\s+proxy_read_timeout (\w+);`} {
+		for file, directive := range map[string]string{"haproxy.cfg": `(?s)backend waiting.*timeout server (\w+)`} {
 			found := regexp.MustCompile(directive).FindStringSubmatch(read(t, filepath.Join(dir, file)))
 			if found == nil {
 				t.Fatalf("%s does not say for how long a call may wait", file)
@@ -61,7 +49,6 @@ func TestWaitingIsNotCutShort(t *testing.T) {
 		return errors.Join(faults...)
 	},
 		mutant{"haproxy.cfg", "timeout server 75s", "timeout server 60s", "haproxy.cfg cuts calls off"},
-		mutant{"nginx.conf", "proxy_read_timeout 75s", "proxy_read_timeout 60s", "nginx.conf cuts calls off"},
 	)
 }
 

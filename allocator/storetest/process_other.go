@@ -1,0 +1,8 @@
+//go:build !linux
+
+package storetest
+
+import "syscall"
+
+// endWithThread does nothing: a process outlives a test process that is killed.
+func endWithThread(*syscall.SysProcAttr) {}
