@@ -8,35 +8,33 @@
 -- errors none
 --
 -- There is no case that takes much longer than another.
-local service_key, free, fresh, names, offers, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local service, ttl, name, secret, may_be_known = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local call = redis.call
--- include clock
--- include service
+-- include clock: read_clock
+-- include next_port: next_port, shorten_run
+-- include record: name_of, offer_record
 
-if not cooldown or waiting or changing or rests and tonumber(rests) <= tonumber(now) then return 0 end
-if may_be_known == '1' and call('EXISTS', offer) == 1 then return 0 end
--- include any
+local keys = {service = KEYS[1], free = KEYS[2], fresh = KEYS[3], names = KEYS[4], offers = KEYS[5], offer = KEYS[6]}
+local service, ttl, name, secret, may_be_known = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local now = read_clock()
+
+if may_be_known == '1' and call('EXISTS', keys.offer) == 1 then return 0 end
+local port, run = next_port(keys, now)
 -- To take the name is the last check and the first write, in one command. A hold of it that ran out may be in the way, which is
 -- cleared on the long way, as is a lease of the port that ran out.
-if not port or call('HSETNX', names, name, port) == 0 then return 0 end
--- include offer_record
+if not port or call('HSETNX', keys.names, name, port) == 0 then return 0 end
 
-local record = offer_record(name, port, 1, nil, secret)
-if call('HSETNX', offers, port, record) == 0 then
-  local over = call('HGET', offers, port)
+local expires = string.format('%d', now + ttl)
+local record = offer_record(service, name, port, 1, now, expires, nil, secret)
+if call('HSETNX', keys.offers, port, record) == 0 then
+  local over = call('HGET', keys.offers, port)
   if over == 'leased' then
-    call('HDEL', names, name)
+    call('HDEL', keys.names, name)
     return 0
   end
-  call('HDEL', names, string.match(over, '"name":"([^"]+)"'))
-  call('HSET', offers, port, record)
+  call('HDEL', keys.names, name_of(over))
+  call('HSET', keys.offers, port, record)
 end
-if run and run[1] == port then
-  call('ZREM', fresh, port)
-elseif run then
-  call('ZADD', fresh, string.format('%d', port + 1), run[1])
-end
-call('ZADD', free, expires, port)
-call('SET', offer, record, 'PXAT', expires)
+if run then shorten_run(keys, port, run) end
+call('ZADD', keys.free, expires, port)
+call('SET', keys.offer, record, 'PXAT', expires)
 return record

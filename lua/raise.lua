@@ -7,17 +7,23 @@
 -- errors none
 --
 -- It has no case that takes longer than an offer.
-local fence = KEYS[1]
-local least, is_pulse = ARGV[1], ARGV[2]
 local call = redis.call
--- include clock
+-- include clock: microseconds, read_clock
 
-local last, at = call('GET', fence), time[1] .. string.sub('00000' .. time[2], -6)
+local keys = {fence = KEYS[1]}
+local least, is_pulse = ARGV[1], ARGV[2]
+local _, time = read_clock()
+
+local last, at = call('GET', keys.fence), microseconds(time)
 local raised = least
 if is_pulse == '1' and last and at - last > 1000000 and at - least > 0 then raised = at end
 if raised - (last or 0) > 0 then
-  local left = call('PTTL', fence) -- -1: for good, -2: there is none
-  call('UNLINK', fence) -- a full Redis does not refuse this, and so nothing after it
-  if left == -1 then call('SET', fence, raised) else call('SET', fence, raised, 'PX', left > 0 and left or '7200000') end
+  local left = call('PTTL', keys.fence) -- -1: for good, -2: there is none
+  call('UNLINK', keys.fence) -- a full Redis does not refuse this, and so nothing after it
+  if left == -1 then
+    call('SET', keys.fence, raised)
+  else
+    call('SET', keys.fence, raised, 'PX', left > 0 and left or '7200000')
+  end
 end
 return {last or '0', at}
