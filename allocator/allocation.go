@@ -28,7 +28,7 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	}
 	k := a.keys(pool)
 	answer, err := a.door.read(ctx, k, lua.ReadAllocation,
-		[]string{k.service(service), k.names(service), k.ports(service)}, service, holder)
+		k.of(lua.ReadAllocation, service, ""), service, holder)
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -59,7 +59,7 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 		return Allocation{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Renew, k.toRenew(service), service, holder, secret, lease.Milliseconds())
+	answer, err := a.door.change(ctx, k, lua.Renew, k.of(lua.Renew, service, ""), service, holder, secret, lease.Milliseconds())
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -89,7 +89,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		return &Error{Code: CodePreconditionRequired, Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys(pool)
-	keys := k.toRelease(service)
+	keys := k.of(lua.Release, service, "")
 	args := make([]any, 0, 3+len(proof.Fences))
 	args = append(args, service, holder, proof.Secret)
 	for _, fence := range proof.Fences {
@@ -100,7 +100,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 			return a.notGone(ctx, pool, err)
 		}
 	}
-	_, err := a.door.change(ctx, k, lua.Release, append(keys, k.theLongWay(service, proof.Secret)...), args...)
+	_, err := a.door.change(ctx, k, lua.Release, k.alsoOf(lua.Release, keys, service, proof.Secret), args...)
 	return a.notGone(ctx, pool, err)
 }
 

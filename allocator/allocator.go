@@ -54,7 +54,7 @@ type Allocator struct {
 // in Redis reads ten, and then complains of their number.
 func (a *Allocator) Greet(ctx context.Context) error {
 	k := a.keys(DefaultPool)
-	_, err := a.door.pass(ctx, 0, k, lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, []any{"none", "none"})
+	_, err := a.door.pass(ctx, 0, k, lua.ReadAllocation, k.of(lua.ReadAllocation, "none", ""), []any{"none", "none"})
 	if errors.Is(err, ErrServiceNotFound) {
 		return nil
 	}

@@ -26,7 +26,7 @@ func (a *Allocator) ClaimMany(ctx context.Context, pool, service string, wants [
 
 func (a *Allocator) claim(ctx context.Context, ask ask) (allocations []Allocation, created bool, err error) {
 	ask.giveBack = (*Allocator).giveBackAllocation
-	all, err := a.take(ctx, ask, lua.Claim, keys.toClaim, remembered.Milliseconds())
+	all, err := a.take(ctx, ask, lua.Claim, remembered.Milliseconds())
 	if err != nil {
 		return nil, false, err
 	}

@@ -94,7 +94,7 @@ func (a *Allocator) mendServices(ctx context.Context, pool keys, services []stri
 	for perTrip, steps := heavyJobsPerTrip, 0; len(left) > 0 && steps < maxSteps; steps++ {
 		var jobs []job
 		for _, at := range left {
-			jobs = append(jobs, job{pool, lua.MendClock, pool.toMendClock(at.service),
+			jobs = append(jobs, job{pool, lua.MendClock, pool.of(lua.MendClock, at.service, ""),
 				[]any{at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()}})
 		}
 		var more []place

@@ -179,7 +179,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 		for what, look := range map[string]func(){
 			"a look at the line": func() { a.lookAtLines(map[lineKey][]string{{DefaultPool, "web"}: nil}) },
 			"another's heartbeat": func() {
-				_, err := a.door.change(t.Context(), k, lua.Beat, []string{k.beats(), k.lines()}, "another")
+				_, err := a.door.change(t.Context(), k, lua.Beat, k.of(lua.Beat, "", ""), "another")
 				must(t, err)
 			},
 		} {

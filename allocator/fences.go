@@ -118,7 +118,7 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 		if highest == 0 {
 			continue
 		}
-		jobs = append(jobs, job{k, lua.Raise, []string{k.fence()}, []any{0, flag(pulses)}})
+		jobs = append(jobs, job{k, lua.Raise, k.of(lua.Raise, "", ""), []any{0, flag(pulses)}})
 		seen, of = append(seen, highest), append(of, pool)
 	}
 	if len(jobs) == 0 {
@@ -203,7 +203,7 @@ func (a *Allocator) raise(ctx context.Context, pools []string, fence int64) erro
 	jobs := make([]job, len(pools))
 	for i, pool := range pools {
 		k := a.keys(pool)
-		jobs[i] = job{k, lua.Raise, []string{k.fence()}, []any{max(fence, a.epoch.fences.seen(pool)), flag(false)}}
+		jobs[i] = job{k, lua.Raise, k.of(lua.Raise, "", ""), []any{max(fence, a.epoch.fences.seen(pool)), flag(false)}}
 	}
 	for _, r := range a.door.passAll(ctx, jobs, jobsPerTrip) {
 		if _, _, err := parseRaised(r); err != nil {

@@ -128,10 +128,11 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 // tryInLine makes one try of an offer or a claim that may wait in line, as take and waitInLine do.
 func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	ctx, k := t.Context(), a.keys(c.pool)
-	script, keys, remember := lua.Offer, k.toOffer(c.service), a.opts.OfferTTL
+	script, remember := lua.Offer, a.opts.OfferTTL
 	if c.act == "claim" {
-		script, keys, remember = lua.Claim, k.toClaim(c.service), remembered
+		script, remember = lua.Claim, remembered
 	}
+	keys := k.of(script, c.service, "")
 	args := []any{c.service, remember.Milliseconds(), c.ticket, flag(c.stay)}
 	ask := ask{pool: c.pool, service: c.service, many: c.many}
 	for _, w := range c.wants {
@@ -179,7 +180,7 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 // beatFrom keeps the places of a server, as beat does.
 func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	k := a.keys(c.pool)
-	answer, err := a.door.run(t.Context(), 0, k, lua.Beat, []string{k.beats(), k.lines()}, []any{c.server})
+	answer, err := a.door.run(t.Context(), 0, k, lua.Beat, k.of(lua.Beat, "", ""), []any{c.server})
 	if parts, ok := answer.([]any); ok {
 		got.Known = parts[0] == int64(1)
 	}
@@ -193,7 +194,7 @@ func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	for _, ticket := range c.tickets {
 		args = append(args, ticket)
 	}
-	answer, err := a.door.run(t.Context(), 0, k, lua.Line, k.ofLine(c.service), args)
+	answer, err := a.door.run(t.Context(), 0, k, lua.Line, k.of(lua.Line, c.service, ""), args)
 	if err != nil {
 		return got, err
 	}

@@ -38,7 +38,7 @@ func (a *Allocator) OfferMany(ctx context.Context, pool, service string, wants [
 
 func (a *Allocator) offer(ctx context.Context, ask ask) (offers []Offer, created bool, err error) {
 	ask.giveBack = (*Allocator).giveBackOffer
-	all, err := a.take(ctx, ask, lua.Offer, keys.toOffer, a.opts.OfferTTL.Milliseconds())
+	all, err := a.take(ctx, ask, lua.Offer, a.opts.OfferTTL.Milliseconds())
 	if err != nil {
 		return nil, false, err
 	}
@@ -63,7 +63,7 @@ func (a *Allocator) offerAny(ctx context.Context, k keys, ask ask, ttl int64) (a
 	if err := a.handsOut(ctx); err != nil {
 		return nil, err
 	}
-	return a.door.change(ctx, k, lua.OfferAny, k.toOfferAny(ask.service, want.Secret), ask.service, ttl, want.Name, want.Secret, known)
+	return a.door.change(ctx, k, lua.OfferAny, k.of(lua.OfferAny, ask.service, want.Secret), ask.service, ttl, want.Name, want.Secret, known)
 }
 
 // giveBackOffer rejects what was offered to a caller who is gone. Where it fails, the offer expires by itself.
@@ -84,13 +84,13 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool), a.epoch.fences.highest()}
+	keys, args := k.of(lua.Accept, service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool), a.epoch.fences.highest()}
 	answer := any(longWay)
 	if lease == 0 {
 		answer, err = a.changeKnown(ctx, pool, lua.Accept, keys, args)
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.changeKnown(ctx, pool, lua.Accept, append(keys, k.ofLease(service)...), args)
+		answer, err = a.changeKnown(ctx, pool, lua.Accept, k.alsoOf(lua.Accept, keys, service, secret), args)
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)
@@ -114,7 +114,7 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 		quarantine = a.opts.Quarantine
 	}
 	k := a.keys(pool)
-	answer, err := a.door.change(ctx, k, lua.Reject, k.toReject(service, secret), service, secret, quarantine.Milliseconds())
+	answer, err := a.door.change(ctx, k, lua.Reject, k.of(lua.Reject, service, secret), service, secret, quarantine.Milliseconds())
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
@@ -126,7 +126,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 	}
 	k := a.keys(pool)
 	answer, err := a.door.read(ctx, k, lua.ReadOffer,
-		[]string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret)
+		k.of(lua.ReadOffer, service, secret), service, secret)
 	if err != nil {
 		return Offer{}, a.notGone(ctx, pool, err)
 	}

@@ -105,7 +105,7 @@ func (a *Allocator) convert(ctx context.Context) error {
 
 func (a *Allocator) convertService(ctx context.Context, k keys, service string) error {
 	for range maxSteps {
-		answer, err := a.door.pass(ctx, a.opts.Copies, k, lua.Convert, k.toConvert(service), nil)
+		answer, err := a.door.pass(ctx, a.opts.Copies, k, lua.Convert, k.of(lua.Convert, service, ""), nil)
 		if err != nil || answer == int64(1) {
 			return err
 		}

@@ -100,7 +100,7 @@ const maxSteps = 10 + 2*65536/100
 func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created, settled bool, err error) {
 	k := a.keys(pool)
 	for range maxSteps {
-		answer, err := a.door.change(ctx, k, lua.Define, k.toDefine(d.Name),
+		answer, err := a.door.change(ctx, k, lua.Define, k.of(lua.Define, d.Name, ""),
 			d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)
 		if err != nil {
 			return Service{}, false, false, err
@@ -121,7 +121,7 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 // settle puts a service in order: it gives back ports whose rest is over, and ends what a change of its range has begun.
 func (a *Allocator) settle(ctx context.Context, pool keys, service string) error {
 	for range maxSteps {
-		answer, err := a.door.change(ctx, pool, lua.Settle, pool.toSettle(service))
+		answer, err := a.door.change(ctx, pool, lua.Settle, pool.of(lua.Settle, service, ""))
 		if err != nil || answer == int64(1) {
 			return err
 		}
@@ -140,7 +140,7 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	}
 	k := a.keys(pool)
 	for range maxSteps {
-		left, err := a.door.change(ctx, k, lua.Remove, append(k.toDefine(service), k.fence()), service)
+		left, err := a.door.change(ctx, k, lua.Remove, k.of(lua.Remove, service, ""), service)
 		if err == nil && left == int64(0) {
 			a.unlist(ctx, pool)
 		}
@@ -160,7 +160,7 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 		return Service{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.door.read(ctx, k, lua.ReadService, k.toDescribe(service), service)
+	answer, err := a.door.read(ctx, k, lua.ReadService, k.of(lua.ReadService, service, ""), service)
 	if err != nil {
 		return Service{}, a.notGone(ctx, pool, err)
 	}
@@ -203,7 +203,7 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 
 // toList returns the job that counts the services of a pool, and lists those that start at a port or later, most of them.
 func (k keys) toList(start, most int) job {
-	return job{k, lua.ListServices, []string{k.services()}, []any{start, most}}
+	return job{k, lua.ListServices, k.of(lua.ListServices, "", ""), []any{start, most}}
 }
 
 // parseListed reads the answer of list_services.lua. next is where the rest starts, "" where there is none.
@@ -230,9 +230,9 @@ const servicesPerScript = 32
 
 // toRead returns the job that reads some services, in brief: without description and time of creation.
 func (k keys) toRead(services []string, inBrief bool) job {
-	all := make([]string, 0, 6*len(services))
+	all := make([]string, 0, len(lua.ReadServices.Each)*len(services))
 	for _, service := range services {
-		all = append(all, k.toDescribe(service)...)
+		all = k.eachOf(lua.ReadServices, all, service, "")
 	}
 	return job{pool: k, script: lua.ReadServices, keys: all, args: []any{flag(inBrief)}}
 }

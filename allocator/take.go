@@ -27,17 +27,17 @@ type taken struct {
 
 // take lets a script offer or claim what is asked for, all or nothing. The script is told for how many milliseconds to
 // remember the secrets.
-func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, keysOf func(keys, string) []string, remember int64) (all []taken, err error) {
+func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, remember int64) (all []taken, err error) {
 	if err := a.checkAsk(ask); err != nil {
 		return nil, err
 	}
 	draw(ask.wants)
 	k := a.keys(ask.pool)
-	keys := keysOf(k, ask.service)
+	keys := k.of(script, ask.service, "")
 	args := make([]any, 4, 6+3*len(ask.wants))
 	args[0], args[1], args[2], args[3] = ask.service, remember, "", flag(false)
 	for _, w := range ask.wants {
-		keys = append(keys, k.offer(w.Secret))
+		keys = k.eachOf(script, keys, ask.service, w.Secret)
 		args = append(args, w.Name, w.Secret, w.options(ask.wait > 0))
 	}
 	if script == lua.Claim {

@@ -187,7 +187,7 @@ func givenUp(ctx context.Context) error {
 // leaveLine gives up a place. Where Redis does not hear of it, it is told again with the next heartbeats.
 func (a *Allocator) leaveLine(ctx context.Context, key lineKey, ticket string) error {
 	k := a.keys(key.pool)
-	_, err := a.door.run(context.WithoutCancel(ctx), 0, k, lua.Leave, k.ofLine(key.service), []any{key.service, ticket})
+	_, err := a.door.run(context.WithoutCancel(ctx), 0, k, lua.Leave, k.of(lua.Leave, key.service, ""), []any{key.service, ticket})
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()
 	if delete(a.waitlist.stuck, ticket); err != nil {

@@ -146,7 +146,7 @@ func (a *Allocator) beat(lines map[lineKey][]string) {
 	pools, jobs := slices.Collect(maps.Keys(of)), make([]job, 0, len(of))
 	for _, pool := range pools {
 		k := a.keys(pool)
-		jobs = append(jobs, job{k, lua.Beat, []string{k.beats(), k.lines()}, []any{a.waitlist.server}})
+		jobs = append(jobs, job{k, lua.Beat, k.of(lua.Beat, "", ""), []any{a.waitlist.server}})
 	}
 	due := map[lineKey][]string{}
 	for i, r := range a.door.runAll(context.Background(), jobs, jobsPerTrip) {
@@ -177,7 +177,7 @@ func (a *Allocator) lookAtLines(lines map[lineKey][]string) {
 			for _, ticket := range tickets[first:min(first+ticketsPerLook, len(tickets))] {
 				args = append(args, ticket)
 			}
-			keys, jobs = append(keys, key), append(jobs, job{k, lua.Line, k.ofLine(key.service), args})
+			keys, jobs = append(keys, key), append(jobs, job{k, lua.Line, k.of(lua.Line, key.service, ""), args})
 		}
 	}
 	for i, r := range a.door.runAll(context.Background(), jobs, jobsPerTrip) {

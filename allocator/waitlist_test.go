@@ -230,7 +230,7 @@ func TestLineIsLeftLater(t *testing.T) {
 			mustClaim(t, a, Want{Name: "another"})
 			k := a.keys(DefaultPool)
 			ghost := a.waitlist.server + "-0/" + demand
-			answer, err := a.door.change(t.Context(), k, lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0)
+			answer, err := a.door.change(t.Context(), k, lua.Claim, append(k.of(lua.Claim, "web", ""), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0)
 			must(t, err)
 			if _, waits := waitingFor(answer); !waits {
 				t.Fatalf("it is answered with %v", answer)
