@@ -89,18 +89,18 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		return &Error{Code: CodePreconditionRequired, Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys(pool)
-	keys := k.of(lua.Release, service, "")
-	args := make([]any, 0, 3+len(proof.Fences))
-	args = append(args, service, holder, proof.Secret)
+	args := make([]any, 3, 3+len(proof.Fences))
+	args[0], args[1], args[2] = service, proof.Secret, holder
 	for _, fence := range proof.Fences {
 		args = append(args, fence)
 	}
 	if proof.Secret == "" {
-		if answer, err := a.door.change(ctx, k, lua.Release, keys, args...); err != nil || answer != longWay {
+		answer, err := a.door.change(ctx, k, lua.ReleasePlain, k.of(lua.ReleasePlain, service, ""), args[2:]...)
+		if err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
 		}
 	}
-	_, err := a.door.change(ctx, k, lua.Release, k.alsoOf(lua.Release, keys, service, proof.Secret), args...)
+	_, err := a.door.change(ctx, k, lua.Release, k.of(lua.Release, service, proof.Secret), args...)
 	return a.notGone(ctx, pool, err)
 }
 

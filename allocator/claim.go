@@ -42,6 +42,20 @@ func (a *Allocator) claim(ctx context.Context, ask ask) (allocations []Allocatio
 	return allocations, created, nil
 }
 
+// claimAny makes a claim the short way, if it is of any one port. The answer is longWay if it has to go the other.
+func (a *Allocator) claimAny(ctx context.Context, k keys, ask ask, remember int64) (answer any, err error) {
+	want := ask.wants[0]
+	if len(ask.wants) > 1 || want.Port != 0 || want.Prefer != 0 || want.Count != 0 {
+		return longWay, nil
+	}
+	if err := a.handsOut(ctx); err != nil {
+		return nil, err
+	}
+	args := []any{ask.service, remember, want.Name, want.Secret, flag(!want.drawn), want.Lease.Milliseconds(),
+		a.epoch.fences.seen(ask.pool), a.epoch.fences.highest()}
+	return a.changeKnown(ctx, ask.pool, lua.ClaimAny, k.of(lua.ClaimAny, ask.service, want.Secret), args)
+}
+
 // giveBackAllocation releases what was claimed by a caller who is gone.
 func (a *Allocator) giveBackAllocation(ctx context.Context, ask ask, want Want) {
 	_ = a.Release(ctx, ask.pool, ask.service, want.Name, Proof{Secret: want.Secret})

@@ -131,8 +131,8 @@ func ofPool(key func(keys) string) keyOf {
 	return func(k keys, _, _ string) string { return key(k) }
 }
 
-// scriptKeys are the keys of a script, in the order of its header: see lua.Script.
-type scriptKeys struct{ always, also, each []keyOf }
+// scriptKeys are the keys of a script, in the order of its header, and those that it has of each request or service.
+type scriptKeys struct{ always, each []keyOf }
 
 // keysOf has the keys of every script, so that no call looks up names.
 var keysOf = func() map[*lua.Script]scriptKeys {
@@ -148,24 +148,18 @@ var keysOf = func() map[*lua.Script]scriptKeys {
 	}
 	all := map[*lua.Script]scriptKeys{}
 	for _, s := range lua.All() {
-		all[s] = scriptKeys{find(s.Keys), find(s.Also), find(s.Each)}
+		all[s] = scriptKeys{find(s.Keys), find(s.Each)}
 	}
 	return all
 }()
 
-// of returns the keys of a script. There is room for those that may follow: those that only some calls send, or that of one request.
+// of returns the keys of a script, with room for those of one request.
 func (k keys) of(script *lua.Script, service, secret string) []string {
 	wanted := keysOf[script]
-	room := len(wanted.always) + len(wanted.also) + len(wanted.each)
-	return k.add(make([]string, 0, room), wanted.always, service, secret)
+	return k.add(make([]string, 0, len(wanted.always)+len(wanted.each)), wanted.always, service, secret)
 }
 
-// alsoOf adds the keys that only some calls of a script send.
-func (k keys) alsoOf(script *lua.Script, to []string, service, secret string) []string {
-	return k.add(to, keysOf[script].also, service, secret)
-}
-
-// eachOf adds the keys that a script has of each service or request.
+// eachOf adds the keys that a script has of each request or service.
 func (k keys) eachOf(script *lua.Script, to []string, service, secret string) []string {
 	return k.add(to, keysOf[script].each, service, secret)
 }

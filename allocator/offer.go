@@ -84,13 +84,13 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	keys, args := k.of(lua.Accept, service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool), a.epoch.fences.highest()}
+	args := []any{service, secret, a.epoch.fences.seen(pool), a.epoch.fences.highest(), lease.Milliseconds()}
 	answer := any(longWay)
 	if lease == 0 {
-		answer, err = a.changeKnown(ctx, pool, lua.Accept, keys, args)
+		answer, err = a.changeKnown(ctx, pool, lua.AcceptPlain, k.of(lua.AcceptPlain, service, secret), args[:4])
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.changeKnown(ctx, pool, lua.Accept, k.alsoOf(lua.Accept, keys, service, secret), args)
+		answer, err = a.changeKnown(ctx, pool, lua.Accept, k.of(lua.Accept, service, secret), args)
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)

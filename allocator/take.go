@@ -45,8 +45,10 @@ func (a *Allocator) take(ctx context.Context, ask ask, script *lua.Script, remem
 	}
 	var answer any
 	if ask.wait == 0 {
-		if answer = longWay; script == lua.Offer {
+		if script == lua.Offer {
 			answer, err = a.offerAny(ctx, k, ask, remember)
+		} else {
+			answer, err = a.claimAny(ctx, k, ask, remember)
 		}
 		if answer == longWay && err == nil {
 			answer, err = a.takeOnce(ctx, ask.pool, ask.service, script, keys, args)

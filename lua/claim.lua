@@ -84,11 +84,11 @@ local function remember_claim(request)
 end
 
 local function write(unwritten, answers)
-  local fence, noted = next_fence(keys, time, #unwritten, seen, least), nothing_noted()
+  local fence, noted = next_fence(keys.fence, time, #unwritten, seen, least), nothing_noted()
   for i, request in ipairs(unwritten) do
     local ends = request.lease and string.format('%d', now + request.lease)
     answers[request.index + 1] = note_allocation(noted, request.name, request.port, request.count, now,
-      string.format('%d', fence + i - 1), request.lease, ends, request.secret, not request.kept)
+      i == 1 and fence or string.format('%d', fence + i - 1), request.lease, ends, request.secret, not request.kept)
     if request.own then remember_claim(request) end
   end
   write_allocations(keys, noted)

@@ -24,7 +24,6 @@ type Script struct {
 
 	// The names of its keys, in the order of KEYS.
 	Keys []string
-	Also []string // those that only some calls send, behind the others
 	Each []string // those of each request, or service, behind the others
 }
 
@@ -34,10 +33,13 @@ var (
 	Remove         = script("remove")
 	OfferAny       = script("offer_any")
 	Offer          = script("offer")
+	ClaimAny       = script("claim_any")
 	Claim          = script("claim")
+	AcceptPlain    = script("accept_plain")
 	Accept         = script("accept")
 	Reject         = script("reject")
 	Renew          = script("renew")
+	ReleasePlain   = script("release_plain")
 	Release        = script("release")
 	Settle         = script("settle")
 	Beat           = script("beat")
@@ -63,7 +65,7 @@ func script(act string) *Script {
 	source := include(textOf(act), map[string]bool{})
 	sum := sha1.Sum([]byte(source))
 	s := &Script{Source: source, Hash: hex.EncodeToString(sum[:])}
-	s.Keys, s.Also, s.Each = keysOf(source)
+	s.Keys, s.Each = keysOf(source)
 	all = append(all, s)
 	return s
 }
@@ -73,41 +75,37 @@ var all []*Script
 // All returns all scripts.
 func All() []*Script { return all }
 
+func textOf(file string) string {
+	text, err := files.ReadFile(file + ".lua")
+	if err != nil {
+		panic(err) // the file is to be part of this program
+	}
+	return string(text)
+}
+
 var (
 	keysLines = regexp.MustCompile(`(?s)\n-- KEYS   (.*?)\n-- ARGV`)
-	also      = regexp.MustCompile(`\bfor [^:]*:`)
 	ofEach    = regexp.MustCompile(`\bof each [^:]*:`)
 	keyName   = regexp.MustCompile(`(\w+) (?:HASH|ZSET|STRING|SET)\b`)
 )
 
 // keysOf reads the names of the keys in the header of an act.
-func keysOf(source string) (keys, alsoKeys, eachKeys []string) {
-	lines := keysLines.FindStringSubmatch(source)
-	if lines == nil {
-		return nil, nil, nil
+func keysOf(source string) (keys, each []string) {
+	text := ""
+	if lines := keysLines.FindStringSubmatch(source); lines != nil {
+		text = lines[1]
 	}
-	names := func(text string) (found []string) {
-		for _, m := range keyName.FindAllStringSubmatch(text, -1) {
-			found = append(found, m[1])
-		}
-		return found
-	}
-	text := lines[1]
 	if at := ofEach.FindStringIndex(text); at != nil {
-		text, eachKeys = text[:at[0]], names(text[at[1]:])
+		text, each = text[:at[0]], names(text[at[1]:])
 	}
-	if at := also.FindStringIndex(text); at != nil {
-		text, alsoKeys = text[:at[0]], names(text[at[1]:])
-	}
-	return names(text), alsoKeys, eachKeys
+	return names(text), each
 }
 
-func textOf(name string) string {
-	text, err := files.ReadFile(name + ".lua")
-	if err != nil {
-		panic(err) // the file is to be part of this program
+func names(keys string) (found []string) {
+	for _, m := range keyName.FindAllStringSubmatch(keys, -1) {
+		found = append(found, m[1])
 	}
-	return string(text)
+	return found
 }
 
 var (

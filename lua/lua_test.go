@@ -18,7 +18,8 @@ var (
 	calls    = regexp.MustCompile(`\b(?:p?call|write_though_full)\((?:keys, )?'([A-Z]+)',?\s*([^,()]*)`)
 	named    = regexp.MustCompile(`(\w+) = KEYS\[(?:i \+ )?(\d+|i)\]`)
 	numbered = regexp.MustCompile(`KEYS\[[^\]]+\]`)
-	rest     = regexp.MustCompile(`unpack\(KEYS, (\d+)\)`)
+	unpacked = regexp.MustCompile(`(?m)^local ([\w, ]+) = unpack\(KEYS\)$`)
+	others   = regexp.MustCompile(`unpack\(KEYS, (\d+)\)`)
 	keyUses  = regexp.MustCompile(`\bkeys\.(\w+)`)
 	includes = regexp.MustCompile(`(?m)^-- include \w+: (.*)$`)
 	defines  = regexp.MustCompile(`(?m)^ *local function (\w+)`)
@@ -102,29 +103,29 @@ func TestLuacheck(t *testing.T) {
 
 // checkKeys finds each key of the header, and no other, named once in the code, as it is in the header and in its order.
 func checkKeys(t *testing.T, s *Script, code string) {
-	var names []string
-	for i, m := range named.FindAllStringSubmatch(code, -1) {
-		names = append(names, m[1])
-		expected := strconv.Itoa(i + 1)
-		if s.Keys == nil { // KEYS[i], KEYS[i + 1], ...
-			expected = strings.Replace(strconv.Itoa(i), "0", "i", 1)
+	header, first := s.Keys, 0
+	if header == nil { // KEYS[i], KEYS[i + 1], ...
+		header, first = s.Each, -1
+	}
+	var found []string
+	if m := unpacked.FindStringSubmatch(code); m != nil {
+		found = strings.Split(m[1], ", ")
+	} else {
+		for i, m := range named.FindAllStringSubmatch(code, -1) {
+			found = append(found, m[1])
+			if first < 0 && m[2] != strings.Replace(strconv.Itoa(i), "0", "i", 1) || first == 0 && m[2] != strconv.Itoa(i+1) {
+				t.Errorf("%s is KEYS[%s], and the header has another at its place", m[1], m[2])
+			}
 		}
-		if m[2] != expected {
-			t.Errorf("%s is KEYS[%s], and the header has it at %s", m[1], m[2], expected)
+		if n := len(numbered.FindAllString(code, -1)); n != len(found) {
+			t.Errorf("%d keys have names, and %d numbers are used", len(found), n)
 		}
 	}
-	header := slices.Concat(s.Keys, s.Also)
-	if s.Keys == nil {
-		header = s.Each
-	}
-	if !slices.Equal(names, header) {
-		t.Errorf("the header lists %v, and the code names %v", header, names)
-	}
-	if found := numbered.FindAllString(code, -1); len(found) != len(names) {
-		t.Errorf("some of %v are used by their numbers", found)
+	if !slices.Equal(found, header) {
+		t.Errorf("the header lists %v, and the code names %v", header, found)
 	}
 	if len(s.Keys) > 0 && len(s.Each) > 0 {
-		if m := rest.FindStringSubmatch(code); m == nil || m[1] != strconv.Itoa(len(header)+1) {
+		if m := others.FindStringSubmatch(code); m == nil || m[1] != strconv.Itoa(len(header)+1) {
 			t.Errorf("the keys of the requests do not begin at %d: %v", len(header)+1, m)
 		}
 	}
@@ -155,17 +156,20 @@ func checkErrors(t *testing.T, header, sent string) {
 // checkCalls finds as the key of every command one of KEYS by its name, and nothing made up: in a cluster a key that is not
 // declared may be on another node.
 func checkCalls(t *testing.T, s *Script) {
-	names := slices.Concat(s.Keys, s.Also, s.Each)
+	keys := slices.Concat(s.Keys, s.Each)
 	for _, m := range keyUses.FindAllStringSubmatch(s.Source, -1) {
-		if !slices.Contains(names, m[1]) {
-			t.Errorf("keys.%s is none of %v", m[1], names)
+		if !slices.Contains(keys, m[1]) {
+			t.Errorf("keys.%s is none of %v", m[1], keys)
 		}
 	}
-	passed := []string{"key", "free", "leases", "offer", "request.offer"} // names of arguments and locals that stand for keys
+	alone := []string{"key", "service", "free", "fresh", "leases", "offer", "request.offer"} // arguments that are keys
+	if unpacked.MatchString(s.Source) {
+		alone = append(alone, keys...)
+	}
 	for _, c := range calls.FindAllStringSubmatch(s.Source, -1) {
 		key := strings.TrimSpace(c[2])
-		if c[1] != "TIME" && c[1] != "PUBLISH" && !strings.HasPrefix(key, "keys.") && !slices.Contains(passed, key) {
-			t.Errorf("%s works on %q, which is none of %v", c[1], key, names)
+		if c[1] != "TIME" && c[1] != "PUBLISH" && !strings.HasPrefix(key, "keys.") && !slices.Contains(alone, key) {
+			t.Errorf("%s works on %q, which is none of %v", c[1], key, keys)
 		}
 	}
 }

@@ -8,13 +8,13 @@
 --
 -- It has no case that takes longer than an offer.
 local call = redis.call
--- include clock: microseconds, read_clock
+-- include clock: read_clock
 
 local keys = {fence = KEYS[1]}
 local least, is_pulse = ARGV[1], ARGV[2]
 local _, time = read_clock()
 
-local last, at = call('GET', keys.fence), microseconds(time)
+local last, at = call('GET', keys.fence), time[1] .. string.sub('00000' .. time[2], -6)
 local raised = least
 if is_pulse == '1' and last and at - last > 1000000 and at - least > 0 then raised = at end
 if raised - (last or 0) > 0 then

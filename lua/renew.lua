@@ -24,7 +24,7 @@ local now = read_clock()
 
 local port, allocation, err = find(keys, now, service, holder)
 if err then return redis.error_reply(err) end
-local name, count, created, fence, lease, its_secret = parse_allocation(allocation)
+local name, count, fence, lease, its_secret, created = parse_allocation(allocation)
 if secret ~= its_secret then
   return redis.error_reply('SECRET_MISMATCH the allocation of ' .. holder .. ' has another secret')
 end

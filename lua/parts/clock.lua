@@ -6,9 +6,4 @@ local function read_clock()
   return time[1] .. string.sub('00000' .. time[2], -6, -4), time
 end
 
--- The time in Unix microseconds, as a string.
-local function microseconds(time)
-  return time[1] .. string.sub('00000' .. time[2], -6)
-end
-
-return read_clock, microseconds
+return read_clock

@@ -33,12 +33,12 @@ local function allocation_record(name, port, count, created, fence, lease, expir
     (lease and ',"lease":' .. lease .. ',"expires":' .. expires or '') .. ',"secret":"' .. secret .. '"}'
 end
 
--- Reads an allocation: name, count, created, fence, lease, secret. All are strings but the count; the lease may be nil.
+-- Reads an allocation: name, count, fence, lease, secret, created. All are strings but the count; the lease may be nil.
 local function parse_allocation(record)
   local name, count, created, fence, lease, secret = string.match(record,
     '^{"name":"([^"]+)","port":%d+(.-),"created":(%d+),"fence":(%d+)(.-),"secret":"([^"]+)"}$')
-  return name, count == '' and 1 or tonumber(string.match(count, '%d+')), created, fence,
-    lease ~= '' and string.match(lease, '%d+') or nil, secret
+  return name, count == '' and 1 or tonumber(string.match(count, '%d+')), fence,
+    lease ~= '' and string.match(lease, '%d+') or nil, secret, created
 end
 
 -- The name that an offer or an allocation is for.
