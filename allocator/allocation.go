@@ -110,18 +110,3 @@ func checkHolder(pool, service, holder string) (f faults) {
 	f.name("port", holder)
 	return f
 }
-
-func parseAllocation(service string, r record) (Allocation, error) {
-	name, ok1 := r.text(`"name":"`)
-	port, ok2 := r.number(`"port":`)
-	created, ok3 := r.time(`"created":`)
-	fence, ok4 := r.number(`"fence":`)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
-		return Allocation{}, malformed("an allocation of", service)
-	}
-	allocation := Allocation{Service: service, Name: name, Port: int(port), Count: r.count(), Created: created, Fence: fence}
-	if expires, leased := r.time(`"expires":`); leased {
-		allocation.Expires = expires
-	}
-	return allocation, nil
-}

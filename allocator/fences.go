@@ -177,7 +177,7 @@ func (a *Allocator) fellBehind(ctx context.Context, behind time.Duration, notice
 	return a.epoch.why()
 }
 
-// fenceBehind is by how much the last fence of a pool is behind the highest that was seen; 0 if it is not. As in next_fence.lua,
+// fenceBehind is by how much the last fence of a pool is behind the highest that was seen; 0 if it is not. As in parts/fence.lua,
 // there may be none in a pool that has no service.
 func fenceBehind(last, at, seen int64) time.Duration {
 	if last == 0 && seen < at-time.Hour.Microseconds() || last >= seen {

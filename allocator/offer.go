@@ -157,19 +157,3 @@ func checkSecret(pool, service, secret string) (f faults) {
 	f.secret("secret", secret)
 	return f
 }
-
-func parseOffer(r record) (Offer, error) {
-	service, ok1 := r.text(`"service":"`)
-	name, ok2 := r.text(`"name":"`)
-	port, ok3 := r.number(`"port":`)
-	created, ok4 := r.time(`"created":`)
-	expires, ok5 := r.time(`"expires":`)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
-		return Offer{}, malformed("an offer of", name)
-	}
-	offer := Offer{Service: service, Name: name, Port: int(port), Count: r.count(), Created: created, Expires: expires}
-	if lease, ok := r.number(`"lease":`); ok {
-		offer.Lease = time.Duration(lease) * time.Millisecond
-	}
-	return offer, nil
-}

@@ -259,7 +259,7 @@ func parseServices(of []string, r result, add func(Service)) error {
 	return nil
 }
 
-// parseService reads the answer of describe.lua.
+// parseService reads the answer of parts/describe.lua.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
 	if !ok || len(fields) != 10 && len(fields) != 8 {

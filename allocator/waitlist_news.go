@@ -14,7 +14,7 @@ import (
 	"portmaster/lua"
 )
 
-// How this server hears of its lines: by the messages of waitlist.lua, and where one got lost, by its heartbeats.
+// How this server hears of its lines: by the messages of parts/waitlist.lua, and where one got lost, by its heartbeats.
 
 // expect has a line looked at when a port comes free there by itself: after that time, or not at all where it is negative. The
 // waitlist is locked.
@@ -202,7 +202,7 @@ func newsOf(answer any) (n news) {
 	return n
 }
 
-// listen hears messages of waitlist.lua. It connects again by itself, and then looks at all lines, since it may have missed
+// listen hears messages of parts/waitlist.lua. It connects again by itself, and then looks at all lines, since it may have missed
 // some.
 func (a *Allocator) listen(ctx context.Context) {
 	subscription := a.redis.Subscribe(ctx, a.turns())

@@ -1,21 +1,22 @@
--- Offers and accepts in one call: makes free ports of a service allocations, as many as are wanted: all, or none.
+-- Offers and accepts in one call: makes free ports of a service allocations, as many as are asked for: all, or none. Most claims go
+-- the short way of claim_any.lua.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
 --        waitlist ZSET, heartbeats ZSET, waitlists ZSET, fence STRING, then of each request: offer STRING (the secret's)
 -- ARGV   service, how long a secret of the caller's own is remembered (ms), then as of offer.lua: ticket, to wait or not,
 --        and of each request: name, secret, options; last the highest fence of the pool that the server saw, and the highest of all
 --
--- answer {want, ...}  of each record where it is a new allocation, {record} where this secret already had it; not in a list
---                     where there is one want
+-- answer {request, ...}  of each record where it is a new allocation, {record} where this secret already had it; not in a list
+--                     where there is one request
 --        0 or less, 1, or 2: as of offer.lua
 --        3                   nothing is done: the state is behind
 -- errors SERVICE_NOT_FOUND
 --        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
---        and before the detail which want it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
+--        and before the detail which request it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
 --        INVALID [0].port detail, of several with | between them; INVALID body detail; only for a secret of the caller's
 --        own: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
 --
--- At worst, 256 certain ports, of which some are fresh and some given back, for 100 wants with leases and secrets of their
+-- At worst, 256 exact ports, of which some are fresh and some given back, for 100 requests with leases and secrets of their
 -- own: about 2.1 ms where the usual offer takes 10 us.
 local call = redis.call
 -- include acquire: acquire, answer_of

@@ -5,7 +5,7 @@
 -- ARGV   service, description, start, end, cool-down (ms), '1' if the service may exist already, how many services the pool
 --        may have
 --
--- answer {service as of describe.lua, 1 where it is new, 1 where settle.lua has to be called until it is done}
+-- answer {service as of parts/describe.lua, 1 where it is new, 1 where settle.lua has to be called until it is done}
 --        0  nothing is changed yet: it has looked at some 250 ports, and is to be called again
 -- errors SERVICE_EXISTS, RANGE_OVERLAP, RANGE_IN_USE, LIMIT_REACHED
 --

@@ -1,25 +1,25 @@
--- Offers free ports of a service to instance names, as many as are wanted of one call: all, or none. Most offers go the short way
+-- Offers free ports of a service to instance names, as many as one call asks for: all, or none. Most offers go the short way
 -- of offer_any.lua.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
 --        waitlist ZSET, heartbeats ZSET, waitlists ZSET, then of each request: offer STRING (the secret's)
 -- ARGV   service, how long the offers are open (ms), ticket in the line ('': none), '1' if the call is to wait in line
 --        where nothing is free, then of each request: name, secret, options ('': none) "own lease port prefer count": '1' if
---        the secret is the caller's own, ms, a certain port, one to prefer, how many in a row ('0': not given)
+--        the secret is the caller's own, ms, an exact port, one to prefer, how many in a row ('0': not given)
 --
--- answer {want, ...}  of each record where it is a new offer, {record} where this secret already had it and it is open; not
---                     in a list where there is one want
+-- answer {request, ...}  of each record where it is a new offer, {record} where this secret already had it and it is open; not
+--                     in a list where there is one request
 --        0 or less    the call has to wait: its ticket is in the line. A port comes free by itself in so many ms, negative;
 --                     none does that is known of: 0
 --        1            it has put some ports in order, 150 at most, and is to be called again
 --        2            settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
---        and before the detail which want it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
+--        and before the detail which request it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
 --        INVALID [0].port detail, of several with | between them; INVALID body detail; only for a secret of the caller's
 --        own: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
 --
--- At worst, 256 certain ports for 100 wants that are put back, since a block is not to be had: about 1.7 ms where the usual
+-- At worst, 256 exact ports for 100 requests that are put back, since a block is not to be had: about 1.7 ms where the usual
 -- offer takes 10 us.
 local call = redis.call
 -- include acquire: acquire, answer_of

@@ -3,7 +3,7 @@
 -- KEYS   service HASH, free ZSET, ports HASH, leases ZSET, resting ZSET, waitlist ZSET, heartbeats ZSET
 -- ARGV   service
 --
--- answer service as of describe.lua
+-- answer service as of parts/describe.lua
 -- errors SERVICE_NOT_FOUND
 --
 -- At worst a line of 64 servers and more: about 130 us where an offer takes 10 us.

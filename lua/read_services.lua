@@ -4,7 +4,7 @@
 --        heartbeats ZSET
 -- ARGV   '1' if in brief
 --
--- answer {service as of describe.lua, ...}, '' where there is no such service
+-- answer {service as of parts/describe.lua, ...}, '' where there is no such service
 -- errors none
 --
 -- At worst, 32 services with leases, offers, a cool-down, and a line of 64 servers and more: about 1.2 ms where an offer takes
