@@ -6,8 +6,3 @@ std = {
   },
 }
 max_line_length = 135
-
-ignore = {
-  '211', '231', '311', -- unused: a key, a function or a value of a part that this script does not need
-  '411', '421', '431', '432', -- a name again: a part has names of its own
-}

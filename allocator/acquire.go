@@ -16,8 +16,7 @@ type acquisition struct {
 	wait          Wait
 
 	script   *lua.Script
-	keysOf   func(k keys, service string) []string // of the script, without those of the secrets
-	remember int64                                 // for how many ms the script is to remember the secrets
+	remember int64 // for how many ms the script is to remember the secrets
 	giveBack func(*Allocator, context.Context, acquisition, Request)
 }
 
@@ -55,12 +54,15 @@ func (a *Allocator) acquire(ctx context.Context, c acquisition) (grants []grant,
 	return grants, err
 }
 
-// acquireNow acquires ports for a call that does not wait: an offer the short way, if that will do.
+// acquireNow acquires ports for a call that does not wait: the short way, if that will do.
 func (a *Allocator) acquireNow(ctx context.Context, c acquisition) (answer any, err error) {
 	if c.script == lua.Offer {
-		if answer, err = a.offerAny(ctx, c); err != nil || answer != longWay {
-			return answer, err
-		}
+		answer, err = a.offerAny(ctx, c)
+	} else {
+		answer, err = a.claimAny(ctx, c)
+	}
+	if err != nil || answer != longWay {
+		return answer, err
 	}
 	return a.try(ctx, c, "", false)
 }
@@ -95,11 +97,11 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 // callOf returns the call of a script that offers or claims.
 func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Call {
 	k := a.keys(c.pool)
-	keys := c.keysOf(k, c.service)
+	keys := k.of(c.script, c.service, "")
 	args := make([]any, 4, 6+3*len(c.requests))
 	args[0], args[1], args[2], args[3] = c.service, c.remember, ticket, flag(stay)
 	for _, r := range c.requests {
-		keys = append(keys, k.offer(r.Secret))
+		keys = k.eachOf(c.script, keys, c.service, r.Secret)
 		args = append(args, r.Name, r.Secret, r.options(c.wait.Longest > 0))
 	}
 	if c.script == lua.Claim {

@@ -27,7 +27,7 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 		return Allocation{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.read(ctx, k.call(lua.ReadAllocation, []string{k.service(service), k.names(service), k.ports(service)}, service, holder))
+	answer, err := a.read(ctx, k.call(lua.ReadAllocation, k.of(lua.ReadAllocation, service, ""), service, holder))
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -58,7 +58,7 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 		return Allocation{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.write(ctx, k.call(lua.Renew, k.toRenew(service), service, holder, secret, lease.Milliseconds()))
+	answer, err := a.write(ctx, k.call(lua.Renew, k.of(lua.Renew, service, ""), service, holder, secret, lease.Milliseconds()))
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -88,32 +88,16 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		return &Error{Code: CodePreconditionRequired, Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys(pool)
-	keys := k.toRelease(service)
-	args := make([]any, 0, 3+len(proof.Fences))
-	args = append(args, service, holder, proof.Secret)
+	args := make([]any, 3, 3+len(proof.Fences))
+	args[0], args[1], args[2] = service, proof.Secret, holder
 	for _, fence := range proof.Fences {
 		args = append(args, fence)
 	}
 	if proof.Secret == "" {
-		if answer, err := a.write(ctx, k.call(lua.Release, keys, args...)); err != nil || answer != longWay {
+		if answer, err := a.write(ctx, k.call(lua.ReleasePlain, k.of(lua.ReleasePlain, service, ""), args[2:]...)); err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
 		}
 	}
-	_, err := a.write(ctx, k.call(lua.Release, append(keys, k.theLongWay(service, proof.Secret)...), args...))
+	_, err := a.write(ctx, k.call(lua.Release, k.of(lua.Release, service, proof.Secret), args...))
 	return a.notGone(ctx, pool, err)
-}
-
-func parseAllocation(service string, r record) (Allocation, error) {
-	name, ok1 := r.text(`"name":"`)
-	port, ok2 := r.number(`"port":`)
-	created, ok3 := r.time(`"created":`)
-	fence, ok4 := r.number(`"fence":`)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
-		return Allocation{}, malformed("an allocation of", service)
-	}
-	allocation := Allocation{Service: service, Name: name, Port: int(port), Count: r.count(), Created: created, Fence: fence}
-	if expires, leased := r.time(`"expires":`); leased {
-		allocation.Expires = expires
-	}
-	return allocation, nil
 }

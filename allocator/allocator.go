@@ -52,7 +52,7 @@ type Allocator struct {
 // in Redis reads ten, and then complains of their number.
 func (a *Allocator) Greet(ctx context.Context) error {
 	k := a.keys(DefaultPool)
-	_, err := a.executor.Read(ctx, k.call(lua.ReadAllocation, []string{k.service("none"), k.names("none"), k.ports("none")}, "none", "none"))
+	_, err := a.executor.Read(ctx, k.call(lua.ReadAllocation, k.of(lua.ReadAllocation, "none", ""), "none", "none"))
 	if err = fromExecutor(err); errors.Is(err, ErrServiceNotFound) {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []Request, wait Wait) (allocations []Allocation, created bool, err error) {
 	c := acquisition{
 		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
-		script: lua.Claim, keysOf: keys.toClaim, remember: remembered.Milliseconds(), giveBack: (*Allocator).giveBackAllocation,
+		script: lua.Claim, remember: remembered.Milliseconds(), giveBack: (*Allocator).giveBackAllocation,
 	}
 	grants, err := a.acquire(ctx, c)
 	if err != nil {
@@ -33,6 +33,17 @@ func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []
 	}
 	a.epoch.fences.see(pool, allocations...)
 	return allocations, created, nil
+}
+
+// claimAny makes a claim the short way, if it is of any one port. The answer is longWay if it has to go the other.
+func (a *Allocator) claimAny(ctx context.Context, c acquisition) (answer any, err error) {
+	r := c.requests[0]
+	if len(c.requests) > 1 || r.Port != 0 || r.Prefer != 0 || r.Count != 0 {
+		return longWay, nil
+	}
+	k := a.keys(c.pool)
+	return a.grantKnown(ctx, c.pool, k.call(lua.ClaimAny, k.of(lua.ClaimAny, c.service, r.Secret), c.service, c.remember, r.Name, r.Secret,
+		flag(!r.generated), r.Lease.Milliseconds(), a.epoch.fences.seen(c.pool), a.epoch.fences.highest()))
 }
 
 // giveBackAllocation releases what was claimed by a caller who is gone.

@@ -93,7 +93,7 @@ func (a *Allocator) mendServices(ctx context.Context, pool keys, services []stri
 	for perTrip, steps := heavyCallsPerBatch, 0; len(left) > 0 && steps < maxSteps; steps++ {
 		var calls []executor.Call
 		for _, at := range left {
-			calls = append(calls, pool.call(lua.MendClock, pool.toMendClock(at.service), at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()))
+			calls = append(calls, pool.call(lua.MendClock, pool.of(lua.MendClock, at.service, ""), at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()))
 		}
 		var more []progress
 		for i, r := range a.runAll(ctx, calls, perTrip) {

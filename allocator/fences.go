@@ -119,7 +119,7 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 		if highest == 0 {
 			continue
 		}
-		calls = append(calls, k.call(lua.Raise, []string{k.fence()}, 0, flag(pulses)))
+		calls = append(calls, k.call(lua.Raise, k.of(lua.Raise, "", ""), 0, flag(pulses)))
 		seen, of = append(seen, highest), append(of, pool)
 	}
 	if len(calls) == 0 {
@@ -178,7 +178,7 @@ func (a *Allocator) fellBehind(ctx context.Context, behind time.Duration, notice
 	return a.epoch.why()
 }
 
-// fenceBehind is by how much the last fence of a pool is behind the highest that was seen; 0 if it is not. As in next_fence.lua,
+// fenceBehind is by how much the last fence of a pool is behind the highest that was seen; 0 if it is not. As in parts/fence.lua,
 // there may be none in a pool that has no service.
 func fenceBehind(last, at, seen int64) time.Duration {
 	if last == 0 && seen < at-time.Hour.Microseconds() || last >= seen {
@@ -204,7 +204,7 @@ func (a *Allocator) raise(ctx context.Context, pools []string, fence int64) erro
 	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
 		k := a.keys(pool)
-		calls[i] = k.call(lua.Raise, []string{k.fence()}, max(fence, a.epoch.fences.seen(pool)), flag(false))
+		calls[i] = k.call(lua.Raise, k.of(lua.Raise, "", ""), max(fence, a.epoch.fences.seen(pool)), flag(false))
 	}
 	for _, r := range a.runAllNow(ctx, calls, callsPerBatch) {
 		if _, _, err := parseRaised(r); err != nil {

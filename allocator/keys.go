@@ -1,5 +1,7 @@
 package allocator
 
+import "portmaster/lua"
+
 // DefaultPool is the pool of a call that names none.
 const DefaultPool = "default"
 
@@ -90,86 +92,81 @@ func (k keys) ports(service string) string { return string(k) + "ports:" + servi
 // offer is a STRING with a TTL: the offer of a secret, as JSON.
 func (k keys) offer(secret string) string { return string(k) + "offer:" + secret }
 
-// The keys of the scripts, in the order of their headers.
+// keyOf builds a key of a pool; most take the service or the secret alone, or neither.
+type keyOf func(k keys, service, secret string) string
 
-// toOfferAny returns the keys of the script that offers any port.
-func (k keys) toOfferAny(service, secret string) []string {
-	return []string{k.service(service), k.free(service), k.fresh(service), k.names(service), k.offers(service), k.offer(secret)}
+// named has what the headers of the scripts call the keys.
+var named = map[string]keyOf{
+	"service":     ofService(keys.service),
+	"free":        ofService(keys.free),
+	"fresh":       ofService(keys.fresh),
+	"run_lengths": ofService(keys.room),
+	"names":       ofService(keys.names),
+	"offers":      ofService(keys.offers),
+	"ports":       ofService(keys.ports),
+	"leases":      ofService(keys.leases),
+	"resting":     ofService(keys.resting),
+	"waitlist":    ofService(keys.line),
+	"services":    ofPool(keys.services),
+	"ends":        ofPool(keys.ends),
+	"rest":        ofPool(keys.rest),
+	"heartbeats":  ofPool(keys.beats),
+	"waitlists":   ofPool(keys.lines),
+	"fence":       ofPool(keys.fence),
+	"offer":       func(k keys, _, secret string) string { return k.offer(secret) },
+
+	// Of schema 0, from which convert.lua converts.
+	"old_quarantine": func(k keys, service, _ string) string { return string(k) + "quarantine:" + service },
+	"old_beats":      func(k keys, service, _ string) string { return string(k) + "beats:" + service },
+
+	// These are of no pool, or of a server: the only key of their scripts, which the calls name.
+	"epoch": nil, "pools": nil, "copied": nil,
 }
 
-// toOffer returns the keys of a script that offers; those of the secrets follow.
-func (k keys) toOffer(service string) []string {
-	return append(make([]string, 0, 14), k.service(service), k.free(service), k.fresh(service), k.room(service), k.names(service),
-		k.offers(service), k.ports(service), k.leases(service), k.resting(service), k.line(service), k.beats(), k.lines())
+func ofService(key func(keys, string) string) keyOf {
+	return func(k keys, service, _ string) string { return key(k, service) }
 }
 
-// toClaim returns the keys of a script that claims; those of the secrets follow.
-func (k keys) toClaim(service string) []string { return append(k.toOffer(service), k.fence()) }
-
-// toAccept returns the keys of the script that accepts; those that it needs for a lease follow.
-func (k keys) toAccept(service, secret string) []string {
-	return append(make([]string, 0, 11), k.service(service), k.free(service), k.offers(service), k.ports(service), k.fence(), k.offer(secret))
+func ofPool(key func(keys) string) keyOf {
+	return func(k keys, _, _ string) string { return key(k) }
 }
 
-// ofLease returns the keys that accepting for a lease needs, too.
-func (k keys) ofLease(service string) []string {
-	return []string{k.leases(service), k.resting(service), k.line(service), k.beats(), k.lines()}
+// scriptKeys are the keys of a script, in the order of its header, and those that it has of each request or service.
+type scriptKeys struct{ always, each []keyOf }
+
+// keysOf has the keys of every script, so that no call looks up names.
+var keysOf = func() map[*lua.Script]scriptKeys {
+	find := func(names []string) (found []keyOf) {
+		for _, name := range names {
+			key, known := named[name]
+			if !known {
+				panic("a script has a key that nobody knows: " + name)
+			}
+			found = append(found, key)
+		}
+		return found
+	}
+	all := map[*lua.Script]scriptKeys{}
+	for _, s := range lua.All() {
+		all[s] = scriptKeys{find(s.Keys), find(s.Each)}
+	}
+	return all
+}()
+
+// of returns the keys of a script, with room for those of one request.
+func (k keys) of(script *lua.Script, service, secret string) []string {
+	wanted := keysOf[script]
+	return k.add(make([]string, 0, len(wanted.always)+len(wanted.each)), wanted.always, service, secret)
 }
 
-// toReject returns the keys of the script that rejects.
-func (k keys) toReject(service, secret string) []string {
-	return []string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service),
-		k.resting(service), k.rest(), k.fresh(service), k.room(service), k.line(service), k.beats(), k.lines(), k.offer(secret)}
+// eachOf adds the keys that a script has of each request or service.
+func (k keys) eachOf(script *lua.Script, to []string, service, secret string) []string {
+	return k.add(to, keysOf[script].each, service, secret)
 }
 
-// toRenew returns the keys of the script that renews.
-func (k keys) toRenew(service string) []string {
-	return []string{k.service(service), k.free(service), k.names(service), k.offers(service), k.ports(service), k.leases(service),
-		k.resting(service), k.line(service), k.beats(), k.lines()}
-}
-
-// toRelease returns the keys of the script that releases; those for the long way follow.
-func (k keys) toRelease(service string) []string {
-	return append(make([]string, 0, 13), k.service(service), k.free(service), k.names(service), k.ports(service), k.line(service))
-}
-
-// theLongWay returns the keys that releasing with a secret, of a lease, or while somebody waits needs, too.
-func (k keys) theLongWay(service, secret string) []string {
-	return []string{k.offers(service), k.leases(service), k.resting(service), k.fresh(service), k.room(service), k.beats(), k.lines(),
-		k.offer(secret)}
-}
-
-// ofLine returns the keys of a script that looks at a line.
-func (k keys) ofLine(service string) []string {
-	return []string{k.service(service), k.free(service), k.ports(service), k.leases(service), k.resting(service), k.line(service),
-		k.beats(), k.lines()}
-}
-
-// toDescribe returns the keys of a script that tells of a service.
-func (k keys) toDescribe(service string) []string {
-	return []string{k.service(service), k.free(service), k.ports(service), k.leases(service), k.resting(service), k.line(service),
-		k.beats()}
-}
-
-// toSettle returns the keys of the script that puts a service in order.
-func (k keys) toSettle(service string) []string {
-	return append(make([]string, 0, 15), k.service(service), k.free(service), k.fresh(service), k.room(service), k.names(service),
-		k.offers(service), k.ports(service), k.leases(service), k.resting(service), k.rest())
-}
-
-// toConvert returns the keys of the script that converts a service of schema 0, which had a quarantine and beats of its own.
-func (k keys) toConvert(service string) []string {
-	return []string{k.service(service), k.free(service), k.offers(service), k.ports(service), string(k) + "quarantine:" + service,
-		k.resting(service), k.rest(), k.line(service), string(k) + "beats:" + service}
-}
-
-// toMendClock returns the keys of the script that puts right what lies ahead.
-func (k keys) toMendClock(service string) []string {
-	return []string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.leases(service), k.resting(service),
-		k.rest(), k.line(service), k.beats(), k.lines()}
-}
-
-// toDefine returns the keys of a script that changes a service as a whole.
-func (k keys) toDefine(service string) []string {
-	return append(k.toSettle(service), k.line(service), k.beats(), k.lines(), k.services(), k.ends())
+func (k keys) add(to []string, wanted []keyOf, service, secret string) []string {
+	for _, key := range wanted {
+		to = append(to, key(k, service, secret))
+	}
+	return to
 }

@@ -121,9 +121,9 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	ctx := t.Context()
 	call := acquisition{pool: c.pool, service: c.service, wait: Wait{Longest: time.Minute},
-		script: lua.Offer, keysOf: keys.toOffer, remember: a.opts.OfferTTL.Milliseconds()}
+		script: lua.Offer, remember: a.opts.OfferTTL.Milliseconds()}
 	if c.act == "claim" {
-		call.script, call.keysOf, call.remember = lua.Claim, keys.toClaim, remembered.Milliseconds()
+		call.script, call.remember = lua.Claim, remembered.Milliseconds()
 	}
 	for _, w := range c.wants {
 		w.generated = !w.own
@@ -166,7 +166,7 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 // beatFrom keeps the places of a server, as beat does.
 func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	k := a.keys(c.pool)
-	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Beat, []string{k.beats(), k.lines()}, c.server))
+	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Beat, k.of(lua.Beat, "", ""), c.server))
 	if parts, ok := answer.([]any); ok {
 		got.Known = parts[0] == int64(1)
 	}
@@ -180,7 +180,7 @@ func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	for _, ticket := range c.tickets {
 		args = append(args, ticket)
 	}
-	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Line, k.ofLine(c.service), args...))
+	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Line, k.of(lua.Line, c.service, ""), args...))
 	if err != nil {
 		return got, err
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
+
+	"portmaster/lua"
 )
 
 // The whole state of the store, told as the model tells its own, and what is inconsistent in it.
@@ -175,7 +177,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 // ofService are the keys that are a service's own.
 func (k keys) ofService(service string) []string {
 	ofPool := []string{k.services(), k.ends(), k.rest(), k.beats(), k.lines()}
-	return slices.DeleteFunc(k.toDefine(service), func(key string) bool { return slices.Contains(ofPool, key) })
+	return slices.DeleteFunc(k.of(lua.Define, service, ""), func(key string) bool { return slices.Contains(ofPool, key) })
 }
 
 // readService asks for the keys of a service; what is returned gives what they hold.

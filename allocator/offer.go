@@ -28,7 +28,7 @@ type Offer struct {
 func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []Request, wait Wait) (offers []Offer, created bool, err error) {
 	c := acquisition{
 		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
-		script: lua.Offer, keysOf: keys.toOffer, remember: a.opts.OfferTTL.Milliseconds(), giveBack: (*Allocator).giveBackOffer,
+		script: lua.Offer, remember: a.opts.OfferTTL.Milliseconds(), giveBack: (*Allocator).giveBackOffer,
 	}
 	grants, err := a.acquire(ctx, c)
 	if err != nil {
@@ -53,7 +53,7 @@ func (a *Allocator) offerAny(ctx context.Context, c acquisition) (answer any, er
 		return longWay, nil
 	}
 	k := a.keys(c.pool)
-	return a.grant(ctx, k.call(lua.OfferAny, k.toOfferAny(c.service, r.Secret), c.service, c.remember, r.Name, r.Secret, known))
+	return a.grant(ctx, k.call(lua.OfferAny, k.of(lua.OfferAny, c.service, r.Secret), c.service, c.remember, r.Name, r.Secret, known))
 }
 
 // giveBackOffer rejects what was offered to a caller who is gone. If it fails, the offer expires by itself.
@@ -74,13 +74,13 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 		return Allocation{}, false, err
 	}
 	k := a.keys(pool)
-	keys, args := k.toAccept(service, secret), []any{service, secret, lease.Milliseconds(), a.epoch.fences.seen(pool), a.epoch.fences.highest()}
+	args := []any{service, secret, a.epoch.fences.seen(pool), a.epoch.fences.highest(), lease.Milliseconds()}
 	answer := any(longWay)
 	if lease == 0 {
-		answer, err = a.grantKnown(ctx, pool, k.call(lua.Accept, keys, args...))
+		answer, err = a.grantKnown(ctx, pool, k.call(lua.AcceptPlain, k.of(lua.AcceptPlain, service, secret), args[:4]...))
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.grantKnown(ctx, pool, k.call(lua.Accept, append(keys, k.ofLease(service)...), args...))
+		answer, err = a.grantKnown(ctx, pool, k.call(lua.Accept, k.of(lua.Accept, service, secret), args...))
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)
@@ -104,7 +104,7 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 		quarantine = a.opts.Quarantine
 	}
 	k := a.keys(pool)
-	answer, err := a.write(ctx, k.call(lua.Reject, k.toReject(service, secret), service, secret, quarantine.Milliseconds()))
+	answer, err := a.write(ctx, k.call(lua.Reject, k.of(lua.Reject, service, secret), service, secret, quarantine.Milliseconds()))
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
@@ -115,7 +115,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 		return Offer{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.read(ctx, k.call(lua.ReadOffer, []string{k.service(service), k.free(service), k.offers(service), k.ports(service), k.offer(secret)}, service, secret))
+	answer, err := a.read(ctx, k.call(lua.ReadOffer, k.of(lua.ReadOffer, service, secret), service, secret))
 	if err != nil {
 		return Offer{}, a.notGone(ctx, pool, err)
 	}
@@ -139,19 +139,3 @@ func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, li
 
 // longWay is the answer of a script that has done nothing: it needs more keys than most calls have to send.
 const longWay = int64(0)
-
-func parseOffer(r record) (Offer, error) {
-	service, ok1 := r.text(`"service":"`)
-	name, ok2 := r.text(`"name":"`)
-	port, ok3 := r.number(`"port":`)
-	created, ok4 := r.time(`"created":`)
-	expires, ok5 := r.time(`"expires":`)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
-		return Offer{}, malformed("an offer of", name)
-	}
-	offer := Offer{Service: service, Name: name, Port: int(port), Count: r.count(), Created: created, Expires: expires}
-	if lease, ok := r.number(`"lease":`); ok {
-		offer.Lease = time.Duration(lease) * time.Millisecond
-	}
-	return offer, nil
-}

@@ -100,7 +100,7 @@ func (a *Allocator) convert(ctx context.Context) error {
 
 func (a *Allocator) convertService(ctx context.Context, k keys, service string) error {
 	for range maxSteps {
-		answer, err := a.executor.Write(ctx, k.call(lua.Convert, k.toConvert(service)))
+		answer, err := a.executor.Write(ctx, k.call(lua.Convert, k.of(lua.Convert, service, "")))
 		if err != nil || answer == int64(1) {
 			return fromExecutor(err)
 		}

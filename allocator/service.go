@@ -87,7 +87,7 @@ const maxSteps = 10 + 2*65536/100
 func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created, settled bool, err error) {
 	k := a.keys(pool)
 	for range maxSteps {
-		answer, err := a.write(ctx, k.call(lua.Define, k.toDefine(d.Name), d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices))
+		answer, err := a.write(ctx, k.call(lua.Define, k.of(lua.Define, d.Name, ""), d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices))
 		if err != nil {
 			return Service{}, false, false, err
 		}
@@ -107,7 +107,7 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 // settle puts a service in order: it gives back ports whose rest is over, and ends what a change of its range has begun.
 func (a *Allocator) settle(ctx context.Context, pool keys, service string) error {
 	for range maxSteps {
-		answer, err := a.write(ctx, pool.call(lua.Settle, pool.toSettle(service)))
+		answer, err := a.write(ctx, pool.call(lua.Settle, pool.of(lua.Settle, service, "")))
 		if err != nil || answer == int64(1) {
 			return err
 		}
@@ -123,7 +123,7 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	}
 	k := a.keys(pool)
 	for range maxSteps {
-		left, err := a.write(ctx, k.call(lua.Remove, append(k.toDefine(service), k.fence()), service))
+		left, err := a.write(ctx, k.call(lua.Remove, k.of(lua.Remove, service, ""), service))
 		if err == nil && left == int64(0) {
 			a.unlist(ctx, pool)
 		}

@@ -23,7 +23,7 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 		return Service{}, err
 	}
 	k := a.keys(pool)
-	answer, err := a.read(ctx, k.call(lua.ReadService, k.toDescribe(service), service))
+	answer, err := a.read(ctx, k.call(lua.ReadService, k.of(lua.ReadService, service, ""), service))
 	if err != nil {
 		return Service{}, a.notGone(ctx, pool, err)
 	}
@@ -65,7 +65,7 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 
 // toList returns the call that counts the services of a pool, and lists those that start at a port or later, most of them.
 func (k keys) toList(start, most int) executor.Call {
-	return k.call(lua.ListServices, []string{k.services()}, start, most)
+	return k.call(lua.ListServices, k.of(lua.ListServices, "", ""), start, most)
 }
 
 // parseListed reads the answer of list_services.lua. next is where the rest starts, "" where there is none.
@@ -92,9 +92,9 @@ const servicesPerScript = 32
 
 // toRead returns the call that reads some services, in brief: without description and time of creation.
 func (k keys) toRead(services []string, inBrief bool) executor.Call {
-	all := make([]string, 0, 6*len(services))
+	all := make([]string, 0, len(lua.ReadServices.Each)*len(services))
 	for _, service := range services {
-		all = append(all, k.toDescribe(service)...)
+		all = k.eachOf(lua.ReadServices, all, service, "")
 	}
 	return k.call(lua.ReadServices, all, flag(inBrief))
 }

@@ -188,7 +188,7 @@ func TestCutInSteps(t *testing.T) {
 		}
 		k := a.keys(DefaultPool)
 		step := func() (any, error) {
-			return a.write(t.Context(), k.call(lua.Define, k.toDefine("web"), "web", "", 2000, 2299, 0, "1", 100))
+			return a.write(t.Context(), k.call(lua.Define, k.of(lua.Define, "web", ""), "web", "", 2000, 2299, 0, "1", 100))
 		}
 		if answer, err := step(); err != nil || answer != int64(0) { // one operator has begun
 			t.Fatalf("a step is answered with %v, %v", answer, err)
@@ -242,7 +242,7 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 		}
 		cut := func() (any, error) {
 			k := a.keys(DefaultPool)
-			return a.write(t.Context(), k.call(lua.Define, k.toDefine("web"), "web", "", 2000, 2699, 0, "1", 100))
+			return a.write(t.Context(), k.call(lua.Define, k.of(lua.Define, "web", ""), "web", "", 2000, 2699, 0, "1", 100))
 		}
 		mustDefine(t, a, "web", 2000, 2999)
 		mustClaim(t, a, Request{Name: "handed-out", Port: 2990})

@@ -230,7 +230,7 @@ func TestLineIsLeftLater(t *testing.T) {
 			mustClaim(t, a, Request{Name: "another"})
 			k := a.keys(DefaultPool)
 			ghost := a.waitlist.server + "-0/" + demand
-			answer, err := a.write(t.Context(), k.call(lua.Claim, append(k.toClaim("web"), k.offer("ghost")), "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0))
+			answer, err := a.write(t.Context(), k.call(lua.Claim, k.eachOf(lua.Claim, k.of(lua.Claim, "web", ""), "web", "ghost"), "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0))
 			must(t, err)
 			if _, waits := waitingFor(answer); !waits {
 				t.Fatalf("it is answered with %v", answer)

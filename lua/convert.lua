@@ -1,7 +1,8 @@
 -- Brings a service of schema 0, that of the servers before there were numbers, to schema 1, a step at a time. What is of schema 1
 -- already stays as it is, so it may run while servers of schema 1 work.
 --
--- KEYS   service HASH, free ZSET, offers HASH, ports HASH, quarantine ZSET, resting ZSET, rest HASH, line ZSET, beats ZSET
+-- KEYS   service HASH, free ZSET, offers HASH, ports HASH, old_quarantine ZSET, resting ZSET, rest HASH, waitlist ZSET,
+--        old_beats ZSET
 -- ARGV   none
 --
 -- answer 1  the service is of schema 1
@@ -10,45 +11,49 @@
 --
 -- Ports that were found in use rest, and are not in `free`; the calls of older servers leave the line, since those servers hand
 -- out nothing any more. At worst 200 such ports: about 0.9 ms where an offer takes 10 us.
-local service_key, free, offers, ports = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local quarantine, resting, rest, line, beats = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local call = redis.call
--- include clock
--- include rest
+-- include clock: read_clock
+-- include rest: let_rest
 
-local cooldown = call('HGET', service_key, 'cooldown')
+local keys = {
+  service = KEYS[1], free = KEYS[2], offers = KEYS[3], ports = KEYS[4], old_quarantine = KEYS[5], resting = KEYS[6],
+  rest = KEYS[7], waitlist = KEYS[8], old_beats = KEYS[9],
+}
+local now = read_clock()
+
+local cooldown = call('HGET', keys.service, 'cooldown')
 if not cooldown then
-  call('UNLINK', quarantine, beats)
+  call('UNLINK', keys.old_quarantine, keys.old_beats)
   return 1
 end
-local kept_out = call('ZRANGE', quarantine, '0', '199', 'WITHSCORES')
-local all, at_rest, gone = {}, {}, {}
+local kept_out = call('ZRANGE', keys.old_quarantine, '0', '199', 'WITHSCORES')
+local all, until_of, gone = {}, {}, {}
 for i = 1, #kept_out, 2 do all[#all + 1] = kept_out[i] end
 if #all > 0 then
-  local scores = call('ZMSCORE', free, unpack(all))
-  local offered, allocated = call('HMGET', offers, unpack(all)), call('HMGET', ports, unpack(all))
+  local scores = call('ZMSCORE', keys.free, unpack(all))
+  local offered, allocated = call('HMGET', keys.offers, unpack(all)), call('HMGET', keys.ports, unpack(all))
   for i, port in ipairs(all) do
     local until_then = kept_out[2 * i] + cooldown
     if scores[i] == kept_out[2 * i] and not offered[i] and not allocated[i] and until_then > tonumber(now) then
       gone[#gone + 1] = port
-      at_rest[#at_rest + 1] = port
-      at_rest[#at_rest + 1] = string.format('%d', until_then)
+      until_of[#until_of + 1] = port
+      until_of[#until_of + 1] = string.format('%d', until_then)
     end
   end
-  if #gone > 0 then call('ZREM', free, unpack(gone)) end
-  let_rest(at_rest)
-  call('ZREM', quarantine, unpack(all))
+  if #gone > 0 then call('ZREM', keys.free, unpack(gone)) end
+  let_rest(keys, until_of)
+  call('ZREM', keys.old_quarantine, unpack(all))
   if #all == 200 then return 0 end
 end
 
 local old = {}
-for _, ticket in ipairs(call('ZRANGE', line, '0', '249')) do
+for _, ticket in ipairs(call('ZRANGE', keys.waitlist, '0', '249')) do
   if not string.find(ticket, '/%d+/[%d.]+$') then old[#old + 1] = ticket end
 end
 if #old > 0 then
-  call('ZREM', line, unpack(old))
+  call('ZREM', keys.waitlist, unpack(old))
   return 0
 end
-if call('EXISTS', line) == 0 then call('HDEL', service_key, 'waiting') end
-call('UNLINK', beats)
+if call('EXISTS', keys.waitlist) == 0 then call('HDEL', keys.service, 'waiting') end
+call('UNLINK', keys.old_beats)
 return 1

@@ -8,18 +8,19 @@
 -- errors none
 --
 -- It has no case that takes longer than an offer.
-local copied = KEYS[1]
-local number, lasting = ARGV[1], ARGV[2]
 local call = redis.call
 
-local was = call('GET', copied)
+local keys = {copied = KEYS[1]}
+local number, lasting = ARGV[1], ARGV[2]
+
+local was = call('GET', keys.copied)
 if was and tonumber(was) >= tonumber(number) then -- one that was late; it is to change something nevertheless
-  call('PEXPIRE', copied, lasting)
+  call('PEXPIRE', keys.copied, lasting)
   return was
 end
-local answer = redis.pcall('SET', copied, number, 'PX', lasting)
+local answer = redis.pcall('SET', keys.copied, number, 'PX', lasting)
 if answer.err then
-  call('UNLINK', copied) -- a full Redis does not refuse this, and so nothing after it
-  call('SET', copied, number, 'PX', lasting)
+  call('UNLINK', keys.copied) -- a full Redis does not refuse this, and so nothing after it
+  call('SET', keys.copied, number, 'PX', lasting)
 end
 return was or ''

@@ -1,20 +1,23 @@
 -- Takes a call out of the line, and tells those whose turn it is then.
 --
--- KEYS   service HASH, free ZSET, ports HASH, leases ZSET, resting ZSET, line ZSET, beats ZSET, lines ZSET
+-- KEYS   service HASH, free ZSET, ports HASH, leases ZSET, resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET
 -- ARGV   service, ticket
 --
 -- answer 1
 -- errors none
 --
 -- At worst, 256 places that were lost: about 300 us where an offer takes 10 us.
-local service_key, free, ports, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local resting, line, beats, lines = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local service, ticket = ARGV[1], ARGV[2]
 local call = redis.call
--- include clock
--- include service
--- include waitlist
+-- include clock: read_clock
+-- include service: read_service
+-- include waitlist: leave, notify
 
-leave({ticket})
-if cooldown and waiting then notify(2) end
+local keys = {
+  service = KEYS[1], free = KEYS[2], ports = KEYS[3], leases = KEYS[4], resting = KEYS[5], waitlist = KEYS[6],
+  heartbeats = KEYS[7], waitlists = KEYS[8],
+}
+local service, ticket = read_service(keys, read_clock(), ARGV[1]), ARGV[2]
+
+leave(keys, service, {ticket})
+if service.cooldown and service.waiting then notify(keys, service, 2) end
 return 1

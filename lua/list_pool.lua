@@ -8,11 +8,12 @@
 -- errors LIMIT_REACHED
 --
 -- It has no case that takes longer than an offer.
-local pools = KEYS[1]
-local pool, most = ARGV[1], ARGV[2]
 local call = redis.call
 
-if most ~= '' and call('SISMEMBER', pools, pool) == 0 and call('SCARD', pools) >= tonumber(most) then
+local keys = {pools = KEYS[1]}
+local pool, most = ARGV[1], ARGV[2]
+
+if most ~= '' and call('SISMEMBER', keys.pools, pool) == 0 and call('SCARD', keys.pools) >= tonumber(most) then
   return redis.error_reply('LIMIT_REACHED there are ' .. most .. ' pools, and there may be no more')
 end
-return call('SADD', pools, pool)
+return call('SADD', keys.pools, pool)

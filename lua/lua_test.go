@@ -12,122 +12,122 @@ import (
 	"testing"
 )
 
-// The keys of other types than these would be a new part of the state.
-var keyTypes = []string{"HASH", "ZSET", "STRING", "SET"}
-
 var (
-	numbered  = regexp.MustCompile(`\b(KEYS|ARGV)\[(\d+)\]`)
-	codes     = regexp.MustCompile(`(?:error_reply|fault|fault_text)\(\s*(?:string\.format\()?'([A-Z_]+)`)
-	listed    = regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)+\b|\b(?:INVALID|EXHAUSTED)\b`)
-	calls     = regexp.MustCompile(`\bcall\('([A-Z]+)',?\s*([^,()]*)`)
-	keyLocals = regexp.MustCompile(`(?m)^local ([\w, ]+?) = KEYS\[`)
+	codes    = regexp.MustCompile(`'([A-Z]+(?:_[A-Z]+)+|INVALID|EXHAUSTED)\b`)
+	listed   = regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)+\b|\b(?:INVALID|EXHAUSTED)\b`)
+	calls    = regexp.MustCompile(`\b(?:p?call|write_though_full)\((?:keys, )?'([A-Z]+)',?\s*([^,()]*)`)
+	named    = regexp.MustCompile(`(\w+) = KEYS\[(?:i \+ )?(\d+|i)\]`)
+	numbered = regexp.MustCompile(`KEYS\[[^\]]+\]`)
+	unpacked = regexp.MustCompile(`(?m)^local ([\w, ]+) = unpack\(KEYS\)$`)
+	others   = regexp.MustCompile(`unpack\(KEYS, (\d+)\)`)
+	keyUses  = regexp.MustCompile(`\bkeys\.(\w+)`)
+	includes = regexp.MustCompile(`(?m)^-- include \w+: (.*)$`)
+	defines  = regexp.MustCompile(`(?m)^ *local function (\w+)`)
 )
 
-// ofSecret is how the secrets' keys are called: as many as there are wants, so that they have no number of their own.
-var ofSecret = []string{"want.offer", "offer"}
+// callLine begins each act, and each part that calls Redis. Of a part only the functions are sent.
+const callLine = "local call = redis.call\n"
 
 // TestContracts holds each act to the header of its file.
 func TestContracts(t *testing.T) {
-	for _, act := range named(t, "*.lua") {
+	for _, act := range filesOf(t, "*.lua") {
 		t.Run(act, func(t *testing.T) {
 			header, code := read(t, act)
-			if lead := regexp.MustCompile(`(?ms)^-- KEYS   (.+?)^-- ARGV`).FindStringSubmatch(header); lead == nil {
-				t.Error("no line says KEYS")
-			} else {
-				checkKeys(t, lead[1], code)
-			}
-			for _, line := range []string{"-- ARGV   ", "-- answer ", "-- errors "} {
+			for _, line := range []string{"-- KEYS   ", "-- ARGV   ", "-- answer ", "-- errors "} {
 				if !strings.Contains(header, line) {
 					t.Errorf("no line begins %q", line)
 				}
 			}
-			sent := script(act).Source
-			if strings.Contains(sent, "include ") {
-				t.Error("a part is not included")
-			}
-			checkErrors(t, header, sent)
-			checkCalls(t, code, sent)
+			s := script(act)
+			checkKeys(t, s, code)
+			checkErrors(t, header, s.Source)
+			checkCalls(t, s)
+			checkIncludes(t, s.Source, code)
 		})
 	}
 }
 
-// Every script is one of the files, and every part is included by some.
+// Every script is one of the files, and every function of a part is used by some.
 func TestEveryFileIsUsed(t *testing.T) {
 	source, err := os.ReadFile("lua.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := ""
-	for _, act := range named(t, "*.lua") {
+	for _, act := range filesOf(t, "*.lua") {
 		if !strings.Contains(string(source), `script("`+act+`")`) {
 			t.Errorf("%s.lua is no script of lua.go", act)
 		}
-		_, code := read(t, act)
-		all += code
+		all += script(act).Source
 	}
-	for _, part := range named(t, "parts/*.lua") {
-		_, code := read(t, "parts/"+part)
-		all += code
-	}
-	for _, part := range named(t, "parts/*.lua") {
-		if !regexp.MustCompile(`(?m)^ *-- include ` + part + `$`).MatchString(all) {
-			t.Errorf("nothing includes parts/%s.lua", part)
+	of := map[string]string{}
+	for _, part := range filesOf(t, "parts/*.lua") {
+		for name := range partOf(part).functions {
+			if of[name] != "" {
+				t.Errorf("%s is a function of parts/%s.lua and of parts/%s.lua", name, part, of[name])
+			}
+			of[name] = part
+			if !strings.Contains(all, "local function "+name+"(") {
+				t.Errorf("nothing uses %s of parts/%s.lua", name, part)
+			}
 		}
 	}
 }
 
-// TestLuacheck lets luacheck read each script as it is sent: with its parts, whose names no file has alone.
+// TestLuacheck lets luacheck read each script as it is sent, and each part by itself, with the functions that it includes.
 func TestLuacheck(t *testing.T) {
 	luacheck, err := exec.LookPath("luacheck")
 	if err != nil {
 		t.Skip("luacheck is not on the PATH: the scripts are not checked by it")
 	}
 	dir := t.TempDir()
-	for _, act := range named(t, "*.lua") {
-		if err := os.WriteFile(filepath.Join(dir, act+".lua"), []byte(script(act).Source), 0o600); err != nil {
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name+".lua"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, act := range filesOf(t, "*.lua") {
+		write(act, script(act).Source)
+	}
+	for _, part := range filesOf(t, "parts/*.lua") {
+		text := textOf("parts/" + part)
+		if !strings.HasPrefix(text, callLine) && strings.Contains(text, "-- include ") {
+			text = callLine + text // what it includes needs it
+		}
+		write("parts_"+part, include(text, map[string]bool{}))
 	}
 	if said, err := exec.Command(luacheck, "-q", "--config", "../.luacheckrc", dir).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, said)
 	}
 }
 
-// checkKeys finds each key of the header, and no other, named in the first lines of the code, and none by number after.
-func checkKeys(t *testing.T, keys, code string) {
-	fixed, secrets, _ := strings.Cut(keys, "of each want:")
-	types := 0
-	for word := range strings.FieldsFuncSeq(fixed, func(r rune) bool { return r == ' ' || r == ',' || r == '\n' }) {
-		if slices.Contains(keyTypes, word) {
-			types++
-		}
+// checkKeys finds each key of the header, and no other, named once in the code, as it is in the header and in its order.
+func checkKeys(t *testing.T, s *Script, code string) {
+	header, first := s.Keys, 0
+	if header == nil { // KEYS[i], KEYS[i + 1], ...
+		header, first = s.Each, -1
 	}
-	var seen []string
-	head := true
-	for line := range strings.SplitSeq(code, "\n") {
-		found := numbered.FindAllStringSubmatch(line, -1)
-		if head = head && len(found) > 0 && strings.HasPrefix(line, "local "); head {
-			for _, f := range found {
-				if f[1] == "KEYS" {
-					seen = append(seen, f[2])
-				}
-			}
-		} else if len(found) > 0 && !strings.HasPrefix(strings.TrimSpace(line), "--") {
-			for _, f := range found {
-				if f[1] == "KEYS" && !(secrets != "" && f[2] == strconv.Itoa(types+1)) { // the key of the only want
-					t.Errorf("%s is used by its number: %s", f[0], line)
-				}
+	var found []string
+	if m := unpacked.FindStringSubmatch(code); m != nil {
+		found = strings.Split(m[1], ", ")
+	} else {
+		for i, m := range named.FindAllStringSubmatch(code, -1) {
+			found = append(found, m[1])
+			if first < 0 && m[2] != strings.Replace(strconv.Itoa(i), "0", "i", 1) || first == 0 && m[2] != strconv.Itoa(i+1) {
+				t.Errorf("%s is KEYS[%s], and the header has another at its place", m[1], m[2])
 			}
 		}
-	}
-	for i, number := range seen {
-		if number != strconv.Itoa(i+1) {
-			t.Errorf("the keys are named in the order %v", seen)
-			break
+		if n := len(numbered.FindAllString(code, -1)); n != len(found) {
+			t.Errorf("%d keys have names, and %d numbers are used", len(found), n)
 		}
 	}
-	if len(seen) != types {
-		t.Errorf("the header lists %d keys, and the code names %d", types, len(seen))
+	if !slices.Equal(found, header) {
+		t.Errorf("the header lists %v, and the code names %v", header, found)
+	}
+	if len(s.Keys) > 0 && len(s.Each) > 0 {
+		if m := others.FindStringSubmatch(code); m == nil || m[1] != strconv.Itoa(len(header)+1) {
+			t.Errorf("the keys of the requests do not begin at %d: %v", len(header)+1, m)
+		}
 	}
 }
 
@@ -153,22 +153,56 @@ func checkErrors(t *testing.T, header, sent string) {
 	}
 }
 
-// checkCalls finds as the key of every command a name that stands for one of KEYS, and nothing made up: in a cluster a
-// key that is not declared may be on another node.
-func checkCalls(t *testing.T, code, sent string) {
-	names := slices.Clone(ofSecret)
-	for _, m := range keyLocals.FindAllStringSubmatch(code, -1) {
-		names = append(names, strings.Split(m[1], ", ")...)
+// checkCalls finds as the key of every command one of KEYS by its name, and nothing made up: in a cluster a key that is not
+// declared may be on another node.
+func checkCalls(t *testing.T, s *Script) {
+	keys := slices.Concat(s.Keys, s.Each)
+	for _, m := range keyUses.FindAllStringSubmatch(s.Source, -1) {
+		if !slices.Contains(keys, m[1]) {
+			t.Errorf("keys.%s is none of %v", m[1], keys)
+		}
 	}
-	for _, c := range calls.FindAllStringSubmatch(sent, -1) {
-		if key := strings.TrimSpace(c[2]); c[1] != "TIME" && !slices.Contains(names, key) {
-			t.Errorf("%s works on %q, which is none of %v", c[1], key, names)
+	alone := []string{"key", "service", "free", "fresh", "leases", "offer", "request.offer"} // arguments that are keys
+	if unpacked.MatchString(s.Source) {
+		alone = append(alone, keys...)
+	}
+	for _, c := range calls.FindAllStringSubmatch(s.Source, -1) {
+		key := strings.TrimSpace(c[2])
+		if c[1] != "TIME" && c[1] != "PUBLISH" && !strings.HasPrefix(key, "keys.") && !slices.Contains(alone, key) {
+			t.Errorf("%s works on %q, which is none of %v", c[1], key, keys)
 		}
 	}
 }
 
-// named lists the files of a pattern, without their folder and ending.
-func named(t *testing.T, pattern string) (names []string) {
+// checkIncludes finds all functions that an act includes used by it, above the rest of its code, and none twice in what is sent.
+func checkIncludes(t *testing.T, sent, code string) {
+	if !strings.HasPrefix(code, callLine) {
+		t.Error("it does not begin with the name that parts have for redis.call")
+	}
+	for _, m := range includes.FindAllStringSubmatch(code, -1) {
+		for name := range strings.SplitSeq(m[1], ", ") {
+			if !regexp.MustCompile(`(?m)^[^-\n]*\b` + name + `\(`).MatchString(code) {
+				t.Errorf("it includes %s, and does not call it", name)
+			}
+		}
+	}
+	if head, _, _ := strings.Cut(code, "\n\n"); strings.Contains(strings.TrimPrefix(code, head), "-- include ") {
+		t.Error("it includes something below its head")
+	}
+	seen := map[string]bool{}
+	for _, m := range defines.FindAllStringSubmatch(sent, -1) {
+		if seen[m[1]] {
+			t.Errorf("%s is defined twice", m[1])
+		}
+		seen[m[1]] = true
+	}
+	if strings.Contains(sent, "-- include ") {
+		t.Error("a part is not included")
+	}
+}
+
+// filesOf lists the files of a pattern, without their folder and ending.
+func filesOf(t *testing.T, pattern string) (names []string) {
 	t.Helper()
 	paths, err := fs.Glob(files, pattern)
 	if err != nil || len(paths) == 0 {

@@ -1,7 +1,8 @@
 -- Puts right what a service has in the future since Redis' clock stepped back: ports that were released, which look as if they were
 -- on offer, and ports that rest for longer than any does. What a holder was told stays: offers and leases end when they say.
 --
--- KEYS   service HASH, free ZSET, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH, line ZSET, beats ZSET, lines ZSET
+-- KEYS   service HASH, free ZSET, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH, waitlist ZSET,
+--        heartbeats ZSET, waitlists ZSET
 -- ARGV   service, how many of the ports in the future to pass over, by how many ms the clock stepped, how long a port rests that was
 --        found in use (ms)
 --
@@ -10,17 +11,23 @@
 --
 -- At worst 250 ports that were released, and 250 that rest, while 256 places in line were lost: about 1 ms where an offer takes
 -- 10 us.
-local service_key, free, offers, ports, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local resting, rest, line, beats, lines = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local service, passed, step, quarantine = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local call = redis.call
--- include clock
--- include service
-if not cooldown then return {0, -1} end
--- include rest
--- include waitlist
+-- include clock: read_clock
+-- include record: count_of
+-- include rest: let_rest
+-- include service: read_service
+-- include waitlist: notify_of_ports
 
-local ahead = call('ZRANGEBYSCORE', free, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', passed, '250')
+local keys = {
+  service = KEYS[1], free = KEYS[2], offers = KEYS[3], ports = KEYS[4], leases = KEYS[5], resting = KEYS[6],
+  rest = KEYS[7], waitlist = KEYS[8], heartbeats = KEYS[9], waitlists = KEYS[10],
+}
+local passed, step, quarantine = ARGV[2], ARGV[3], ARGV[4]
+local now = read_clock()
+local service = read_service(keys, now, ARGV[1])
+if not service.cooldown then return {0, -1} end
+
+local ahead = call('ZRANGEBYSCORE', keys.free, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', passed, '250')
 local all, score_of, is_held = {}, {}, {}
 for i = 1, #ahead, 2 do
   all[#all + 1] = tonumber(ahead[i])
@@ -30,13 +37,13 @@ end
 -- Notes that the ports of a record are held: those of a block that is on offer have the time of the first, which has the record.
 local function hold(port, record, score)
   is_held[port] = true
-  for i = 1, (string.match(record, '"count":(%d+)') or 1) - 1 do
+  for i = 1, count_of(record) - 1 do
     is_held[port + i] = is_held[port + i] or score_of[port + i] == score
   end
 end
 
 if #all > 0 then
-  for i, record in ipairs(call('HMGET', offers, unpack(all))) do
+  for i, record in ipairs(call('HMGET', keys.offers, unpack(all))) do
     if record then hold(all[i], record, score_of[all[i]]) end
   end
 end
@@ -50,12 +57,12 @@ for _, port in ipairs(all) do
   end
 end
 if #first > 0 then
-  for i, score in ipairs(call('ZMSCORE', free, unpack(before))) do
+  for i, score in ipairs(call('ZMSCORE', keys.free, unpack(before))) do
     local port = first[i]
     if score == score_of[port] then
       local some = {}
       for back = 1, 99 do some[back] = port - back end
-      for back, record in ipairs(call('HMGET', offers, unpack(some))) do
+      for back, record in ipairs(call('HMGET', keys.offers, unpack(some))) do
         if record and record ~= 'leased' then
           hold(port - back, record, score)
           break
@@ -72,13 +79,14 @@ for _, port in ipairs(all) do
     mended[#mended + 1] = port
   end
 end
-local longest = string.format('%d', now + math.max(quarantine, cooldown))
-local late, at_rest = call('ZRANGEBYSCORE', resting, '(' .. longest, string.format('%d', longest + step), 'LIMIT', '0', '250'), {}
-for i, port in ipairs(late) do at_rest[2 * i - 1], at_rest[2 * i] = port, longest end
-call('HDEL', offers, '') -- nothing, but what a full Redis does not refuse, and so nothing after it
-if #mended > 0 then call('ZADD', free, unpack(mended)) end
-let_rest(at_rest)
+local longest = string.format('%d', now + math.max(quarantine, service.cooldown))
+local late = call('ZRANGEBYSCORE', keys.resting, '(' .. longest, string.format('%d', longest + step), 'LIMIT', '0', '250')
+local until_of = {}
+for i, port in ipairs(late) do until_of[2 * i - 1], until_of[2 * i] = port, longest end
+call('HDEL', keys.offers, '') -- nothing, but what a full Redis does not refuse, and so nothing after it
+if #mended > 0 then call('ZADD', keys.free, unpack(mended)) end
+let_rest(keys, until_of)
 local count = #mended / 2 + #late
-if waiting and count > 0 then notify_of_ports(math.huge) end
+if service.waiting and count > 0 then notify_of_ports(keys, service, math.huge) end
 if #all < 250 and #late < 250 then return {count, -1} end
 return {count, passed + #all - #mended / 2}

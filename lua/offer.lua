@@ -1,80 +1,70 @@
--- Offers free ports of a service to instance names, as many as are wanted of one call: all, or none. Most offers go the short way
+-- Offers free ports of a service to instance names, as many as one call asks for: all, or none. Most offers go the short way
 -- of offer_any.lua.
 --
--- KEYS   service HASH, free ZSET, fresh ZSET, room ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
---        line ZSET, beats ZSET, lines ZSET, then of each want: offer STRING (the secret's)
+-- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
+--        waitlist ZSET, heartbeats ZSET, waitlists ZSET, then of each request: offer STRING (the secret's)
 -- ARGV   service, how long the offers are open (ms), ticket in the line ('': none), '1' if the call is to wait in line
---        where nothing is free, then of each want: name, secret, options ('': none) "own lease port prefer count": '1' if
---        the secret is the caller's own, ms, a certain port, one to prefer, how many in a row ('0': not given)
+--        where nothing is free, then of each request: name, secret, options ('': none) "own lease port prefer count": '1' if
+--        the secret is the caller's own, ms, an exact port, one to prefer, how many in a row ('0': not given)
 --
--- answer {want, ...}  of each record where it is a new offer, {record} where this secret already had it and it is open; not
---                     in a list where there is one want
+-- answer {request, ...}  of each record where it is a new offer, {record} where this secret already had it and it is open; not
+--                     in a list where there is one request
 --        0 or less    the call has to wait: its ticket is in the line. A port comes free by itself in so many ms, negative;
 --                     none does that is known of: 0
 --        1            it has put some ports in order, 150 at most, and is to be called again
 --        2            settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
---        and before the detail which want it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
+--        and before the detail which request it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
 --        INVALID [0].port detail, of several with | between them; INVALID body detail; only for a secret of the caller's
 --        own: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
 --
--- At worst, 256 certain ports for 100 wants that are put back, since a block is not to be had: about 1.7 ms where the usual
+-- At worst, 256 exact ports for 100 requests that are put back, since a block is not to be had: about 1.7 ms where the usual
 -- offer takes 10 us.
-local service_key, free, fresh, room, names, offers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local ports, leases, resting, line, beats, lines = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local service, ttl, ticket, stay = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local call = redis.call
--- include clock
--- include service
+-- include acquire: acquire, answer_of
+-- include clock: read_clock
+-- include record: offer_record
+-- include request: check_secret, fault, read_requests
+-- include secret: look_up
+-- include service: read_service
 
--- include offer_record
--- include lives
--- include secret
--- include clear
--- include clear_all
--- include runs
--- include waitlist
--- include wants
--- include pick
--- include pass
--- include settle_rest
--- include take
+local keys = {
+  service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
+  ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11], waitlists = KEYS[12],
+}
+local now = read_clock()
+local service, ttl = read_service(keys, now, ARGV[1]), ARGV[2]
+local requests = read_requests(keys, {unpack(KEYS, 13)}, {unpack(ARGV, 5)})
 
-local wants, answers, missing = read_wants(12), {}, {}
-for i, want in ipairs(wants) do
-  local state, record, holder, port, _, count
-  if want.own then state, record, holder, port, _, count = look_up(want.offer, want.secret) end
-  local wrong = refuse(want, state, holder, port, count)
-    or state == 'accepted' and fault('OFFER_ACCEPTED', want, 'secret', 'this offer was accepted already')
-  if wrong then
-    return wrong
-  elseif state == 'open' then
-    answers[i] = {record}
-  else
-    missing[#missing + 1] = want
+local function resolve(request)
+  if not request.own then return 'missing' end
+  local state, record, holder, port, count = look_up(keys, now, service.name, request.offer, request.secret)
+  local wrong = check_secret(request, state, holder, port, count)
+  if not wrong and state == 'accepted' then
+    wrong = fault('OFFER_ACCEPTED', request, 'secret', 'this offer was accepted already')
   end
-end
-if #missing > 0 then
-  local failed = take(missing)
-  if failed then return failed end
+  if wrong then return 'refused', wrong end
+  if state == 'open' then return 'done', record end
+  return 'missing'
 end
 
-local scores, records = {}, {}
-for _, want in ipairs(missing) do
-  local record = offer_record(want.name, want.port, want.count, want.lease, want.secret)
-  for i = 0, want.count - 1 do
-    scores[#scores + 1] = expires
-    scores[#scores + 1] = string.format('%d', want.port + i)
+local function write(missing, answers)
+  local expires, scores, records = string.format('%d', now + ttl), {}, {}
+  for _, request in ipairs(missing) do
+    local record = offer_record(service.name, request.name, request.port, request.count, now, expires, request.lease,
+      request.secret)
+    for i = 0, request.count - 1 do
+      scores[#scores + 1] = expires
+      scores[#scores + 1] = string.format('%d', request.port + i)
+    end
+    records[#records + 1] = request.port
+    records[#records + 1] = record
+    call('SET', request.offer, record, 'PXAT', expires)
+    answers[request.index + 1] = record
   end
-  records[#records + 1] = want.port
-  records[#records + 1] = record
-  call('SET', want.offer, record, 'PXAT', expires)
-  answers[want.place + 1] = record
+  call('ZADD', keys.free, unpack(scores))
+  call('HSET', keys.offers, unpack(records))
 end
-if #missing > 0 then
-  call('ZADD', free, unpack(scores))
-  call('HSET', offers, unpack(records))
-end
-served()
-return #wants == 1 and answers[1] or answers
+
+return answer_of(acquire(keys, service, {requests = requests, ticket = ARGV[3], stay = ARGV[4] == '1'}, resolve, write))

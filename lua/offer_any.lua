@@ -8,34 +8,36 @@
 -- errors none
 --
 -- There is no case that takes much longer than another.
-local service_key, free, fresh, names, offers, offer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local service, ttl, name, secret, may_be_known = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local call = redis.call
--- include clock
--- include service
+-- include clock: read_clock
+-- include next_port: next_port
+-- include record: name_of, offer_record
 
-if not cooldown or waiting or changing or rests and tonumber(rests) <= tonumber(now) then return 0 end
+local service, free, fresh, names, offers, offer = unpack(KEYS)
+local of, ttl, name, secret, may_be_known = unpack(ARGV)
+local now = read_clock()
+
 if may_be_known == '1' and call('EXISTS', offer) == 1 then return 0 end
--- include any
+local port, run = next_port(service, free, fresh, now)
 -- To take the name is the last check and the first write, in one command. A hold of it that ran out may be in the way, which is
 -- cleared on the long way, as is a lease of the port that ran out.
 if not port or call('HSETNX', names, name, port) == 0 then return 0 end
--- include offer_record
 
-local record = offer_record(name, port, 1, nil, secret)
+local expires = string.format('%d', now + ttl)
+local record = offer_record(of, name, port, 1, now, expires, nil, secret)
 if call('HSETNX', offers, port, record) == 0 then
   local over = call('HGET', offers, port)
   if over == 'leased' then
     call('HDEL', names, name)
     return 0
   end
-  call('HDEL', names, string.match(over, '"name":"([^"]+)"'))
+  call('HDEL', names, name_of(over))
   call('HSET', offers, port, record)
 end
-if run and run[1] == port then
+if run == port then
   call('ZREM', fresh, port)
 elseif run then
-  call('ZADD', fresh, string.format('%d', port + 1), run[1])
+  call('ZADD', fresh, string.format('%d', port + 1), run)
 end
 call('ZADD', free, expires, port)
 call('SET', offer, record, 'PXAT', expires)

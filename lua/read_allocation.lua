@@ -7,10 +7,13 @@
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND
 --
 -- At worst a further port of a block: about 40 us where an offer takes 10 us.
-local service_key, names, ports = KEYS[1], KEYS[2], KEYS[3]
-local service, holder = ARGV[1], ARGV[2]
 local call = redis.call
--- include clock
--- include find
+-- include clock: read_clock
+-- include find: find
 
-return allocation
+local keys = {service = KEYS[1], names = KEYS[2], ports = KEYS[3]}
+local service, holder = ARGV[1], ARGV[2]
+
+local _, record, err = find(keys, read_clock(), service, holder)
+if err then return redis.error_reply(err) end
+return record

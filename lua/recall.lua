@@ -20,27 +20,30 @@
 -- errors none
 --
 -- At worst about 60 us where an offer takes 10 us.
-local epoch = KEYS[1]
+local call = redis.call
+-- include clock: read_clock
+
+local keys = {epoch = KEYS[1]}
 local mine, known, new, begin, pulse = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local fence, fence_behind, most, unknown = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local call = redis.call
--- include clock
+local now = read_clock()
 
 local kept_pulses = 32
 
 -- Writes also if Redis is full: HDEL of nothing is not refused then, and so nothing after it. A pulse that a server is told of and
 -- that is not there would look like an older state.
 local function note(...)
-  call('HDEL', epoch, '')
-  call('HSET', epoch, ...)
+  call('HDEL', keys.epoch, '')
+  call('HSET', keys.epoch, ...)
 end
 
 local id, state, schema, missed, pulses, highest, was_behind, was_unknown =
-  unpack(call('HMGET', epoch, 'id', 'state', 'schema', 'missed', 'pulses', 'fence', 'behind', 'unknown'))
+  unpack(call('HMGET', keys.epoch, 'id', 'state', 'schema', 'missed', 'pulses', 'fence', 'behind', 'unknown'))
 if not id then
   if begin == '' then return {'none', '', '0', '0', '0', '0', now, '0'} end
   state = known == '' and begin or 'lost'
-  call('HSET', epoch, 'schema', mine, 'id', new, 'state', state, 'since', now, 'missed', known, 'pulses', now, 'fence', fence)
+  call('HSET', keys.epoch, 'schema', mine, 'id', new, 'state', state, 'since', now, 'missed', known, 'pulses', now,
+    'fence', fence)
   return {state, new, mine, now, '0', '0', now, fence}
 end
 if schema ~= mine then return {'other', id, schema, '0', '0', '0', now, '0'} end

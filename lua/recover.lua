@@ -9,13 +9,16 @@
 -- errors none
 --
 -- It has no case that takes longer than an offer.
-local epoch = KEYS[1]
-local looked_at, new = ARGV[1], ARGV[2]
 local call = redis.call
--- include clock
+-- include clock: read_clock
 
-local id, state, missed = unpack(call('HMGET', epoch, 'id', 'state', 'missed'))
+local keys = {epoch = KEYS[1]}
+local looked_at, new = ARGV[1], ARGV[2]
+local now = read_clock()
+
+local id, state, missed = unpack(call('HMGET', keys.epoch, 'id', 'state', 'missed'))
 if id ~= looked_at or state ~= 'lost' then return 0 end
-call('HDEL', epoch, 'behind', 'unknown') -- first, since a full Redis does not refuse it, and so nothing after it
-call('HSET', epoch, 'id', new, 'state', 'kept', 'since', now, 'missed', string.sub(missed .. ' ' .. id, -3700), 'pulses', now)
+call('HDEL', keys.epoch, 'behind', 'unknown') -- first, since a full Redis does not refuse it, and so nothing after it
+call('HSET', keys.epoch, 'id', new, 'state', 'kept', 'since', now, 'missed', string.sub(missed .. ' ' .. id, -3700),
+  'pulses', now)
 return 1

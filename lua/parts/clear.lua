@@ -1,22 +1,42 @@
+local call = redis.call
+-- include record: count_of, is_first_port, name_of
+
 -- Clears what a hold that ran out has left at a port: the record, and the name that it was for. Of a block that was leased
--- it clears all: 100 ports at most.
---
--- answer: how many ports it has cleared
-local function clear(port)
-  local record = call('HGET', offers, port)
+-- it clears all: 100 ports at most. How many ports it has cleared.
+local function clear(keys, port)
+  local record = call('HGET', keys.offers, port)
   if not record then return 0 end
   local all = {port}
   if record == 'leased' then
-    record = call('HGET', ports, port)
-    if string.find(record, '^%d') then
+    record = call('HGET', keys.ports, port)
+    if is_first_port(record) then
       port = record
-      record = call('HGET', ports, port)
+      record = call('HGET', keys.ports, port)
     end
-    for i = 1, tonumber(string.match(record, '"count":(%d+)') or 1) do all[i] = string.format('%d', port + i - 1) end
-    call('HDEL', ports, unpack(all))
-    call('ZREM', leases, unpack(all))
+    for i = 1, count_of(record) do all[i] = string.format('%d', port + i - 1) end
+    call('HDEL', keys.ports, unpack(all))
+    call('ZREM', keys.leases, unpack(all))
   end
-  call('HDEL', offers, unpack(all))
-  call('HDEL', names, string.match(record, '"name":"([^"]+)"'))
+  call('HDEL', keys.offers, unpack(all))
+  call('HDEL', keys.names, name_of(record))
   return #all
 end
+
+-- Clears what holds that ran out have left at some ports, about so many ports at most: whether that was all, and at how many
+-- ports something was left.
+local function clear_all(keys, all, most)
+  local cleared, found = 0, 0
+  for first = 1, #all, 250 do
+    local some = {unpack(all, first, math.min(first + 249, #all))}
+    for i, record in ipairs(call('HMGET', keys.offers, unpack(some))) do
+      if record then
+        if cleared >= most then return false, found end
+        cleared = cleared + clear(keys, some[i])
+        found = found + 1
+      end
+    end
+  end
+  return true, found
+end
+
+return clear_all

@@ -1,15 +1,17 @@
--- How many calls wait in line, those of servers that were lost left out: of the first 64, that is.
-local function count_waiting()
+local call = redis.call
+
+-- How many calls wait, those of servers that were lost left out: of the first 64, that is.
+local function count_waiting(keys, now)
   local servers, calls, waiting_calls = {}, {}, 0
-  for _, ticket in ipairs(call('ZRANGE', line, '0', '63')) do
+  for _, ticket in ipairs(call('ZRANGE', keys.waitlist, '0', '63')) do
     local server = string.match(ticket, '^[^-]+')
     if not calls[server] then servers[#servers + 1] = server end
     calls[server] = (calls[server] or 0) + 1
     waiting_calls = waiting_calls + 1
   end
   if waiting_calls == 0 then return 0 end
-  if waiting_calls == 64 then waiting_calls = call('ZCARD', line) end
-  for i, kept_until in ipairs(call('ZMSCORE', beats, unpack(servers))) do
+  if waiting_calls == 64 then waiting_calls = call('ZCARD', keys.waitlist) end
+  for i, kept_until in ipairs(call('ZMSCORE', keys.heartbeats, unpack(servers))) do
     local left = (kept_until or 0) - now
     if left <= 0 or left > 1500 then waiting_calls = waiting_calls - calls[servers[i]] end
   end
@@ -17,16 +19,17 @@ local function count_waiting()
 end
 
 -- Counts its ports: offered, allocated, cooling. What is not there is not looked at: of most services nothing is.
-local function count_ports(cooldown, rests)
-  if call('EXISTS', free, ports, resting) == 0 then return 0, 0, 0 end
-  local allocated, leased = call('HLEN', ports), 0
+local function count_ports(keys, now, cooldown, rests)
+  local free, leases = keys.free, keys.leases
+  if call('EXISTS', free, keys.ports, keys.resting) == 0 then return 0, 0, 0 end
+  local allocated, leased = call('HLEN', keys.ports), 0
   local leases_held = allocated > 0 and call('ZCARD', leases) or 0
   if leases_held > 0 then
     leased = call('ZCOUNT', leases, '(' .. now, '+inf')
     allocated = allocated - (leases_held - leased) -- less those that ran out
   end
   local held = call('ZCOUNT', free, '(' .. now, '+inf') -- until a time: on offer or leased
-  local cooling = rests and call('ZCOUNT', resting, '(' .. now, '+inf') or 0
+  local cooling = rests and call('ZCOUNT', keys.resting, '(' .. now, '+inf') or 0
   if cooldown ~= '0' then cooling = cooling + call('ZCOUNT', free, '(' .. string.format('%d', now - cooldown), now) end
   return held - leased, allocated, cooling
 end
@@ -36,17 +39,19 @@ end
 -- answer: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now (Unix ms),
 --          description, created (Unix ms)}; in brief without the last two
 --         nil  no such service
-local function describe(in_brief)
+local function describe(keys, now, in_brief)
   local about
   if in_brief then
-    about = call('HMGET', service_key, 'start', 'end', 'cooldown', 'waiting', 'rests')
+    about = call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests')
   else
-    about = call('HMGET', service_key, 'start', 'end', 'cooldown', 'waiting', 'rests', 'description', 'created')
+    about = call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'description', 'created')
   end
   if not about[1] then return nil end
   about[9], about[10] = about[6], about[7]
-  about[7] = about[4] and count_waiting() or 0
-  about[4], about[5], about[6] = count_ports(about[3], about[5])
+  about[7] = about[4] and count_waiting(keys, now) or 0
+  about[4], about[5], about[6] = count_ports(keys, now, about[3], about[5])
   about[8] = now
   return about
 end
+
+return describe

@@ -1,6 +1,10 @@
+local call = redis.call
+-- include record: has_secret, is_live, parse_offer
+-- include service: no_service
+
 -- What a secret stands for, read the same way by every script that is handed one.
 --
--- answer: state, record, name, port, expires, count, lease
+-- answer: state, record, name, port, count, expires, lease
 --   'open'       the offer can be accepted: its time has not come, and its ports are still kept for it
 --   'accepted'   it became an allocation, which is still there; record is the allocation's
 --   'rejected'   it was rejected a short while ago
@@ -8,36 +12,39 @@
 --   'over'       it was accepted a short while ago, and the allocation is gone since
 --   'elsewhere'  it is an offer of another service of this pool
 --   nil          no such offer, or it expired
--- lease is nil where the allocation is to last for ever.
+-- lease is nil if the allocation is to last.
 --
 -- The clock decides, not the key's TTL. The offer's record must also still stand at its port, so that a key which
 -- outlives its time can never open a port that has gone to somebody else since. It holds the secret, so no two are alike.
 -- Of a block only the first port has the record: the others are known to be kept by the time until which they are.
-local function look_up(offer, secret)
+local function look_up(keys, now, service, offer, secret)
   local record = call('GET', offer)
   if not record then return nil end
-  local of, name, port, count, expires, lease, mark = string.match(record,
-    '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+)(.-),"created":%d+,"expires":(%d+)(.-),"secret":"[^"]+"(.*)}$')
+  local of, name, port, count, expires, lease, mark = parse_offer(record)
   if tonumber(now) >= tonumber(expires) then return nil end
   if of ~= service then return 'elsewhere' end
-  count = count == '' and 1 or tonumber(string.match(count, '%d+'))
-  lease = lease ~= '' and string.match(lease, '%d+') or nil
-  mark = string.match(mark, '"(%l+)":true')
-  if mark and mark ~= 'claimed' then return mark, record, name, port, expires, count, lease end
-  if not mark and call('HGET', offers, port) == record then
-    if count == 1 then return 'open', record, name, port, expires, count, lease end
+  if mark and mark ~= 'claimed' then return mark, record, name, port, count, expires, lease end
+  if not mark and call('HGET', keys.offers, port) == record then
+    if count == 1 then return 'open', record, name, port, count, expires, lease end
     local all = {}
     for i = 1, count - 1 do all[i] = string.format('%d', port + i) end
-    for _, score in ipairs(call('ZMSCORE', free, unpack(all))) do
+    for _, score in ipairs(call('ZMSCORE', keys.free, unpack(all))) do
       if tonumber(score or 0) ~= tonumber(expires) then return nil end
     end
-    return 'open', record, name, port, expires, count, lease
+    return 'open', record, name, port, count, expires, lease
   end
-  -- include lives
-  local allocation = call('HGET', ports, port)
-  if allocation and string.find(allocation, '"secret":"' .. secret .. '"', 1, true) and lives(allocation) then
-    return 'accepted', allocation, name, port, expires, count, lease
+  local allocation = call('HGET', keys.ports, port)
+  if allocation and has_secret(allocation, secret) and is_live(allocation, now) then
+    return 'accepted', allocation, name, port, count, expires, lease
   end
   if mark then return nil end -- a claim may be made again with the same secret
-  return 'over', record, name, port, expires, count, lease
+  return 'over', record, name, port, count, expires, lease
 end
+
+-- The error of a script whose secret opens nothing.
+local function no_offer(keys, service)
+  if call('EXISTS', keys.service) == 0 then return no_service(service) end
+  return 'OFFER_NOT_FOUND there is no such offer of ' .. service .. ', or it expired'
+end
+
+return look_up, no_offer

@@ -1,0 +1,71 @@
+-- The records of offers and allocations: flat JSON objects whose texts need no escape. Nothing else writes or reads them.
+--
+-- offer       service, name, port, count if it is more than 1, created, expires, lease if there is one, secret, and a mark
+--             of what became of it: "rejected", "released", or "claimed", which is a claim that is remembered as an offer
+-- allocation  name, port, count if it is more than 1, created, fence, lease and expires if there is a lease, secret
+--
+-- Times are Unix milliseconds, a lease is in milliseconds. Numbers may be given as strings, but for a count.
+
+-- Writes an offer.
+local function offer_record(service, name, port, count, created, expires, lease, secret, mark)
+  return '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
+    (count > 1 and ',"count":' .. count or '') .. ',"created":' .. created .. ',"expires":' .. expires ..
+    (lease and ',"lease":' .. lease or '') .. ',"secret":"' .. secret .. '"' .. (mark and ',"' .. mark .. '":true}' or '}')
+end
+
+-- Reads an offer: service, name, port, count, expires, lease, mark. All are strings but the count; lease and mark may be nil.
+local function parse_offer(record)
+  local service, name, port, count, expires, lease, mark = string.match(record,
+    '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+)(.-),"created":%d+,"expires":(%d+)(.-),"secret":"[^"]+"(.*)}$')
+  return service, name, port, count == '' and 1 or tonumber(string.match(count, '%d+')), expires,
+    lease ~= '' and string.match(lease, '%d+') or nil, mark ~= '' and string.match(mark, '"(%l+)":true') or nil
+end
+
+-- Marks an offer.
+local function mark_offer(record, mark)
+  return string.sub(record, 1, -2) .. ',"' .. mark .. '":true}'
+end
+
+-- Writes an allocation; lease and expires are nil if it is to last.
+local function allocation_record(name, port, count, created, fence, lease, expires, secret)
+  return '{"name":"' .. name .. '","port":' .. port .. (count > 1 and ',"count":' .. count or '') ..
+    ',"created":' .. created .. ',"fence":' .. fence ..
+    (lease and ',"lease":' .. lease .. ',"expires":' .. expires or '') .. ',"secret":"' .. secret .. '"}'
+end
+
+-- Reads an allocation: name, count, fence, lease, secret, created. All are strings but the count; the lease may be nil.
+local function parse_allocation(record)
+  local name, count, created, fence, lease, secret = string.match(record,
+    '^{"name":"([^"]+)","port":%d+(.-),"created":(%d+),"fence":(%d+)(.-),"secret":"([^"]+)"}$')
+  return name, count == '' and 1 or tonumber(string.match(count, '%d+')), fence,
+    lease ~= '' and string.match(lease, '%d+') or nil, secret, created
+end
+
+-- The name that an offer or an allocation is for.
+local function name_of(record)
+  return string.match(record, '"name":"([^"]+)"')
+end
+
+-- How many ports an offer or an allocation is for.
+local function count_of(record)
+  return tonumber(string.match(record, '"count":(%d+)') or 1)
+end
+
+-- Whether an offer or an allocation has this secret.
+local function has_secret(record, secret)
+  return string.find(record, '"secret":"' .. secret .. '"', 1, true) ~= nil
+end
+
+-- Whether an offer or an allocation is still there: it has no lease, or its time has not come.
+local function is_live(record, now)
+  local at = string.find(record, '"expires":', 1, true)
+  return not at or tonumber(now) < tonumber(string.match(record, '%d+', at))
+end
+
+-- Whether what stands at a further port of a block is the number of the first, which has the record.
+local function is_first_port(record)
+  return string.find(record, '^%d') ~= nil
+end
+
+return offer_record, parse_offer, mark_offer, allocation_record, parse_allocation, name_of, count_of, has_secret, is_live,
+  is_first_port
