@@ -19,7 +19,7 @@ import (
 // nothing was done; when the slot has moved before that, it succeeds.
 func TestClusterHalfMovedSlot(t *testing.T) {
 	const (
-		keyed   = 13 // the requests of a set that need keys of the pool's
+		keyed   = 12 // the requests of a set that need the service's key, or one that is not there: all but the list of pools and an accept
 		lacking = 10 // those of them that need one which is not there: most do, since nothing here is leased and nobody waits
 	)
 	c := startCluster(t, 3)
