@@ -122,7 +122,7 @@ func TestRedisAway(t *testing.T) {
 // Where Redis took a call and does not answer, a change may have been made, and a read has not failed for good.
 func TestRedisHangs(t *testing.T) {
 	store, _, _ := storetest.Private(t)
-	impatient := func(s *settings) { s.allocator.Timeout = 100 * time.Millisecond }
+	impatient := func(s *settings) { s.allocator.Timeout = 250 * time.Millisecond }
 	newAPI(t, store).define("django", "5000-5009")
 	secret := uuid.NewString()
 	changes, reads := operations(secret)
@@ -132,7 +132,7 @@ func TestRedisHangs(t *testing.T) {
 	for range append(reads, changes...) {
 		a := newAPI(t, store, impatient)
 		// All scripts are known to Redis before it hangs.
-		a.get("/v1/services/django").want(200)
+		soon(t, "it is served", func() bool { return a.get("/v1/services/django").status == 200 })
 		apis = append(apis, a)
 	}
 	for _, r := range changes {
@@ -143,7 +143,7 @@ func TestRedisHangs(t *testing.T) {
 	apis[0].post("/v1/services/nobody/offers", `{"name":"web-01"}`).problem(404, "SERVICE_NOT_FOUND")
 
 	slept := make(chan error)
-	go func() { slept <- store.Admin.Do(context.Background(), "DEBUG", "SLEEP", "2.5").Err() }()
+	go func() { slept <- store.Admin.WithTimeout(20*time.Second).Do(context.Background(), "DEBUG", "SLEEP", "6").Err() }()
 	time.Sleep(100 * time.Millisecond)
 	for i, r := range reads {
 		answer := apis[i].send(r)
