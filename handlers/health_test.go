@@ -143,7 +143,9 @@ func TestRedisHangs(t *testing.T) {
 	apis[0].post("/v1/services/nobody/offers", `{"name":"web-01"}`).problem(404, "SERVICE_NOT_FOUND")
 
 	slept := make(chan error)
-	go func() { slept <- store.Admin.WithTimeout(20*time.Second).Do(context.Background(), "DEBUG", "SLEEP", "6").Err() }()
+	go func() {
+		slept <- store.Admin.WithTimeout(20*time.Second).Do(context.Background(), "DEBUG", "SLEEP", "6").Err()
+	}()
 	time.Sleep(100 * time.Millisecond)
 	for i, r := range reads {
 		answer := apis[i].send(r)
