@@ -34,7 +34,7 @@ local keys = {
   fence = KEYS[13],
 }
 local now, time = read_clock()
-local service, remember = read_service(keys, now, ARGV[1]), ARGV[2]
+local service, remember, ticket, stay = read_service(keys, now, ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1'
 local seen, least = ARGV[#ARGV - 1], ARGV[#ARGV]
 local requests = read_requests(keys, {unpack(KEYS, 14)}, {unpack(ARGV, 5, #ARGV - 2)})
 
@@ -95,5 +95,5 @@ local function write(unwritten, answers)
   write_allocations(keys, noted)
 end
 
-local group = {requests = requests, ticket = ARGV[3], stay = ARGV[4] == '1'}
+local group = {requests = requests, ticket = ticket, stay = stay}
 return answer_of(acquire(keys, service, group, resolve, write, may_grant))

@@ -34,7 +34,7 @@ local keys = {
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11], waitlists = KEYS[12],
 }
 local now = read_clock()
-local service, ttl = read_service(keys, now, ARGV[1]), ARGV[2]
+local service, ttl, ticket, stay = read_service(keys, now, ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1'
 local requests = read_requests(keys, {unpack(KEYS, 13)}, {unpack(ARGV, 5)})
 
 local function resolve(request)
@@ -67,4 +67,4 @@ local function write(missing, answers)
   call('HSET', keys.offers, unpack(records))
 end
 
-return answer_of(acquire(keys, service, {requests = requests, ticket = ARGV[3], stay = ARGV[4] == '1'}, resolve, write))
+return answer_of(acquire(keys, service, {requests = requests, ticket = ticket, stay = stay}, resolve, write))
