@@ -51,7 +51,7 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Problem == NotMaster }) {
 		return findings, nil // it takes no epoch
 	}
-	if err := a.recall(ctx, 0); err != nil && !a.executor.Clustered() {
+	if err := a.recall(ctx); err != nil && !a.executor.Clustered() {
 		return nil, err
 	}
 	_ = a.checkFences(ctx, a.epoch.fences.some(callsPerBatch)) // what it finds is told by the epoch

@@ -143,9 +143,9 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 	mustAccept(t, a, mustOffer(t, a, "web", "ann"))
 	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
 	must(t, store.Admin.Set(t.Context(), a.figuresKey(), "old", time.Hour).Err())
-	must(t, a.recall(t.Context(), 0))
+	must(t, a.recall(t.Context()))
 	back()
-	must(t, a.recall(t.Context(), 0)) // as each second
+	must(t, a.recall(t.Context())) // as each second
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		err := a.Remove(t.Context(), DefaultPool, "web")
 		if err == nil {

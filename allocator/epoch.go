@@ -18,7 +18,6 @@ type epoch struct {
 	noticed    atomic.Int64 // how often the state turned out to be behind
 	converting atomic.Bool  // the state of older servers is converted
 	confirming sync.Mutex   // one waits for the replicas at a time
-	falling    sync.Mutex   // one deals with a fence that is behind at a time
 	recalling  sync.Mutex   // one looks at a time; guards what follows
 	reported   bool         // it is told how many allocations are not in a state that is behind
 	failed     error        // how the last look ended
@@ -166,7 +165,7 @@ func (a *Allocator) open(ctx context.Context) error {
 	isKnown, closed := a.epoch.id != "", a.epoch.closed
 	a.epoch.mu.Unlock()
 	if !isKnown && closed == nil {
-		if err := a.recall(ctx, 0); err != nil {
+		if err := a.recall(ctx); err != nil {
 			return err
 		}
 		return a.open(ctx)

@@ -164,15 +164,10 @@ func (a *Allocator) grantKnown(ctx context.Context, pool string, c executor.Call
 
 // fellBehind deals with a state of which a fence was found behind, unless that was noticed since: it was so often before.
 func (a *Allocator) fellBehind(ctx context.Context, behind time.Duration, noticed int64) error {
-	a.epoch.falling.Lock() // one at a time, since many calls find the same
-	defer a.epoch.falling.Unlock()
-	if a.epoch.noticed.Load() != noticed {
-		return a.epoch.why()
-	}
 	if !a.executor.Clustered() {
 		behind = time.Millisecond // the pulses say how far it is
 	}
-	if err := a.recall(ctx, behind); err != nil {
+	if err := a.recallBehind(ctx, behind, noticed); err != nil {
 		return err
 	}
 	return a.epoch.why()

@@ -15,23 +15,38 @@ import (
 // How this Allocator finds out which state Redis holds; epoch.go is what it makes of that.
 
 // recall looks whether the state is still the one that this Allocator knew, and no older one. If it is lost, no port is handed out
-// until it is recovered. fenceBehind is by how much a fence was found behind.
-func (a *Allocator) recall(ctx context.Context, fenceBehind time.Duration) error {
-	if a.epoch.converting.Load() {
-		return unavailable("the state is converted from that of an older server", nil)
-	}
+// until it is recovered.
+func (a *Allocator) recall(ctx context.Context) error {
 	before := a.epoch.begun.Load()
 	a.epoch.recalling.Lock()
 	defer a.epoch.recalling.Unlock()
-	if a.epoch.begun.Load() != before && fenceBehind == 0 {
+	if a.epoch.begun.Load() != before {
 		return a.epoch.failed // another one has looked since this was called
 	}
+	return a.recallNow(ctx, 0)
+}
+
+// recallBehind is recall after a fence was found behind by so much, unless the state was noticed to be behind since it was so often.
+func (a *Allocator) recallBehind(ctx context.Context, behind time.Duration, noticed int64) error {
+	a.epoch.recalling.Lock()
+	defer a.epoch.recalling.Unlock()
+	if a.epoch.noticed.Load() != noticed {
+		return nil
+	}
+	return a.recallNow(ctx, behind)
+}
+
+// recallNow is recall by the one that looks; fenceBehind is by how much a fence was found behind.
+func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) error {
+	if a.epoch.converting.Load() {
+		return unavailable("the state is converted from that of an older server", nil)
+	}
 	a.epoch.begun.Add(1)
-	a.epoch.failed = a.recallNow(ctx, fenceBehind)
+	a.epoch.failed = a.lookAndLearn(ctx, fenceBehind)
 	return a.epoch.failed
 }
 
-func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) error {
+func (a *Allocator) lookAndLearn(ctx context.Context, fenceBehind time.Duration) error {
 	found, err := a.look(ctx, "", fenceBehind, 0)
 	if err == nil && found.state == "none" {
 		found, err = a.begin(ctx)
@@ -48,14 +63,14 @@ func (a *Allocator) recallNow(ctx context.Context, fenceBehind time.Duration) er
 		}
 		a.epoch.reported = true
 	}
-	if found.behind > 0 {
-		a.epoch.noticed.Add(1)
-	}
 	if found.behind > 0 && found.state == "kept" {
 		// The fences of all pools come first, so that no two holders ever have the same.
 		if err := a.raiseAll(ctx, a.epoch.fences.highest()); err != nil {
 			return err
 		}
+	}
+	if found.behind > 0 {
+		a.epoch.noticed.Add(1) // after the fences: who finds one behind from now on has found another older state
 	}
 	if known := a.epoch.known(); known != "" && known != found.id && found.state == "kept" {
 		// It was recovered. This server may not have been heard before, and some of its pools may be gone.
@@ -96,7 +111,7 @@ func (a *Allocator) missesChanges() {
 	a.epoch.refusal = unavailable(stateLost, nil)
 	a.epoch.mu.Unlock()
 	go func() {
-		for a.recall(context.Background(), time.Millisecond) != nil {
+		for a.recallBehind(context.Background(), time.Millisecond, a.epoch.noticed.Load()) != nil {
 			time.Sleep(time.Second)
 		}
 	}()
@@ -166,7 +181,7 @@ func (a *Allocator) notGone(ctx context.Context, pool string, err error) error {
 	}
 	switch failed.Code {
 	case CodeServiceNotFound, CodePortNotFound, CodeOfferNotFound, CodeSecretMismatch, CodePreconditionFailed:
-		if err := a.recall(ctx, 0); err != nil {
+		if err := a.recall(ctx); err != nil {
 			return err
 		}
 		if err := a.checkFences(ctx, []string{pool}); err != nil {

@@ -52,7 +52,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 		return Service{}, false, err
 	}
 	// A store that lost its state has no service: so none gets ports before that is noticed.
-	if err := a.recall(ctx, 0); err != nil {
+	if err := a.recall(ctx); err != nil {
 		return Service{}, false, err
 	}
 	if err := a.handsOut(ctx); err != nil {

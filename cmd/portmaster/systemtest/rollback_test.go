@@ -279,7 +279,7 @@ func TestStatesSwapped(t *testing.T) {
 	}
 }
 
-// TestOlderStateIsBuiltUpon restores a copy of a second ago, which is within PORTMASTER_MAX_ROLLBACK: the servers raise the fences
+// TestOlderStateIsBuiltUpon restores a copy of some seconds ago, which is within PORTMASTER_MAX_ROLLBACK: the servers raise the fences
 // and go on, and say by how much it was older.
 func TestOlderStateIsBuiltUpon(t *testing.T) {
 	node := startRedis(t, redisOptions{fsync: "no"})
@@ -290,7 +290,7 @@ func TestOlderStateIsBuiltUpon(t *testing.T) {
 	c.start(6, replicas)
 	time.Sleep(2500 * time.Millisecond)
 	snapshot := node.backup()
-	time.Sleep(1500 * time.Millisecond)
+	time.Sleep(2500 * time.Millisecond) // so that each server has seen a pulse that is not in the copy
 	node.restore(snapshot)
 	restored := time.Now()
 	eventually(t, "ports are handed out", func() bool { return len(c.between(restored, time.Now())) > 100 })
