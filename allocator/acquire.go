@@ -85,7 +85,7 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 		case answer == again:
 			continue
 		case answer == settleFirst:
-			if err = a.settle(ctx, a.keys(c.pool), c.service); err == nil {
+			if err = a.settle(ctx, a.keys.Pool(c.pool), c.service); err == nil {
 				continue
 			}
 		}
@@ -96,18 +96,19 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 
 // callOf returns the call of a script that offers or claims.
 func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Call {
-	k := a.keys(c.pool)
-	keys := k.of(c.script, c.service, "")
+	k := a.keys.Pool(c.pool)
 	args := make([]any, 4, 6+3*len(c.requests))
 	args[0], args[1], args[2], args[3] = c.service, c.remember, ticket, flag(stay)
+	call := k.Call(c.script, c.service, "")
 	for _, r := range c.requests {
-		keys = k.eachOf(c.script, keys, c.service, r.Secret)
+		k.AddEach(&call, c.service, r.Secret)
 		args = append(args, r.Name, r.Secret, r.options(c.wait.Longest > 0))
 	}
 	if c.script == lua.Claim {
 		args = append(args, a.epoch.fences.seen(c.pool), a.epoch.fences.highest())
 	}
-	return k.call(c.script, keys, args...)
+	call.Args = args
+	return call
 }
 
 // giveBackAll gives back what a call may have got of which no answer came.

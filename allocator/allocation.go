@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -26,8 +27,8 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	if err := checkHolder(pool, service, holder).err(); err != nil {
 		return Allocation{}, err
 	}
-	k := a.keys(pool)
-	answer, err := a.read(ctx, k.call(lua.ReadAllocation, k.of(lua.ReadAllocation, service, ""), service, holder))
+	k := a.keys.Pool(pool)
+	answer, err := a.read(ctx, k.Call(lua.ReadAllocation, service, "", service, holder))
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -38,7 +39,7 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 // Allocations lists the allocations of a service by port: those from cursor ("" for the first), limit of them at most.
 // next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
 func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor string, limit int) (allocations []Allocation, next string, err error) {
-	return list(ctx, a, pool, service, keys.ports, cursor, limit, func(s Service, record record) (Allocation, bool, error) {
+	return list(ctx, a, pool, service, keyspace.Pool.Ports, cursor, limit, func(s Service, record record) (Allocation, bool, error) {
 		if record.ofBlock() {
 			return Allocation{}, false, nil // its first port has the record
 		}
@@ -57,8 +58,8 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 	if err := f.err(); err != nil {
 		return Allocation{}, err
 	}
-	k := a.keys(pool)
-	answer, err := a.write(ctx, k.call(lua.Renew, k.of(lua.Renew, service, ""), service, holder, secret, lease.Milliseconds()))
+	k := a.keys.Pool(pool)
+	answer, err := a.write(ctx, k.Call(lua.Renew, service, "", service, holder, secret, lease.Milliseconds()))
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -87,17 +88,17 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 	if a.opts.ReleaseNeedsSecret && proof.Secret == "" && len(proof.Fences) == 0 {
 		return &Error{Code: CodePreconditionRequired, Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
-	k := a.keys(pool)
+	k := a.keys.Pool(pool)
 	args := make([]any, 3, 3+len(proof.Fences))
 	args[0], args[1], args[2] = service, proof.Secret, holder
 	for _, fence := range proof.Fences {
 		args = append(args, fence)
 	}
 	if proof.Secret == "" {
-		if answer, err := a.write(ctx, k.call(lua.ReleasePlain, k.of(lua.ReleasePlain, service, ""), args[2:]...)); err != nil || answer != longWay {
+		if answer, err := a.write(ctx, k.Call(lua.ReleasePlain, service, "", args[2:]...)); err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
 		}
 	}
-	_, err := a.write(ctx, k.call(lua.Release, k.of(lua.Release, service, proof.Secret), args...))
+	_, err := a.write(ctx, k.Call(lua.Release, service, proof.Secret, args...))
 	return a.notGone(ctx, pool, err)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"portmaster/allocator/executor"
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -38,10 +39,14 @@ type Options struct {
 	AllowVolatile bool // a Redis that keeps nothing on a disk is no finding of Check
 }
 
+// DefaultPool is the pool of a call that names none.
+const DefaultPool = "default"
+
 // Allocator hands out the ports of any number of pools. All it knows of its own is what it has seen of the state. It is
 // safe for concurrent use.
 type Allocator struct {
 	executor *executor.Executor
+	keys     keyspace.Prefix
 	epoch    epoch
 	waitlist waitlist
 	mending  mending
@@ -51,8 +56,8 @@ type Allocator struct {
 // Greet makes a call that changes nothing, to hear whether Redis takes any. It is of few words: of a client that has not logged
 // in Redis reads ten, and then complains of their number.
 func (a *Allocator) Greet(ctx context.Context) error {
-	k := a.keys(DefaultPool)
-	_, err := a.executor.Read(ctx, k.call(lua.ReadAllocation, k.of(lua.ReadAllocation, "none", ""), "none", "none"))
+	k := a.keys.Pool(DefaultPool)
+	_, err := a.executor.Read(ctx, k.Call(lua.ReadAllocation, "none", "", "none", "none"))
 	if err = fromExecutor(err); errors.Is(err, ErrServiceNotFound) {
 		return nil
 	}
@@ -76,24 +81,19 @@ func New(client executor.Client, opts Options) *Allocator {
 	if opts.MaxPools == 0 {
 		opts.MaxPools = 10_000
 	}
-	a := &Allocator{waitlist: newWaitlist(), opts: opts}
+	a := &Allocator{keys: keyspace.Prefix(opts.KeyPrefix), waitlist: newWaitlist(), opts: opts}
 	a.epoch.fences.of = map[string]*poolFence{}
 	a.executor = executor.New(client, executor.Options{
 		Timeout:  opts.Timeout,
 		Limit:    opts.Queue,
 		Replicas: opts.Replicas,
-		TrailKey: func(slot string) string { return keys(slot).copied(a.waitlist.server) },
+		TrailKey: func(slot string) string { return keyspace.Pool(slot).Copied(a.waitlist.server) },
 		Missing:  a.missesChanges,
 	})
 	return a
 }
 
 // The calls to Redis. Each finds out first whether the state is one to work on; those that find that out go to the executor directly.
-
-// call returns the call of a script in the slot of a pool.
-func (k keys) call(script *lua.Script, keys []string, args ...any) executor.Call {
-	return executor.Call{Slot: string(k), Script: script, Keys: keys, Args: args}
-}
 
 // write runs a script that may change something, once, and returns its answer when the replicas have what it rests on.
 func (a *Allocator) write(ctx context.Context, c executor.Call) (any, error) {

@@ -41,8 +41,8 @@ func (a *Allocator) claimAny(ctx context.Context, c acquisition) (answer any, er
 	if len(c.requests) > 1 || r.Port != 0 || r.Prefer != 0 || r.Count != 0 {
 		return longWay, nil
 	}
-	k := a.keys(c.pool)
-	return a.grantKnown(ctx, c.pool, k.call(lua.ClaimAny, k.of(lua.ClaimAny, c.service, r.Secret), c.service, c.remember, r.Name, r.Secret,
+	k := a.keys.Pool(c.pool)
+	return a.grantKnown(ctx, c.pool, k.Call(lua.ClaimAny, c.service, r.Secret, c.service, c.remember, r.Name, r.Secret,
 		flag(!r.generated), r.Lease.Milliseconds(), a.epoch.fences.seen(c.pool), a.epoch.fences.highest()))
 }
 

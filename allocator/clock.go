@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"portmaster/allocator/executor"
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -64,7 +65,7 @@ func (a *Allocator) clockSteppedBack(step time.Duration) {
 
 // mendClock goes through all services and puts right what lies in the future since Redis' clock stepped back by so much.
 func (a *Allocator) mendClock(ctx context.Context, step time.Duration) error {
-	failed := a.executor.Unlink(ctx, a.figuresKey()) // which would stand for longer than it may
+	failed := a.executor.Unlink(ctx, a.keys.Figures()) // which would stand for longer than it may
 	pools, err := a.listedPools(ctx)
 	if err != nil {
 		return err
@@ -73,14 +74,14 @@ func (a *Allocator) mendClock(ctx context.Context, step time.Duration) error {
 		services, err := a.serviceNames(ctx, pool)
 		failed = errors.Join(failed, err)
 		for some := range slices.Chunk(services, callsPerBatch) {
-			failed = errors.Join(failed, a.mendServices(ctx, a.keys(pool), some, step+clockSlack))
+			failed = errors.Join(failed, a.mendServices(ctx, a.keys.Pool(pool), some, step+clockSlack))
 		}
 	}
 	return failed
 }
 
 // mendServices runs the script for some services of a pool until it finds nothing more to put right.
-func (a *Allocator) mendServices(ctx context.Context, pool keys, services []string, step time.Duration) (failed error) {
+func (a *Allocator) mendServices(ctx context.Context, pool keyspace.Pool, services []string, step time.Duration) (failed error) {
 	type progress struct {
 		service string
 		passed  int64
@@ -93,7 +94,7 @@ func (a *Allocator) mendServices(ctx context.Context, pool keys, services []stri
 	for perTrip, steps := heavyCallsPerBatch, 0; len(left) > 0 && steps < maxSteps; steps++ {
 		var calls []executor.Call
 		for _, at := range left {
-			calls = append(calls, pool.call(lua.MendClock, pool.of(lua.MendClock, at.service, ""), at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()))
+			calls = append(calls, pool.Call(lua.MendClock, at.service, "", at.service, at.passed, step.Milliseconds(), a.opts.Quarantine.Milliseconds()))
 		}
 		var more []progress
 		for i, r := range a.runAll(ctx, calls, perTrip) {
@@ -121,13 +122,16 @@ func (a *Allocator) mendServices(ctx context.Context, pool keys, services []stri
 // serviceNames lists the services of a pool.
 func (a *Allocator) serviceNames(ctx context.Context, pool string) (names []string, err error) {
 	for start := 0; ; {
-		listed := a.runAll(ctx, []executor.Call{a.keys(pool).toList(start, servicesPerList)}, 1)
-		_, some, next, err := parseListed(listed[0])
+		answer := a.runAll(ctx, []executor.Call{a.keys.Pool(pool).ListServices(start, servicesPerList)}, 1)[0]
+		if answer.Err != nil {
+			return names, answer.Err
+		}
+		listed, err := keyspace.ParseListed(answer.Answer)
 		if err != nil {
 			return names, err
 		}
-		names = append(names, some...)
-		if start, err = strconv.Atoi(next); err != nil {
+		names = append(names, listed.Names...)
+		if start, err = strconv.Atoi(listed.Next); err != nil {
 			return names, nil // there is no rest
 		}
 	}

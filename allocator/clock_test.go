@@ -142,7 +142,7 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 	mustDefine(t, a, "web", 2000, 2009)
 	mustAccept(t, a, mustOffer(t, a, "web", "ann"))
 	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
-	must(t, store.Admin.Set(t.Context(), a.figuresKey(), "old", time.Hour).Err())
+	must(t, store.Admin.Set(t.Context(), a.keys.Figures(), "old", time.Hour).Err())
 	must(t, a.recall(t.Context()))
 	back()
 	must(t, a.recall(t.Context())) // as each second
@@ -155,7 +155,7 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if store.Admin.Exists(t.Context(), a.figuresKey()).Val() != 0 {
+	if store.Admin.Exists(t.Context(), a.keys.Figures()).Val() != 0 {
 		t.Error("the figures of before are still there")
 	}
 }
@@ -165,15 +165,15 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2000)
-		k := a.keys(DefaultPool)
+		k := a.keys.Pool(DefaultPool)
 		claimOf(t, a, DefaultPool, Request{Name: "ann"})
 		ahead := func() {
 			t.Helper()
 			then := float64(storeTime(t, store).Add(time.Hour).UnixMilli())
-			must(t, store.Admin.ZAdd(t.Context(), k.line("web"), redis.Z{Score: 0, Member: "gone-1/1/1"}).Err())
-			must(t, store.Admin.HSet(t.Context(), k.service("web"), "waiting", 1).Err())
-			must(t, store.Admin.ZAdd(t.Context(), k.beats(), redis.Z{Score: then, Member: "gone"}).Err())
-			must(t, store.Admin.ZAdd(t.Context(), k.lines(), redis.Z{Score: then, Member: "web"}).Err())
+			must(t, store.Admin.ZAdd(t.Context(), k.Waitlist("web"), redis.Z{Score: 0, Member: "gone-1/1/1"}).Err())
+			must(t, store.Admin.HSet(t.Context(), k.Service("web"), "waiting", 1).Err())
+			must(t, store.Admin.ZAdd(t.Context(), k.Heartbeats(), redis.Z{Score: then, Member: "gone"}).Err())
+			must(t, store.Admin.ZAdd(t.Context(), k.Waitlists(), redis.Z{Score: then, Member: "web"}).Err())
 		}
 		ahead()
 		if s := saysSense(t, a, "with a beat ahead"); s.Waiting != 0 {
@@ -182,13 +182,13 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 		for what, look := range map[string]func(){
 			"a look at the line": func() { a.lookAtWaitlists(map[waitlistKey][]string{{DefaultPool, "web"}: nil}) },
 			"another's heartbeat": func() {
-				_, err := a.write(t.Context(), k.call(lua.Beat, k.of(lua.Beat, "", ""), "another"))
+				_, err := a.write(t.Context(), k.Call(lua.Beat, "", "", "another"))
 				must(t, err)
 			},
 		} {
 			ahead()
 			look()
-			if left := store.Admin.ZScore(t.Context(), k.beats(), "gone").Val() - float64(storeTime(t, store).UnixMilli()); left > 1500 {
+			if left := store.Admin.ZScore(t.Context(), k.Heartbeats(), "gone").Val() - float64(storeTime(t, store).UnixMilli()); left > 1500 {
 				t.Errorf("after %s its place is kept for %.0f ms", what, left)
 			}
 		}
@@ -197,7 +197,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 			_, _, err := claimOne(context.WithoutCancel(t.Context()), a, DefaultPool, "web", Request{Name: "bob"}, 20*time.Second)
 			got <- err
 		}()
-		for store.Admin.ZCard(t.Context(), k.line("web")).Val() < 2 {
+		for store.Admin.ZCard(t.Context(), k.Waitlist("web")).Val() < 2 {
 			time.Sleep(time.Millisecond)
 		}
 		ahead()
@@ -221,7 +221,7 @@ func TestACutGoesOnAfterAStepBack(t *testing.T) {
 			}
 		}
 		ahead := storeTime(t, store).Add(time.Hour).UnixMilli()
-		must(t, store.Admin.HSet(t.Context(), a.keys(DefaultPool).service("web"), "changing", fmt.Sprintf("narrow 2000 2500 o0 %d", ahead)).Err())
+		must(t, store.Admin.HSet(t.Context(), a.keys.Pool(DefaultPool).Service("web"), "changing", fmt.Sprintf("narrow 2000 2500 o0 %d", ahead)).Err())
 		mustDefine(t, a, "web", 2000, 2100)
 	})
 }

@@ -76,7 +76,7 @@ func (w *epochWalk) end(rt *rapid.T) {
 
 // missing is an allocation that a server acknowledged and that Redis does not have.
 func (w *epochWalk) missing(a *Allocator) (string, bool) {
-	ports, err := w.store.Admin.HGetAll(w.t.Context(), a.keys(DefaultPool).ports("web")).Result()
+	ports, err := w.store.Admin.HGetAll(w.t.Context(), a.keys.Pool(DefaultPool).Ports("web")).Result()
 	must(w.t, err)
 	there := map[int64]bool{}
 	for _, r := range ports {

@@ -84,7 +84,7 @@ func TestRecoverAcceptsOneState(t *testing.T) {
 		if found, err := a.Recover(t.Context()); err != nil || found.Needed || readEpoch(t, a)["id"] != healthy["id"] {
 			t.Errorf("if nothing was lost it is needed %v, %v, and changes the epoch", found.Needed, err)
 		}
-		must(t, store.Admin.Del(t.Context(), a.epochKey()).Err())
+		must(t, store.Admin.Del(t.Context(), a.keys.Epoch()).Err())
 		wantProblems(t, a, StateLost)
 		if found, err := a.Recover(t.Context()); err != nil || !found.Needed {
 			t.Errorf("needed %v, %v", found.Needed, err)
@@ -92,7 +92,7 @@ func TestRecoverAcceptsOneState(t *testing.T) {
 		wantProblems(t, a)
 		recovered := readEpoch(t, a) // by one of two who looked at the lost one at a time
 		answer, err := a.executor.WriteUnconfirmed(t.Context(), executor.Call{
-			Slot: a.epochKey(), Script: lua.Recover, Keys: []string{a.epochKey()}, Args: []any{healthy["id"], "other"},
+			Slot: a.keys.Epoch(), Script: lua.Recover, Keys: []string{a.keys.Epoch()}, Args: []any{healthy["id"], "other"},
 		})
 		if err != nil || answer != int64(0) || !maps.Equal(readEpoch(t, a), recovered) {
 			t.Errorf("recovered twice: %v, %v", answer, err)
@@ -113,7 +113,7 @@ func TestRecoverOnAFullRedis(t *testing.T) {
 	given := mustClaim(t, a, Request{Name: "ann"})
 	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
 	must(t, a.Remove(t.Context(), DefaultPool, "web"))
-	must(t, store.Admin.HSet(t.Context(), a.epochKey(), "state", "lost").Err())
+	must(t, store.Admin.HSet(t.Context(), a.keys.Epoch(), "state", "lost").Err())
 	wantProblems(t, a, StateLost)
 	setMaxMemory(t, store, 1)
 	if found, err := a.Recover(t.Context()); err != nil || !found.Needed {
@@ -121,7 +121,7 @@ func TestRecoverOnAFullRedis(t *testing.T) {
 	}
 	setMaxMemory(t, store, 0)
 	wantProblems(t, a)
-	fence := a.keys(DefaultPool).fence()
+	fence := a.keys.Pool(DefaultPool).Fence()
 	if raised, _ := store.Admin.Get(t.Context(), fence).Int64(); raised <= given.Fence {
 		t.Errorf("the fence is %d, after %d", raised, given.Fence)
 	}
@@ -136,7 +136,7 @@ func TestStateOfAnotherEpochIsNoticed(t *testing.T) {
 	a := newAllocator(store, long)
 	wantProblems(t, a)
 	backup := readEpoch(t, a)
-	must(t, store.Admin.Del(t.Context(), a.epochKey()).Err())
+	must(t, store.Admin.Del(t.Context(), a.keys.Epoch()).Err())
 	wantProblems(t, a, StateLost)
 	if _, err := a.Recover(t.Context()); err != nil {
 		t.Fatal(err)
@@ -292,7 +292,7 @@ func TestNewerSchemaIsLeftAlone(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2009)
 		offer := mustOffer(t, a, "web", "ann")
-		must(t, store.Admin.HSet(t.Context(), a.epochKey(), "schema", "2").Err())
+		must(t, store.Admin.HSet(t.Context(), a.keys.Epoch(), "schema", "2").Err())
 		before := snapshot(t, store)
 		wantProblems(t, a, OtherSchema)
 		for _, server := range []*Allocator{a, newAllocator(store, long)} {
@@ -313,7 +313,7 @@ func TestNewerSchemaIsLeftAlone(t *testing.T) {
 		if after := snapshot(t, store); !reflect.DeepEqual(before, after) {
 			t.Errorf("it was changed from %q to %q", before, after)
 		}
-		must(t, store.Admin.HSet(t.Context(), a.epochKey(), "schema", schema).Err())
+		must(t, store.Admin.HSet(t.Context(), a.keys.Epoch(), "schema", schema).Err())
 		wantProblems(t, a)
 		mustAccept(t, a, offer)
 	})
@@ -325,21 +325,21 @@ func TestSchemaZeroIsConverted(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2999)
 		held := mustAccept(t, a, mustOffer(t, a, "web", "ann"))
-		k := a.keys(DefaultPool)
+		k := a.keys.Pool(DefaultPool)
 		now := storeTime(t, store).UnixMilli()
 		admin, ctx := store.Admin, t.Context()
 		for port := 2001; port <= 2600; port++ { // as the servers of then kept out what was in use
-			for _, key := range []string{k.free("web"), string(k) + "quarantine:web"} {
+			for _, key := range []string{k.Free("web"), string(k) + "quarantine:web"} {
 				must(t, admin.ZAdd(ctx, key, redis.Z{Score: float64(now + 60_000), Member: strconv.Itoa(port)}).Err())
 			}
 		}
-		must(t, admin.ZRem(ctx, k.fresh("web"), "2999").Err())
-		must(t, admin.ZAdd(ctx, k.fresh("web"), redis.Z{Score: 2601, Member: "2999"}).Err())
-		must(t, admin.ZAdd(ctx, k.line("web"), redis.Z{Score: 1, Member: "0123-1/1"}).Err())
-		must(t, admin.HSet(ctx, k.service("web"), "waiting", "1").Err())
+		must(t, admin.ZRem(ctx, k.Fresh("web"), "2999").Err())
+		must(t, admin.ZAdd(ctx, k.Fresh("web"), redis.Z{Score: 2601, Member: "2999"}).Err())
+		must(t, admin.ZAdd(ctx, k.Waitlist("web"), redis.Z{Score: 1, Member: "0123-1/1"}).Err())
+		must(t, admin.HSet(ctx, k.Service("web"), "waiting", "1").Err())
 		must(t, admin.ZAdd(ctx, string(k)+"beats:web", redis.Z{Score: float64(now), Member: "0123-1/1"}).Err())
-		must(t, admin.Del(ctx, a.epochKey()).Err())
-		must(t, admin.Set(ctx, a.deploymentKey(), `{"id":"x","since":1,"state":"kept"}`, 0).Err())
+		must(t, admin.Del(ctx, a.keys.Epoch()).Err())
+		must(t, admin.Set(ctx, a.keys.Deployment(), `{"id":"x","since":1,"state":"kept"}`, 0).Err())
 
 		newer, another := newAllocator(store, long), newAllocator(store, long)
 		var both sync.WaitGroup
@@ -347,7 +347,7 @@ func TestSchemaZeroIsConverted(t *testing.T) {
 			both.Go(func() { wantProblems(t, server) })
 		}
 		both.Wait()
-		if mark := admin.Get(ctx, a.deploymentKey()).Val(); !strings.HasPrefix(mark, lockedID) {
+		if mark := admin.Get(ctx, a.keys.Deployment()).Val(); !strings.HasPrefix(mark, lockedID) {
 			t.Errorf("the mark of then is %q", mark)
 		}
 		s, err := newer.Service(ctx, DefaultPool, "web")
@@ -376,7 +376,7 @@ func TestSchemaZeroIsConverted(t *testing.T) {
 
 func readEpoch(t *testing.T, a *Allocator) map[string]string {
 	t.Helper()
-	answer, _ := command(t, a, "hgetall", a.epochKey()).([]any)
+	answer, _ := command(t, a, "hgetall", a.keys.Epoch()).([]any)
 	fields := map[string]string{}
 	for i := 0; i < len(answer); i += 2 {
 		fields[answer[i].(string)] = answer[i+1].(string)
@@ -386,9 +386,9 @@ func readEpoch(t *testing.T, a *Allocator) map[string]string {
 
 func writeEpoch(t *testing.T, a *Allocator, fields map[string]string) {
 	t.Helper()
-	must(t, a.executor.Unlink(t.Context(), a.epochKey()))
+	must(t, a.executor.Unlink(t.Context(), a.keys.Epoch()))
 	for field, value := range fields {
-		command(t, a, "hset", a.epochKey(), field, value)
+		command(t, a, "hset", a.keys.Epoch(), field, value)
 	}
 }
 

@@ -101,7 +101,7 @@ func TestRedisHangs(t *testing.T) {
 	wantError(t, "accept", err, ErrOutcomeUnknown)
 	awake()
 	mustAccept(t, a, offer)
-	if given := store.Admin.Get(t.Context(), a.keys(DefaultPool).fence()).Val(); given != "4000000000000001" {
+	if given := store.Admin.Get(t.Context(), a.keys.Pool(DefaultPool).Fence()).Val(); given != "4000000000000001" {
 		t.Errorf("repeated with the same secret: fence %s", given)
 	}
 	hang()
@@ -113,7 +113,7 @@ func TestRedisHangs(t *testing.T) {
 // countFences lets fences count from 4e15 on: that is beyond the time.
 func countFences(t *testing.T, a *Allocator, store storetest.Store) {
 	t.Helper()
-	must(t, store.Admin.Set(t.Context(), a.keys(DefaultPool).fence(), int64(4e15), 0).Err())
+	must(t, store.Admin.Set(t.Context(), a.keys.Pool(DefaultPool).Fence(), int64(4e15), 0).Err())
 }
 
 func TestScriptsThatRedisForgot(t *testing.T) {

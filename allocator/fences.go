@@ -114,12 +114,12 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 	var of []string
 	pulses := a.executor.Clustered() && a.opts.Replicas == 0 // with Replicas what the replicas lack may get lost, and nothing be amiss
 	for _, pool := range pools {
-		k := a.keys(pool)
+		k := a.keys.Pool(pool)
 		highest := a.epoch.fences.seen(pool)
 		if highest == 0 {
 			continue
 		}
-		calls = append(calls, k.call(lua.Raise, k.of(lua.Raise, "", ""), 0, flag(pulses)))
+		calls = append(calls, k.Call(lua.Raise, "", "", 0, flag(pulses)))
 		seen, of = append(seen, highest), append(of, pool)
 	}
 	if len(calls) == 0 {
@@ -198,8 +198,8 @@ func (a *Allocator) raiseAll(ctx context.Context, fence int64) error {
 func (a *Allocator) raise(ctx context.Context, pools []string, fence int64) error {
 	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
-		k := a.keys(pool)
-		calls[i] = k.call(lua.Raise, k.of(lua.Raise, "", ""), max(fence, a.epoch.fences.seen(pool)), flag(false))
+		k := a.keys.Pool(pool)
+		calls[i] = k.Call(lua.Raise, "", "", max(fence, a.epoch.fences.seen(pool)), flag(false))
 	}
 	for _, r := range a.runAllNow(ctx, calls, callsPerBatch) {
 		if _, _, err := parseRaised(r); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"portmaster/allocator/executor"
+	"portmaster/allocator/keyspace"
 )
 
 // Figures count the ports of a service, and the calls that wait in line for one.
@@ -54,24 +55,24 @@ func (a *Allocator) readFigures(ctx context.Context, pools []string) (all []Figu
 	for len(pools) > 0 {
 		lists := make([]executor.Call, len(pools))
 		for i, pool := range pools {
-			lists[i] = a.keys(pool).toList(starts[i], servicesPerList)
+			lists[i] = a.keys.Pool(pool).ListServices(starts[i], servicesPerList)
 		}
 		var reads []executor.Call
 		var of []listedPart // what each read is of
 		var longer []string
 		var rest []int
 		for i, r := range a.runAll(ctx, lists, callsPerBatch) {
-			count, names, next, err := parseListed(r)
-			if err != nil {
+			listed, err := keyspace.ParseListed(r.Answer)
+			if cmp.Or(r.Err, err) != nil {
 				failed[pools[i]] = true
-			} else if count == 0 {
+			} else if listed.Count == 0 {
 				empty = append(empty, pools[i])
 			}
-			if start, err := strconv.Atoi(next); err == nil {
+			if start, err := strconv.Atoi(listed.Next); err == nil {
 				longer, rest = append(longer, pools[i]), append(rest, start)
 			}
-			for some := range slices.Chunk(names, servicesPerScript) {
-				reads = append(reads, a.keys(pools[i]).toRead(some, true))
+			for some := range slices.Chunk(listed.Names, servicesPerScript) {
+				reads = append(reads, readServices(a.keys.Pool(pools[i]), some, true))
 				of = append(of, listedPart{pools[i], some})
 			}
 		}
@@ -122,12 +123,12 @@ func (a *Allocator) shareFigures(ctx context.Context, all []Figures) {
 		}
 		text = append(text, '\n')
 	}
-	_ = a.executor.Set(ctx, a.figuresKey(), string(text), figuresLast)
+	_ = a.executor.Set(ctx, a.keys.Figures(), string(text), figuresLast)
 }
 
 // sharedFigures returns the last reading of any server, where there is one.
 func (a *Allocator) sharedFigures(ctx context.Context) (all []Figures, ok bool) {
-	text, err := a.executor.Get(ctx, a.figuresKey())
+	text, err := a.executor.Get(ctx, a.keys.Figures())
 	if err != nil {
 		return nil, false
 	}

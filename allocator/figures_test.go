@@ -131,7 +131,7 @@ func TestPageEndsWhereServicesCannotBeRead(t *testing.T) {
 	store, _, _ := storetest.Private(t)
 	a := newAllocator(store, long)
 	defineMany(t, a, DefaultPool, 3*servicesPerScript)
-	broken := a.keys(DefaultPool).service(fmt.Sprint("s", servicesPerScript+3))
+	broken := a.keys.Pool(DefaultPool).Service(fmt.Sprint("s", servicesPerScript+3))
 	must(t, store.Admin.Rename(t.Context(), broken, "aside").Err())
 	must(t, store.Admin.Set(t.Context(), broken, "not a hash", 0).Err())
 	page, next, err := a.Services(t.Context(), DefaultPool, "", MaxPage)
@@ -168,7 +168,7 @@ func TestFiguresAreShared(t *testing.T) {
 		}
 		defineMany(t, a, "few", fewServices)
 		read(a, fewServices)
-		if n := store.Admin.Exists(t.Context(), a.figuresKey()).Val(); n != 0 {
+		if n := store.Admin.Exists(t.Context(), a.keys.Figures()).Val(); n != 0 {
 			t.Error("the figures of few services are shared")
 		}
 		must(t, a.Remove(t.Context(), "few", "s0"))
@@ -180,10 +180,10 @@ func TestFiguresAreShared(t *testing.T) {
 		if after := read(b, fewServices+1); after != before {
 			t.Errorf("%d free ports, want %d as another server has read", after, before)
 		}
-		if ttl := store.Admin.PTTL(t.Context(), a.figuresKey()).Val(); ttl <= 0 || ttl > 10*time.Second {
+		if ttl := store.Admin.PTTL(t.Context(), a.keys.Figures()).Val(); ttl <= 0 || ttl > 10*time.Second {
 			t.Errorf("they stand for %s", ttl)
 		}
-		must(t, store.Admin.Set(t.Context(), a.figuresKey(), "2\nof another version", 0).Err())
+		must(t, store.Admin.Set(t.Context(), a.keys.Figures(), "2\nof another version", 0).Err())
 		read(b, fewServices+2)
 	})
 }
@@ -198,22 +198,22 @@ func TestManyInAClusterWithADeadMaster(t *testing.T) {
 	for i := range pools {
 		pool := fmt.Sprint("pool-", i)
 		defineMany(t, a, pool, services)
-		master, err := cluster.MasterForKey(t.Context(), string(a.keys(pool)))
+		master, err := cluster.MasterForKey(t.Context(), string(a.keys.Pool(pool)))
 		must(t, err)
 		at[master.Options().Addr] = append(at[master.Options().Addr], pool)
 	}
 	if figures, unread, err := a.AllFigures(t.Context()); err != nil || unread != 0 || len(figures) != pools*services {
 		t.Errorf("figures of %d services, %d pools unread, %v", len(figures), unread, err)
 	}
-	must(t, a.executor.Set(t.Context(), a.figuresKey(), "", time.Millisecond)) // it may not delete them
+	must(t, a.executor.Set(t.Context(), a.keys.Figures(), "", time.Millisecond)) // it may not delete them
 
-	missing := at[storetest.EndMaster(t, cluster, nodes, a.poolsKey(), a.figuresKey()).Addr]
+	missing := at[storetest.EndMaster(t, cluster, nodes, a.keys.Pools(), a.keys.Figures()).Addr]
 	began := time.Now()
 	figures, unread, err := a.AllFigures(t.Context())
 	if err != nil || unread != len(missing) || len(figures) != (pools-len(missing))*services {
 		t.Errorf("figures of %d services, %d pools unread, %v; the dead one had %d of %d pools", len(figures), unread, err, len(missing), pools)
 	}
-	if n := cluster.Exists(t.Context(), a.figuresKey()).Val(); n != 0 {
+	if n := cluster.Exists(t.Context(), a.keys.Figures()).Val(); n != 0 {
 		t.Error("figures that are not complete are shared")
 	}
 	listed, _, err := a.Pools(t.Context(), "", MaxPage)

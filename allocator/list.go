@@ -3,6 +3,8 @@ package allocator
 import (
 	"context"
 	"strconv"
+
+	"portmaster/allocator/keyspace"
 )
 
 // MaxPage is the longest page of a list.
@@ -17,7 +19,7 @@ const portsPerCommand = 250
 //
 // The hash itself is never read whole: a page costs what it looks at, however many ports are held, and other calls come
 // in between its commands.
-func list[T any](ctx context.Context, a *Allocator, pool, service string, hash func(keys, string) string, cursor string, limit int, parse func(s Service, r record) (item T, ok bool, err error)) (items []T, next string, err error) {
+func list[T any](ctx context.Context, a *Allocator, pool, service string, hash func(keyspace.Pool, string) string, cursor string, limit int, parse func(s Service, r record) (item T, ok bool, err error)) (items []T, next string, err error) {
 	f := checkService(pool, service)
 	from := f.cursor(cursor)
 	f.limit(limit)
@@ -28,9 +30,9 @@ func list[T any](ctx context.Context, a *Allocator, pool, service string, hash f
 	if err != nil {
 		return nil, "", err
 	}
-	key := hash(a.keys(pool), service)
+	key := hash(a.keys.Pool(pool), service)
 	for {
-		ports, err := a.handedOut(ctx, a.keys(pool).fresh(service), max(from, s.Start), s.End)
+		ports, err := a.handedOut(ctx, a.keys.Pool(pool).Fresh(service), max(from, s.Start), s.End)
 		if err != nil || len(ports) == 0 {
 			return items, "", err
 		}

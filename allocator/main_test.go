@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/allocator/storetest"
 	"portmaster/lua"
 )
@@ -32,7 +33,7 @@ func newAllocator(store storetest.Store, ttl time.Duration) *Allocator {
 
 // anew returns an Allocator on the Redis of another one.
 func anew(a *Allocator, opts Options) *Allocator {
-	another := &Allocator{executor: a.executor, waitlist: newWaitlist(), opts: opts}
+	another := &Allocator{executor: a.executor, keys: a.keys, waitlist: newWaitlist(), opts: opts}
 	another.epoch.fences.of = map[string]*poolFence{}
 	return another
 }
@@ -44,7 +45,9 @@ func command(t *testing.T, a *Allocator, name, key string, args ...any) any {
 	t.Helper()
 	hash := sha1.Sum([]byte(anyCommand))
 	script := &lua.Script{Source: anyCommand, Hash: hex.EncodeToString(hash[:])}
-	answer, err := a.executor.WriteUnconfirmed(t.Context(), keys(key).call(script, []string{key}, append([]any{name}, args...)...))
+	answer, err := a.executor.WriteUnconfirmed(t.Context(), executor.Call{
+		Slot: key, Script: script, Keys: []string{key}, Args: append([]any{name}, args...),
+	})
 	must(t, err)
 	return answer
 }

@@ -200,16 +200,16 @@ var holders = map[string]act{
 			return ""
 		},
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			return a.settle(ctx, a.keys(pool), "web")
+			return a.settle(ctx, a.keys.Pool(pool), "web")
 		}),
 	"settle a range that grew": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
 			claimOf(t, a, pool, Request{Name: "last", Port: 2199}) // so that what is added joins no run
-			command(t, a, "hset", a.keys(pool).service("web"), "end", 2299, "changing", "add 2200 2299")
+			command(t, a, "hset", a.keys.Pool(pool).Service("web"), "end", 2299, "changing", "add 2200 2299")
 			return ""
 		},
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			return a.settle(ctx, a.keys(pool), "web")
+			return a.settle(ctx, a.keys.Pool(pool), "web")
 		}),
 	"remove": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
@@ -382,7 +382,7 @@ func TestNoScriptIsHalfWrittenWhenMemoryRunsOut(t *testing.T) {
 			err := act.call(t.Context(), a, pool, secret)
 			setMaxMemory(t, store, 0)
 			changed := differing(everything(t, store, pool), before)
-			must(t, a.settle(t.Context(), a.keys(pool), "web")) // what a change of the range has left to be done
+			must(t, a.settle(t.Context(), a.keys.Pool(pool), "web")) // what a change of the range has left to be done
 			contradictions(t, store, a, pool, "web")
 			switch {
 			case err == nil, what == "a place in line" && errors.Is(err, ErrExhausted):
@@ -407,8 +407,8 @@ func TestNoScriptIsHalfWrittenWhenMemoryRunsOut(t *testing.T) {
 // contradictions finds what the keys of a service say against each other.
 func contradictions(t *testing.T, store storetest.Store, a *Allocator, pool, service string) {
 	t.Helper()
-	ctx, k, db := t.Context(), a.keys(pool), store.Admin
-	about := db.HGetAll(ctx, k.service(service)).Val()
+	ctx, k, db := t.Context(), a.keys.Pool(pool), store.Admin
+	about := db.HGetAll(ctx, k.Service(service)).Val()
 	if len(about) == 0 {
 		return
 	}
@@ -421,22 +421,22 @@ func contradictions(t *testing.T, store storetest.Store, a *Allocator, pool, ser
 		}
 		in[port] = what
 	}
-	for _, run := range db.ZRangeWithScores(ctx, k.fresh(service), 0, -1).Val() {
+	for _, run := range db.ZRangeWithScores(ctx, k.Fresh(service), 0, -1).Val() {
 		last, _ := strconv.Atoi(run.Member.(string))
 		for port := int(run.Score); port <= last; port++ {
 			put(port, "fresh")
 		}
-		if length := db.ZScore(ctx, k.room(service), run.Member.(string)).Val(); float64(last)-run.Score+1 > max(length, 1) {
+		if length := db.ZScore(ctx, k.RunLengths(service), run.Member.(string)).Val(); float64(last)-run.Score+1 > max(length, 1) {
 			t.Errorf("room has a run of %v up to %d, which begins at %v", length, last, run.Score)
 		}
 	}
-	free, leases, ports := scores(db.ZRangeWithScores(ctx, k.free(service), 0, -1)), scores(db.ZRangeWithScores(ctx, k.leases(service), 0, -1)), db.HGetAll(ctx, k.ports(service)).Val()
-	offers, names := db.HGetAll(ctx, k.offers(service)).Val(), db.HGetAll(ctx, k.names(service)).Val()
+	free, leases, ports := scores(db.ZRangeWithScores(ctx, k.Free(service), 0, -1)), scores(db.ZRangeWithScores(ctx, k.Leases(service), 0, -1)), db.HGetAll(ctx, k.Ports(service)).Val()
+	offers, names := db.HGetAll(ctx, k.Offers(service)).Val(), db.HGetAll(ctx, k.Names(service)).Val()
 	for port := range free {
 		n, _ := strconv.Atoi(port)
 		put(n, "free")
 	}
-	for port := range scores(db.ZRangeWithScores(ctx, k.resting(service), 0, -1)) {
+	for port := range scores(db.ZRangeWithScores(ctx, k.Resting(service), 0, -1)) {
 		n, _ := strconv.Atoi(port)
 		put(n, "resting")
 	}

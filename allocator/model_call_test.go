@@ -165,8 +165,8 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 
 // beatFrom keeps the places of a server, as beat does.
 func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
-	k := a.keys(c.pool)
-	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Beat, k.of(lua.Beat, "", ""), c.server))
+	k := a.keys.Pool(c.pool)
+	answer, err := a.writeUnconfirmed(t.Context(), k.Call(lua.Beat, "", "", c.server))
 	if parts, ok := answer.([]any); ok {
 		got.Known = parts[0] == int64(1)
 	}
@@ -175,12 +175,12 @@ func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 
 // lookFrom looks at a line, as lookAtLine does.
 func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
-	k := a.keys(c.pool)
+	k := a.keys.Pool(c.pool)
 	args := []any{c.service}
 	for _, ticket := range c.tickets {
 		args = append(args, ticket)
 	}
-	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Line, k.of(lua.Line, c.service, ""), args...))
+	answer, err := a.writeUnconfirmed(t.Context(), k.Call(lua.Line, c.service, "", args...))
 	if err != nil {
 		return got, err
 	}

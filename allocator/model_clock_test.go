@@ -124,7 +124,7 @@ func (r *run) keepFence(c request) {
 	if c.act != "remove" || r.store.Mini == nil {
 		return
 	}
-	fence := r.allocators[long].keys(c.pool).fence()
+	fence := r.allocators[long].keys.Pool(c.pool).Fence()
 	if left := r.store.Mini.TTL(fence); left == 2*time.Hour { // it was set just now
 		r.store.Mini.SetTTL(fence, left+time.Duration(r.model.now-r.model.swept)*time.Millisecond)
 	}

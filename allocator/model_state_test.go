@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -107,17 +108,17 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	var listed *redis.BoolSliceCmd
 	var clock *redis.TimeCmd
 	_, err := r.store.Admin.Pipelined(ctx, func(p redis.Pipeliner) error {
-		listed = p.SMIsMember(ctx, a.poolsKey(), r.pools[0], r.pools[1])
+		listed = p.SMIsMember(ctx, a.keys.Pools(), r.pools[0], r.pools[1])
 		for _, pool := range pools {
-			k := a.keys(pool)
-			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.services(), 0, -1), p.ZRangeWithScores(ctx, k.ends(), 0, -1)}
-			beats[pool], lines[pool] = p.ZRangeWithScores(ctx, k.beats(), 0, -1), p.ZRangeWithScores(ctx, k.lines(), 0, -1)
-			rest[pool] = p.HGetAll(ctx, k.rest())
+			k := a.keys.Pool(pool)
+			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.Services(), 0, -1), p.ZRangeWithScores(ctx, k.Ends(), 0, -1)}
+			beats[pool], lines[pool] = p.ZRangeWithScores(ctx, k.Heartbeats(), 0, -1), p.ZRangeWithScores(ctx, k.Waitlists(), 0, -1)
+			rest[pool] = p.HGetAll(ctx, k.Rest())
 			for _, service := range modelServices {
 				if r.model.pool(pool).services[service] != nil || pool == c.pool && service == c.service {
 					read = append(read, readService(t, p, a, pool, service))
 				} else {
-					left[pool+"/"+service] = p.Exists(ctx, k.ofService(service)...)
+					left[pool+"/"+service] = p.Exists(ctx, ofService(k, service)...)
 				}
 			}
 		}
@@ -175,19 +176,19 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 }
 
 // ofService are the keys that are a service's own.
-func (k keys) ofService(service string) []string {
-	ofPool := []string{k.services(), k.ends(), k.rest(), k.beats(), k.lines()}
-	return slices.DeleteFunc(k.of(lua.Define, service, ""), func(key string) bool { return slices.Contains(ofPool, key) })
+func ofService(k keyspace.Pool, service string) []string {
+	ofPool := []string{k.Services(), k.Ends(), k.Rest(), k.Heartbeats(), k.Waitlists()}
+	return slices.DeleteFunc(k.Call(lua.Define, service, "").Keys, func(key string) bool { return slices.Contains(ofPool, key) })
 }
 
 // readService asks for the keys of a service; what is returned gives what they hold.
 func readService(t *rapid.T, p redis.Pipeliner, a *Allocator, pool, service string) func() *stored {
-	ctx, k := t.Context(), a.keys(pool)
+	ctx, k := t.Context(), a.keys.Pool(pool)
 	hash := func(key string) *redis.MapStringStringCmd { return p.HGetAll(ctx, key) }
 	set := func(key string) *redis.ZSliceCmd { return p.ZRangeWithScores(ctx, key, 0, -1) }
-	about, names, offers, ports := hash(k.service(service)), hash(k.names(service)), hash(k.offers(service)), hash(k.ports(service))
-	free, fresh, room, leases := set(k.free(service)), set(k.fresh(service)), set(k.room(service)), set(k.leases(service))
-	resting, line := set(k.resting(service)), set(k.line(service))
+	about, names, offers, ports := hash(k.Service(service)), hash(k.Names(service)), hash(k.Offers(service)), hash(k.Ports(service))
+	free, fresh, room, leases := set(k.Free(service)), set(k.Fresh(service)), set(k.RunLengths(service)), set(k.Leases(service))
+	resting, line := set(k.Resting(service)), set(k.Waitlist(service))
 	return func() *stored {
 		s := &stored{
 			pool: pool, service: service, about: about.Val(), names: names.Val(), offers: offers.Val(), ports: ports.Val(),

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -52,8 +53,8 @@ func (a *Allocator) offerAny(ctx context.Context, c acquisition) (answer any, er
 	if len(c.requests) > 1 || known != "" && known != "1" {
 		return longWay, nil
 	}
-	k := a.keys(c.pool)
-	return a.grant(ctx, k.call(lua.OfferAny, k.of(lua.OfferAny, c.service, r.Secret), c.service, c.remember, r.Name, r.Secret, known))
+	k := a.keys.Pool(c.pool)
+	return a.grant(ctx, k.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember, r.Name, r.Secret, known))
 }
 
 // giveBackOffer rejects what was offered to a caller who is gone. If it fails, the offer expires by itself.
@@ -73,14 +74,14 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	if err := a.handsOut(ctx); err != nil { // whose first call learns the highest fence
 		return Allocation{}, false, err
 	}
-	k := a.keys(pool)
+	k := a.keys.Pool(pool)
 	args := []any{service, secret, a.epoch.fences.seen(pool), a.epoch.fences.highest(), lease.Milliseconds()}
 	answer := any(longWay)
 	if lease == 0 {
-		answer, err = a.grantKnown(ctx, pool, k.call(lua.AcceptPlain, k.of(lua.AcceptPlain, service, secret), args[:4]...))
+		answer, err = a.grantKnown(ctx, pool, k.Call(lua.AcceptPlain, service, secret, args[:4]...))
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.grantKnown(ctx, pool, k.call(lua.Accept, k.of(lua.Accept, service, secret), args...))
+		answer, err = a.grantKnown(ctx, pool, k.Call(lua.Accept, service, secret, args...))
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)
@@ -103,8 +104,8 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 	if inUse {
 		quarantine = a.opts.Quarantine
 	}
-	k := a.keys(pool)
-	answer, err := a.write(ctx, k.call(lua.Reject, k.of(lua.Reject, service, secret), service, secret, quarantine.Milliseconds()))
+	k := a.keys.Pool(pool)
+	answer, err := a.write(ctx, k.Call(lua.Reject, service, secret, service, secret, quarantine.Milliseconds()))
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
@@ -114,8 +115,8 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return Offer{}, err
 	}
-	k := a.keys(pool)
-	answer, err := a.read(ctx, k.call(lua.ReadOffer, k.of(lua.ReadOffer, service, secret), service, secret))
+	k := a.keys.Pool(pool)
+	answer, err := a.read(ctx, k.Call(lua.ReadOffer, service, secret, service, secret))
 	if err != nil {
 		return Offer{}, a.notGone(ctx, pool, err)
 	}
@@ -128,7 +129,7 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 // Offers lists the open offers of a service by port, without their secrets: those from cursor ("" for the first), limit
 // of them at most. next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
 func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, limit int) (offers []Offer, next string, err error) {
-	return list(ctx, a, pool, service, keys.offers, cursor, limit, func(s Service, record record) (Offer, bool, error) {
+	return list(ctx, a, pool, service, keyspace.Pool.Offers, cursor, limit, func(s Service, record record) (Offer, bool, error) {
 		if record == leased {
 			return Offer{}, false, nil
 		}

@@ -52,7 +52,7 @@ func TestKeyThatOutlivesItsTimeOpensNothing(t *testing.T) {
 		quick, slow := newAllocator(store, short), newAllocator(store, long)
 		mustDefine(t, quick, "web", 2000, 2000)
 		old := mustOffer(t, quick, "web", "ann")
-		key := quick.keys(DefaultPool).offer(old.Secret)
+		key := quick.keys.Pool(DefaultPool).Offer(old.Secret)
 		record := store.Admin.Get(t.Context(), key).Val()
 		passes(t, store, short)
 		next := mustOffer(t, slow, "web", "bob")
@@ -123,7 +123,7 @@ func TestKeysOfOffersEnd(t *testing.T) {
 			{"rejected in its last half minute", mustOffer(t, quick, "web", "e"), mustReject, 1, 30 * time.Second},
 		} {
 			test.act(t, slow, test.offer)
-			ttl := store.Admin.PTTL(t.Context(), slow.keys(DefaultPool).offer(test.offer.Secret)).Val()
+			ttl := store.Admin.PTTL(t.Context(), slow.keys.Pool(DefaultPool).Offer(test.offer.Secret)).Val()
 			if ttl < test.min || ttl > test.max {
 				t.Errorf("%s: the key lives for %s, want %s to %s", test.what, ttl, test.min, test.max)
 			}

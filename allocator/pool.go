@@ -1,11 +1,13 @@
 package allocator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 
 	"portmaster/allocator/executor"
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -54,7 +56,7 @@ func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools 
 
 // listedPools returns the names in the list, in order.
 func (a *Allocator) listedPools(ctx context.Context) ([]string, error) {
-	names, err := a.executor.Members(ctx, a.poolsKey())
+	names, err := a.executor.Members(ctx, a.keys.Pools())
 	return names, fromExecutor(err)
 }
 
@@ -63,13 +65,15 @@ func (a *Allocator) listedPools(ctx context.Context) ([]string, error) {
 func (a *Allocator) countServices(ctx context.Context, pools []string) (counts []int, err error) {
 	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
-		calls[i] = a.keys(pool).toList(0, 0)
+		calls[i] = a.keys.Pool(pool).ListServices(0, 0)
 	}
 	counts = make([]int, len(pools))
 	unknown := 0
 	for i, r := range a.runAll(ctx, calls, callsPerBatch) {
-		if counts[i], _, _, err = parseListed(r); err != nil {
-			counts[i] = -1
+		listed, malformed := keyspace.ParseListed(r.Answer)
+		counts[i] = listed.Count
+		if failed := cmp.Or(r.Err, malformed); failed != nil {
+			counts[i], err = -1, failed
 			unknown++
 		}
 	}
@@ -119,7 +123,7 @@ func (a *Allocator) unlist(ctx context.Context, pools ...string) {
 		for i, pool := range some {
 			args[i] = pool
 		}
-		_, err := a.writeUnconfirmed(ctx, keys(a.poolsKey()).call(lua.UnlistPools, []string{a.poolsKey()}, args...))
+		_, err := a.writeUnconfirmed(ctx, a.keys.Call(lua.UnlistPools, args...))
 		if err != nil && !errors.Is(err, ErrOutcomeUnknown) {
 			return
 		}
@@ -142,5 +146,5 @@ func (a *Allocator) split(ctx context.Context, pools []string) (empty, others []
 }
 
 func (a *Allocator) toListPool(pool string, limit any) executor.Call {
-	return keys(a.poolsKey()).call(lua.ListPool, []string{a.poolsKey()}, pool, limit)
+	return a.keys.Call(lua.ListPool, pool, limit)
 }

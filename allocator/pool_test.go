@@ -46,8 +46,8 @@ func TestPoolIsListedWhileItHasAService(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, pool := range pools {
-			has := store.Admin.ZCard(t.Context(), a.keys(pool).services()).Val() > 0
-			if listed := store.Admin.SIsMember(t.Context(), a.poolsKey(), pool).Val(); listed != has {
+			has := store.Admin.ZCard(t.Context(), a.keys.Pool(pool).Services()).Val() > 0
+			if listed := store.Admin.SIsMember(t.Context(), a.keys.Pools(), pool).Val(); listed != has {
 				t.Errorf("pool %s: listed %v, has a service %v", pool, listed, has)
 			}
 		}
@@ -63,7 +63,7 @@ func TestPoolIsUnlistedBeforeItsServiceIsThere(t *testing.T) {
 		client.AddHook(before{lua.Define, func() { other.unlist(t.Context(), DefaultPool) }})
 		store.Client = client
 		mustDefine(t, newAllocator(store, long), "web", 2000, 2009)
-		if !store.Admin.SIsMember(t.Context(), other.poolsKey(), DefaultPool).Val() {
+		if !store.Admin.SIsMember(t.Context(), other.keys.Pools(), DefaultPool).Val() {
 			t.Error("the pool has a service, and is not listed")
 		}
 	})
@@ -92,7 +92,7 @@ func TestListOfPoolsMendsItself(t *testing.T) {
 		a := newAllocator(store, long)
 		listed := func() string {
 			t.Helper()
-			names, err := store.Admin.SMembers(t.Context(), a.poolsKey()).Result()
+			names, err := store.Admin.SMembers(t.Context(), a.keys.Pools()).Result()
 			must(t, err)
 			slices.Sort(names)
 			return strings.Join(names, " ")
@@ -114,19 +114,19 @@ func TestListOfPoolsMendsItself(t *testing.T) {
 		a.relist(t.Context(), "empty")
 		check("listed while the last service was removed", "full")
 
-		must(t, store.Admin.SAdd(t.Context(), a.poolsKey(), "left", "over").Err()) // by servers that were killed
+		must(t, store.Admin.SAdd(t.Context(), a.keys.Pools(), "left", "over").Err()) // by servers that were killed
 		pools, next, err := a.Pools(t.Context(), "", 1)
 		if err != nil || next != "" || len(pools) != 1 || pools[0] != (Pool{"full", 1}) {
 			t.Errorf("%+v, next %q, %v", pools, next, err)
 		}
 		check("after a list", "full")
-		must(t, store.Admin.SAdd(t.Context(), a.poolsKey(), "left").Err())
+		must(t, store.Admin.SAdd(t.Context(), a.keys.Pools(), "left").Err())
 		if figures, unread, err := a.AllFigures(t.Context()); err != nil || unread != 0 || len(figures) != 1 {
 			t.Errorf("%+v, %d unread, %v", figures, unread, err)
 		}
 		check("after a reading of all figures", "full")
 
-		must(t, store.Admin.SRem(t.Context(), a.poolsKey(), "full").Err())
+		must(t, store.Admin.SRem(t.Context(), a.keys.Pools(), "full").Err())
 		define("full")
 		check("defined again", "full")
 		_, _, err = a.Define(t.Context(), "full", Definition{Name: "other", Start: 2009, End: 2010})

@@ -143,14 +143,15 @@ func (a *Allocator) lookConfirmed(ctx context.Context, confirmed bool, begin str
 	if fenceBehind > 0 {
 		behind = max(behind, 1)
 	}
-	keysOf, args := []string{a.epochKey()}, []any{schema, id, uuid.NewString(), begin,
-		cmp.Or(pulse, "0"), a.epoch.fences.highest(), behind, most.Milliseconds(), unknown}
+	call := a.keys.Call(lua.Recall, schema, id, uuid.NewString(), begin, cmp.Or(pulse, "0"), a.epoch.fences.highest(),
+		behind, most.Milliseconds(), unknown)
 	var answer any
 	var err error
 	if confirmed {
-		answer, err = a.executor.Confirm(ctx, a.keys(DefaultPool).call(lua.Recall, keysOf, args...))
+		call.Slot = string(a.keys.Pool(DefaultPool)) // in a pool, as the trail is
+		answer, err = a.executor.Confirm(ctx, call)
 	} else {
-		answer, err = a.executor.Read(ctx, keys(a.epochKey()).call(lua.Recall, keysOf, args...))
+		answer, err = a.executor.Read(ctx, call)
 	}
 	if err != nil {
 		return epochSeen{}, fromExecutor(err)

@@ -26,7 +26,7 @@ func (a *Allocator) Recover(ctx context.Context) (found Recovery, err error) {
 	if err := a.open(ctx); err != nil {
 		return found, err
 	}
-	fields, err := a.executor.Fields(ctx, a.epochKey(), "id", "state", "behind", "unknown", "fence")
+	fields, err := a.executor.Fields(ctx, a.keys.Epoch(), "id", "state", "behind", "unknown", "fence")
 	if err != nil {
 		return found, fromExecutor(err)
 	}
@@ -55,7 +55,7 @@ func (a *Allocator) Recover(ctx context.Context) (found Recovery, err error) {
 	if err := a.raiseAll(ctx, highest); err != nil {
 		return found, err
 	}
-	answer, err := a.executor.WriteUnconfirmed(ctx, keys(a.epochKey()).call(lua.Recover, []string{a.epochKey()}, says[0], uuid.NewString()))
+	answer, err := a.executor.WriteUnconfirmed(ctx, a.keys.Call(lua.Recover, says[0], uuid.NewString()))
 	if err == nil && answer != int64(1) {
 		err = unavailable("the state was changed meanwhile", nil)
 	}

@@ -97,7 +97,7 @@ func TestReplicasOfAFullRedis(t *testing.T) {
 			}
 			if !hasKey {
 				a.executor.ForgetTrail() // as of a pool in which it has made no call yet
-				must(t, master.Admin.Del(t.Context(), a.keys(DefaultPool).copied(a.waitlist.server)).Err())
+				must(t, master.Admin.Del(t.Context(), a.keys.Pool(DefaultPool).Copied(a.waitlist.server)).Err())
 			}
 		}
 		copied("at first", nil)
@@ -133,7 +133,7 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 	mustDefine(t, a, "web", 2000, 2009)
 	a.epoch.confirming.Lock() // or its look may be the first to find it
 	defer a.epoch.confirming.Unlock()
-	key := a.keys(DefaultPool).copied(a.waitlist.server)
+	key := a.keys.Pool(DefaultPool).Copied(a.waitlist.server)
 	for _, lose := range []func() error{
 		func() error { return master.Admin.Del(t.Context(), key).Err() },
 		func() error { return master.Admin.DecrBy(t.Context(), key, 2).Err() },
@@ -165,7 +165,7 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 	}
 
 	must(t, master.Admin.Del(t.Context(), key).Err()) // with a state that is known to be another one nothing is missing
-	must(t, master.Admin.HSet(t.Context(), a.epochKey(), "state", "lost").Err())
+	must(t, master.Admin.HSet(t.Context(), a.keys.Epoch(), "state", "lost").Err())
 	if _, err := other.Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}

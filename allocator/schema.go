@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"portmaster/allocator/executor"
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -41,7 +41,7 @@ func otherSchema(found string) *Error {
 // first.
 func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 	ctx = context.WithoutCancel(ctx)
-	epoch, err := a.executor.Get(ctx, a.deploymentKey())
+	epoch, err := a.executor.Get(ctx, a.keys.Deployment())
 	if err != nil {
 		return epochSeen{}, fromExecutor(err)
 	}
@@ -52,7 +52,7 @@ func (a *Allocator) begin(ctx context.Context) (epochSeen, error) {
 	state, since := "kept", now
 	if strings.HasPrefix(epoch, lockedID) { // by another server
 		since, _ = record(epoch).time(`"since":`)
-	} else if err := a.executor.Set(ctx, a.deploymentKey(), locked(now), 0); err != nil {
+	} else if err := a.executor.Set(ctx, a.keys.Deployment(), locked(now), 0); err != nil {
 		return epochSeen{}, fromExecutor(err)
 	} else if strings.Contains(epoch, `"state":"lost"`) {
 		state = "lost"
@@ -75,22 +75,25 @@ func (a *Allocator) convert(ctx context.Context) error {
 		return err
 	}
 	for _, pool := range pools {
-		k := a.keys(pool)
+		k := a.keys.Pool(pool)
 		for from := 0; ; {
-			answer, err := a.executor.Read(ctx, k.toList(from, MaxPage))
-			_, names, next, err := parseListed(executor.Result{Answer: answer, Err: fromExecutor(err)})
+			answer, err := a.executor.Read(ctx, k.ListServices(from, MaxPage))
+			if err != nil {
+				return fromExecutor(err)
+			}
+			listed, err := keyspace.ParseListed(answer)
 			if err != nil {
 				return err
 			}
-			for _, service := range names {
+			for _, service := range listed.Names {
 				if err := a.convertService(ctx, k, service); err != nil {
 					return fmt.Errorf("%s in pool %s: %w", service, pool, err)
 				}
 			}
-			if next == "" {
+			if listed.Next == "" {
 				break
 			}
-			if from, err = strconv.Atoi(next); err != nil {
+			if from, err = strconv.Atoi(listed.Next); err != nil {
 				return malformed("the list of", "services")
 			}
 		}
@@ -98,9 +101,9 @@ func (a *Allocator) convert(ctx context.Context) error {
 	return nil
 }
 
-func (a *Allocator) convertService(ctx context.Context, k keys, service string) error {
+func (a *Allocator) convertService(ctx context.Context, k keyspace.Pool, service string) error {
 	for range maxSteps {
-		answer, err := a.executor.Write(ctx, k.call(lua.Convert, k.of(lua.Convert, service, "")))
+		answer, err := a.executor.Write(ctx, k.Call(lua.Convert, service, ""))
 		if err != nil || answer == int64(1) {
 			return fromExecutor(err)
 		}

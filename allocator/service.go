@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -72,7 +73,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err != nil || settled {
 		return service, created, err
 	}
-	if err := a.settle(ctx, a.keys(pool), d.Name); err != nil {
+	if err := a.settle(ctx, a.keys.Pool(pool), d.Name); err != nil {
 		return Service{}, false, err
 	}
 	service, err = a.Service(ctx, pool, d.Name)
@@ -85,9 +86,9 @@ const maxSteps = 10 + 2*65536/100
 // defineOnce runs the script until it has an answer: each time that it asks for another call it has looked at some ports.
 // settled is false where the service has still to be put in order.
 func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created, settled bool, err error) {
-	k := a.keys(pool)
+	k := a.keys.Pool(pool)
 	for range maxSteps {
-		answer, err := a.write(ctx, k.call(lua.Define, k.of(lua.Define, d.Name, ""), d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices))
+		answer, err := a.write(ctx, k.Call(lua.Define, d.Name, "", d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices))
 		if err != nil {
 			return Service{}, false, false, err
 		}
@@ -105,9 +106,9 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 }
 
 // settle puts a service in order: it gives back ports whose rest is over, and ends what a change of its range has begun.
-func (a *Allocator) settle(ctx context.Context, pool keys, service string) error {
+func (a *Allocator) settle(ctx context.Context, pool keyspace.Pool, service string) error {
 	for range maxSteps {
-		answer, err := a.write(ctx, pool.call(lua.Settle, pool.of(lua.Settle, service, "")))
+		answer, err := a.write(ctx, pool.Call(lua.Settle, service, ""))
 		if err != nil || answer == int64(1) {
 			return err
 		}
@@ -121,9 +122,9 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	if err := checkService(pool, service).err(); err != nil {
 		return err
 	}
-	k := a.keys(pool)
+	k := a.keys.Pool(pool)
 	for range maxSteps {
-		left, err := a.write(ctx, k.call(lua.Remove, k.of(lua.Remove, service, ""), service))
+		left, err := a.write(ctx, k.Call(lua.Remove, service, "", service))
 		if err == nil && left == int64(0) {
 			a.unlist(ctx, pool)
 		}

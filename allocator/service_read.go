@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"portmaster/allocator/executor"
+	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
 
@@ -22,8 +23,8 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 	if err := checkService(pool, service).err(); err != nil {
 		return Service{}, err
 	}
-	k := a.keys(pool)
-	answer, err := a.read(ctx, k.call(lua.ReadService, k.of(lua.ReadService, service, ""), service))
+	k := a.keys.Pool(pool)
+	answer, err := a.read(ctx, k.Call(lua.ReadService, service, "", service))
 	if err != nil {
 		return Service{}, a.notGone(ctx, pool, err)
 	}
@@ -41,15 +42,19 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 	if err := f.err(); err != nil {
 		return nil, "", err
 	}
-	k := a.keys(pool)
-	answer, err := a.read(ctx, k.toList(start, limit))
-	_, names, next, err := parseListed(executor.Result{Answer: answer, Err: err})
+	k := a.keys.Pool(pool)
+	answer, err := a.read(ctx, k.ListServices(start, limit))
 	if err != nil {
 		return nil, "", err
 	}
+	listed, err := keyspace.ParseListed(answer)
+	if err != nil {
+		return nil, "", err
+	}
+	names := listed.Names
 	var calls []executor.Call
 	for some := range slices.Chunk(names, servicesPerScript) {
-		calls = append(calls, k.toRead(some, false))
+		calls = append(calls, readServices(k, some, false))
 	}
 	for i, r := range a.runAll(ctx, calls, heavyCallsPerBatch) {
 		some := names[i*servicesPerScript : min((i+1)*servicesPerScript, len(names))]
@@ -60,46 +65,23 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 			return services, strconv.Itoa(services[len(services)-1].End + 1), nil
 		}
 	}
-	return services, next, nil
-}
-
-// toList returns the call that counts the services of a pool, and lists those that start at a port or later, most of them.
-func (k keys) toList(start, most int) executor.Call {
-	return k.call(lua.ListServices, k.of(lua.ListServices, "", ""), start, most)
-}
-
-// parseListed reads the answer of list_services.lua. next is where the rest starts, "" where there is none.
-func parseListed(r executor.Result) (count int, names []string, next string, err error) {
-	if r.Err != nil {
-		return 0, nil, "", r.Err
-	}
-	parts, _ := r.Answer.([]any)
-	if len(parts) != 3 {
-		return 0, nil, "", malformed("the list of", "services")
-	}
-	n, _ := parts[0].(int64)
-	listed, _ := parts[1].([]any)
-	for _, each := range listed {
-		name, _ := each.(string)
-		names = append(names, name)
-	}
-	next, _ = parts[2].(string)
-	return int(n), names, next, nil
+	return services, listed.Next, nil
 }
 
 // servicesPerScript is how many services one script reads: so it takes far less than a millisecond.
 const servicesPerScript = 32
 
-// toRead returns the call that reads some services, in brief: without description and time of creation.
-func (k keys) toRead(services []string, inBrief bool) executor.Call {
-	all := make([]string, 0, len(lua.ReadServices.Each)*len(services))
+// readServices returns the call that reads some services, in brief: without description and time of creation.
+func readServices(pool keyspace.Pool, services []string, inBrief bool) executor.Call {
+	call := pool.Call(lua.ReadServices, "", "", flag(inBrief))
+	call.Keys = make([]string, 0, len(lua.ReadServices.Each)*len(services))
 	for _, service := range services {
-		all = k.eachOf(lua.ReadServices, all, service, "")
+		pool.AddEach(&call, service, "")
 	}
-	return k.call(lua.ReadServices, all, flag(inBrief))
+	return call
 }
 
-// parseServices reads the answer of read_services.lua to a call of toRead. Those that were removed since are left out.
+// parseServices reads the answer of read_services.lua to a call of readServices. Those that were removed since are left out.
 func parseServices(of []string, r executor.Result, add func(Service)) error {
 	if r.Err != nil {
 		return r.Err

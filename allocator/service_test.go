@@ -100,9 +100,9 @@ func TestManyPortsAreCutOff(t *testing.T) {
 		if s := mustDefine(t, a, "web", 2000, 2000); s.Ports.Free != 1 {
 			t.Errorf("%+v", s.Ports)
 		}
-		k := a.keys(DefaultPool)
-		free := store.Admin.ZCard(t.Context(), k.free("web")).Val()
-		names, held := store.Admin.HLen(t.Context(), k.names("web")).Val(), store.Admin.HLen(t.Context(), k.offers("web")).Val()
+		k := a.keys.Pool(DefaultPool)
+		free := store.Admin.ZCard(t.Context(), k.Free("web")).Val()
+		names, held := store.Admin.HLen(t.Context(), k.Names("web")).Val(), store.Admin.HLen(t.Context(), k.Offers("web")).Val()
 		if free != 1 || names > 1 || held > 1 {
 			t.Errorf("left: %d free ports, %d names, %d offers", free, names, held)
 		}
@@ -186,9 +186,9 @@ func TestCutInSteps(t *testing.T) {
 		for port := 2300; port <= 4999; port++ { // more are held than are looked at one by one
 			must(t, a.Release(t.Context(), DefaultPool, "web", strconv.Itoa(port), Proof{}))
 		}
-		k := a.keys(DefaultPool)
+		k := a.keys.Pool(DefaultPool)
 		step := func() (any, error) {
-			return a.write(t.Context(), k.call(lua.Define, k.of(lua.Define, "web", ""), "web", "", 2000, 2299, 0, "1", 100))
+			return a.write(t.Context(), k.Call(lua.Define, "web", "", "web", "", 2000, 2299, 0, "1", 100))
 		}
 		if answer, err := step(); err != nil || answer != int64(0) { // one operator has begun
 			t.Fatalf("a step is answered with %v, %v", answer, err)
@@ -205,7 +205,7 @@ func TestCutInSteps(t *testing.T) {
 		if s, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2299}); err != nil || s.Ports.Allocated != 300 {
 			t.Errorf("%+v, %v", s, err)
 		}
-		if changing := store.Client.HExists(t.Context(), k.service("web"), "changing").Val(); changing {
+		if changing := store.Client.HExists(t.Context(), k.Service("web"), "changing").Val(); changing {
 			t.Error("something is left to be done")
 		}
 	})
@@ -241,8 +241,8 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 			}
 		}
 		cut := func() (any, error) {
-			k := a.keys(DefaultPool)
-			return a.write(t.Context(), k.call(lua.Define, k.of(lua.Define, "web", ""), "web", "", 2000, 2699, 0, "1", 100))
+			k := a.keys.Pool(DefaultPool)
+			return a.write(t.Context(), k.Call(lua.Define, "web", "", "web", "", 2000, 2699, 0, "1", 100))
 		}
 		mustDefine(t, a, "web", 2000, 2999)
 		mustClaim(t, a, Request{Name: "handed-out", Port: 2990})

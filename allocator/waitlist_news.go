@@ -144,8 +144,8 @@ func (a *Allocator) heartbeat(waitlists map[waitlistKey][]string) {
 	}
 	pools, calls := slices.Collect(maps.Keys(of)), make([]executor.Call, 0, len(of))
 	for _, pool := range pools {
-		k := a.keys(pool)
-		calls = append(calls, k.call(lua.Beat, k.of(lua.Beat, "", ""), a.waitlist.server))
+		k := a.keys.Pool(pool)
+		calls = append(calls, k.Call(lua.Beat, "", "", a.waitlist.server))
 	}
 	due := map[waitlistKey][]string{}
 	for i, r := range a.runAll(context.Background(), calls, callsPerBatch) {
@@ -170,13 +170,13 @@ func (a *Allocator) lookAtWaitlists(waitlists map[waitlistKey][]string) {
 	var keys []waitlistKey
 	var calls []executor.Call
 	for key, tickets := range waitlists {
-		k := a.keys(key.pool)
+		k := a.keys.Pool(key.pool)
 		for first := 0; first == 0 || first < len(tickets); first += ticketsPerLook {
 			args := []any{key.service}
 			for _, ticket := range tickets[first:min(first+ticketsPerLook, len(tickets))] {
 				args = append(args, ticket)
 			}
-			keys, calls = append(keys, key), append(calls, k.call(lua.Line, k.of(lua.Line, key.service, ""), args...))
+			keys, calls = append(keys, key), append(calls, k.Call(lua.Line, key.service, "", args...))
 		}
 	}
 	for i, r := range a.runAll(context.Background(), calls, callsPerBatch) {
@@ -204,7 +204,7 @@ func newsOf(answer any) (n news) {
 // listen hears messages of waitlist.lua. Each time that it is connected it looks at all waitlists, since it may have missed some.
 func (a *Allocator) listen(ctx context.Context) {
 	joined := func() { go a.lookAtWaitlists(a.waitlist.here()) }
-	a.executor.Listen(ctx, a.turns(), joined, func(message string) {
+	a.executor.Listen(ctx, a.keys.Turns(), joined, func(message string) {
 		if key, n, ok := parseNews(message); ok {
 			a.hear(key, n)
 		}

@@ -228,9 +228,11 @@ func TestLineIsLeftLater(t *testing.T) {
 			mustDefine(t, a, "web", 2000, 2001)
 			mustClaim(t, a, Request{Name: "holder"})
 			mustClaim(t, a, Request{Name: "another"})
-			k := a.keys(DefaultPool)
+			k := a.keys.Pool(DefaultPool)
 			ghost := a.waitlist.server + "-0/" + demand
-			answer, err := a.write(t.Context(), k.call(lua.Claim, k.eachOf(lua.Claim, k.of(lua.Claim, "web", ""), "web", "ghost"), "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0))
+			call := k.Call(lua.Claim, "web", "", "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0)
+			k.AddEach(&call, "web", "ghost")
+			answer, err := a.write(t.Context(), call)
 			must(t, err)
 			if _, waits := waitingFor(answer); !waits {
 				t.Fatalf("it is answered with %v", answer)
@@ -266,7 +268,7 @@ func TestLineStandsStillWhileTheStateIsLost(t *testing.T) {
 		mustClaim(t, a, Request{Name: "holder"})
 		ended := make(chan got, 1)
 		wait(t.Context(), t, a, Request{Name: "waiter"}, ended)
-		must(t, store.Admin.Del(t.Context(), a.epochKey()).Err())
+		must(t, store.Admin.Del(t.Context(), a.keys.Epoch()).Err())
 		wantProblems(t, a, StateLost)
 		must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
 		select {
