@@ -79,7 +79,7 @@ const (
 func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay bool) (answer any, err error) {
 	call := a.callOf(c, ticket, stay)
 	for range maxSteps {
-		answer, err = a.grantKnown(ctx, c.pool, call)
+		answer, err = a.grant(ctx, c.pool, call)
 		switch {
 		case err != nil:
 		case answer == again:
@@ -105,7 +105,8 @@ func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Cal
 		args = append(args, r.Name, r.Secret, r.options(c.wait.Longest > 0))
 	}
 	if c.script == lua.Claim {
-		args = append(args, a.epoch.fences.seen(c.pool), a.epoch.fences.highest())
+		ofPool, highest := a.epoch.Fences(c.pool)
+		args = append(args, ofPool, highest)
 	}
 	call.Args = args
 	return call

@@ -7,12 +7,12 @@ package allocator
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"time"
 
+	"portmaster/allocator/epoch"
 	"portmaster/allocator/executor"
 	"portmaster/allocator/keyspace"
-	"portmaster/lua"
 )
 
 // Options are the settings of an Allocator. Those up to Timeout are required.
@@ -42,26 +42,14 @@ type Options struct {
 // DefaultPool is the pool of a call that names none.
 const DefaultPool = "default"
 
-// Allocator hands out the ports of any number of pools. All it knows of its own is what it has seen of the state. It is
-// safe for concurrent use.
+// Allocator hands out the ports of any number of pools. Its only state of its own is what it has seen of the state in Redis, and the
+// calls that wait. It is safe for concurrent use.
 type Allocator struct {
 	executor *executor.Executor
 	keys     keyspace.Prefix
-	epoch    epoch
+	epoch    *epoch.Epoch
 	waitlist waitlist
-	mending  mending
 	opts     Options
-}
-
-// Greet makes a call that changes nothing, to hear whether Redis takes any. It is of few words: of a client that has not logged
-// in Redis reads ten, and then complains of their number.
-func (a *Allocator) Greet(ctx context.Context) error {
-	k := a.keys.Pool(DefaultPool)
-	_, err := a.executor.Read(ctx, k.Call(lua.ReadAllocation, "none", "", "none", "none"))
-	if err = fromExecutor(err); errors.Is(err, ErrServiceNotFound) {
-		return nil
-	}
-	return err
 }
 
 // New returns an Allocator that keeps its state in the Redis behind client.
@@ -82,79 +70,78 @@ func New(client executor.Client, opts Options) *Allocator {
 		opts.MaxPools = 10_000
 	}
 	a := &Allocator{keys: keyspace.Prefix(opts.KeyPrefix), waitlist: newWaitlist(), opts: opts}
-	a.epoch.fences.of = map[string]*poolFence{}
 	a.executor = executor.New(client, executor.Options{
 		Timeout:  opts.Timeout,
 		Limit:    opts.Queue,
 		Replicas: opts.Replicas,
 		TrailKey: func(slot string) string { return keyspace.Pool(slot).Copied(a.waitlist.server) },
-		Missing:  a.missesChanges,
+		Missing:  func() { a.epoch.Missing() },
+	})
+	a.epoch = epoch.New(a.executor, a.keys, epoch.Options{
+		Replicas: opts.Replicas, MaxRollback: opts.MaxRollback, Quarantine: opts.Quarantine,
 	})
 	return a
 }
 
-// The calls to Redis. Each finds out first whether the state is one to work on; those that find that out go to the executor directly.
+// The calls to Redis. Each looks first whether the state is one to work on, and turns errors into those of this package.
 
-// write runs a script that may change something, once, and returns its answer when the replicas have what it rests on.
-func (a *Allocator) write(ctx context.Context, c executor.Call) (any, error) {
-	if err := a.open(ctx); err != nil {
-		return nil, err
-	}
-	answer, err := a.executor.Write(ctx, c)
-	return answer, fromExecutor(err)
-}
-
-// grant is write for a script that hands out ports.
-func (a *Allocator) grant(ctx context.Context, c executor.Call) (any, error) {
-	if err := a.handsOut(ctx); err != nil {
-		return nil, err
-	}
-	answer, err := a.executor.Write(ctx, c)
-	return answer, fromExecutor(err)
-}
-
-// writeUnconfirmed is write that waits for no replica.
-func (a *Allocator) writeUnconfirmed(ctx context.Context, c executor.Call) (any, error) {
-	if err := a.open(ctx); err != nil {
-		return nil, err
-	}
-	answer, err := a.executor.WriteUnconfirmed(ctx, c)
-	return answer, fromExecutor(err)
-}
-
-// read runs a script that changes nothing.
+// read runs a script that changes nothing, or that may be repeated.
 func (a *Allocator) read(ctx context.Context, c executor.Call) (any, error) {
-	if err := a.open(ctx); err != nil {
-		return nil, err
+	if err := a.epoch.Open(ctx); err != nil {
+		return nil, translate(err)
 	}
 	answer, err := a.executor.Read(ctx, c)
-	return answer, fromExecutor(err)
+	return answer, translate(err)
 }
 
-// How many of many scripts go to a node together. Redis runs all of a batch before it looks at other clients, so these bound how
-// long they wait: some 2 ms where an offer takes 10 us.
+// write runs a script that may change something, once, and returns its answer when the replicas have all that the answer rests on.
+func (a *Allocator) write(ctx context.Context, c executor.Call) (any, error) {
+	if err := a.epoch.Open(ctx); err != nil {
+		return nil, translate(err)
+	}
+	answer, err := a.executor.Write(ctx, c)
+	return answer, translate(err)
+}
+
+// stateBehind is the answer of a script that was told the highest fence seen of its pool: the state is older than that, and
+// nothing was done.
+const stateBehind = int64(3)
+
+// grant is write for a script that hands out ports. It hands out none in a state that is lost, or that is older than one that this
+// server has seen, unless it may be built upon.
+func (a *Allocator) grant(ctx context.Context, pool string, c executor.Call) (any, error) {
+	for range 3 {
+		if err := a.epoch.HandsOut(ctx); err != nil {
+			return nil, translate(err)
+		}
+		answer, err := a.executor.Write(ctx, c)
+		if err != nil || answer != stateBehind {
+			return answer, translate(err)
+		}
+		if err := a.epoch.CheckFences(ctx, pool); err != nil {
+			return nil, translate(err)
+		}
+	}
+	return nil, unavailable("the state in Redis is older than it was", nil)
+}
+
+// How many of many scripts go to a node together. Redis runs a batch before it serves other clients, so these bound how long those
+// wait: some 2 ms if an offer takes 10 us.
 const (
-	callsPerBatch      = 64 // of scripts that take some 30 us at most
+	callsPerBatch      = 64 // of scripts that take 30 us at most
 	heavyCallsPerBatch = 4  // of read_services.lua
 )
 
-// runAll runs scripts that may be repeated and wait for no replica; see executor.RunAll.
-func (a *Allocator) runAll(ctx context.Context, calls []executor.Call, perBatch int) []executor.Result {
-	if err := a.open(ctx); err != nil {
-		results := make([]executor.Result, len(calls))
-		for i := range results {
-			results[i].Err = err
-		}
-		return results
+// runAll runs scripts that may be repeated and wait for no replica, and returns how each ended; see executor.RunAll.
+func (a *Allocator) runAll(ctx context.Context, calls []executor.Call, perBatch int) (results []executor.Result) {
+	closed := a.epoch.Open(ctx)
+	if closed == nil {
+		results = a.executor.RunAll(ctx, calls, perBatch)
+	} else {
+		results = slices.Repeat([]executor.Result{{Err: closed}}, len(calls))
 	}
-	return a.runAllNow(ctx, calls, perBatch)
-}
-
-// runAllNow is runAll for the calls that find out which state there is.
-func (a *Allocator) runAllNow(ctx context.Context, calls []executor.Call, perBatch int) []executor.Result {
-	results := a.executor.RunAll(ctx, calls, perBatch)
 	for i := range results {
-		results[i].Err = fromExecutor(results[i].Err)
+		results[i].Err = translate(results[i].Err)
 	}
 	return results
 }

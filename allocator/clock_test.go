@@ -90,7 +90,7 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 	}
 	back()
 	saysSense(t, a, "before")
-	must(t, a.mendClock(ctx, step))
+	must(t, a.epoch.MendClock(ctx, step))
 	contradictions(t, store, a, DefaultPool, "web")
 	s := saysSense(t, a, "after")
 	offered, allocated := countOf(holders.offers), countOf(holders.leases)+countOf(holders.forEver)
@@ -143,9 +143,9 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 	mustAccept(t, a, mustOffer(t, a, "web", "ann"))
 	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
 	must(t, store.Admin.Set(t.Context(), a.keys.Figures(), "old", time.Hour).Err())
-	must(t, a.recall(t.Context()))
+	must(t, a.epoch.Recall(t.Context()))
 	back()
-	must(t, a.recall(t.Context())) // as each second
+	must(t, a.epoch.Recall(t.Context())) // as each second
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		err := a.Remove(t.Context(), DefaultPool, "web")
 		if err == nil {
@@ -231,7 +231,7 @@ func TestACutGoesOnAfterAStepBack(t *testing.T) {
 func TestTheServersOwnClockDecidesNothing(t *testing.T) {
 	here, err := filepath.Glob("*.go")
 	must(t, err)
-	below, err := filepath.Glob("executor/*.go")
+	below, err := filepath.Glob("e*/*.go") // epoch, executor
 	must(t, err)
 	read := 0
 	for _, file := range append(here, below...) {
@@ -266,7 +266,7 @@ func TestTheServersOwnClockDecidesNothing(t *testing.T) {
 }
 
 // ofRedis is where times are told that Redis has given.
-var ofRedis = map[string]bool{"epoch.go UnixMicro": true, "recover.go UnixMicro": true, "record.go UTC": true, "service_read.go UTC": true}
+var ofRedis = map[string]bool{"epoch/epoch.go UnixMicro": true, "epoch/recover.go UnixMicro": true, "record.go UTC": true, "service.go UTC": true}
 
 func isNow(call *ast.CallExpr) bool {
 	of, ok := call.Fun.(*ast.SelectorExpr)

@@ -59,7 +59,7 @@ func (w *epochWalk) start(*rapid.T) {
 		return
 	}
 	a := newAllocator(w.store, long)
-	a.opts.MaxRollback = w.most
+	a.epoch.Options.MaxRollback = w.most
 	if w.acked == nil {
 		w.acked = map[*Allocator]map[string]Allocation{}
 	}
@@ -132,7 +132,7 @@ func (w *epochWalk) release(rt *rapid.T) {
 	}
 }
 
-func (w *epochWalk) isLost(a *Allocator) bool { return a.epoch.why() != nil }
+func (w *epochWalk) isLost(a *Allocator) bool { return a.epoch.Fault() != nil }
 
 func (w *epochWalk) look(rt *rapid.T) {
 	w.advance(time.Duration(rapid.IntRange(0, 2500).Draw(rt, "ms")) * time.Millisecond)

@@ -1,11 +1,13 @@
 package allocator
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
 	"time"
 
+	"portmaster/allocator/epoch"
 	"portmaster/allocator/executor"
 )
 
@@ -111,10 +113,16 @@ func unknown(what string, cause error) *Error {
 	return &Error{Code: CodeOutcomeUnknown, Detail: what + "; repeat the call with the same secret", RetryAfter: retryAfter, cause: cause}
 }
 
-// fromExecutor turns an error of the executor into what it means to a caller. It returns the cause of one that no caller can be told
-// anything about, such as a script that does not run.
-func fromExecutor(err error) error {
-	failed, ok := err.(*executor.Error)
+// translate turns an error of the executor or of the epoch into what it means to a caller. One that no caller can be told anything
+// about, such as a script that does not run, stays as it is.
+func translate(err error) error {
+	if err == nil {
+		return nil
+	}
+	if fault, ok := errors.AsType[*epoch.Error](err); ok {
+		return unavailable(fault.Detail, nil)
+	}
+	failed, ok := errors.AsType[*executor.Error](err)
 	switch {
 	case !ok:
 		return err
@@ -124,11 +132,33 @@ func fromExecutor(err error) error {
 		if known := fromScript(Code(failed.Code), failed.Detail); known != nil {
 			return known
 		}
-		return failed.Cause
+		return err
 	case errors.Is(failed.Cause, executor.ErrMissing):
-		return unavailable(stateLost, failed.Cause)
+		return unavailable(epoch.ErrLost.Detail, failed.Cause)
 	}
 	return unavailable(failed.Detail, failed.Cause)
+}
+
+// notGone returns the error of a call about something that is not there, or that belongs to another holder. If the state is lost,
+// it says that instead, so that no holder concludes that its port is gone; and since this server may not have noticed yet, it looks.
+func (a *Allocator) notGone(ctx context.Context, pool string, err error) error {
+	failed, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	switch failed.Code {
+	case CodeServiceNotFound, CodePortNotFound, CodeOfferNotFound, CodeSecretMismatch, CodePreconditionFailed:
+		if err := a.epoch.Recall(ctx); err != nil {
+			return translate(err)
+		}
+		if err := a.epoch.CheckFences(ctx, pool); err != nil {
+			return translate(err)
+		}
+		if err := a.epoch.Fault(); err != nil {
+			return translate(err)
+		}
+	}
+	return err
 }
 
 // wasRefused reports whether a call ended with an error that its script answered.

@@ -66,7 +66,7 @@ func (a *Allocator) records(ctx context.Context, key string, ports []int) ([]any
 		fields[i] = strconv.Itoa(port)
 	}
 	records, err := a.executor.Fields(ctx, key, fields...)
-	return records, fromExecutor(err)
+	return records, translate(err)
 }
 
 // runsPerCommand bounds how many runs of fresh ports one command of a list looks at.
@@ -104,7 +104,7 @@ type span struct{ from, to int }
 func (a *Allocator) freshRuns(ctx context.Context, fresh string, port int) (runs []span, err error) {
 	around, err := a.executor.Around(ctx, fresh, port, runsPerCommand)
 	if err != nil {
-		return nil, fromExecutor(err)
+		return nil, translate(err)
 	}
 	for _, run := range around {
 		to, err := strconv.Atoi(run.Member)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"portmaster/allocator/epoch"
 	"portmaster/allocator/executor"
 	"portmaster/allocator/storetest"
 	"portmaster/lua"
@@ -33,9 +34,7 @@ func newAllocator(store storetest.Store, ttl time.Duration) *Allocator {
 
 // anew returns an Allocator on the Redis of another one.
 func anew(a *Allocator, opts Options) *Allocator {
-	another := &Allocator{executor: a.executor, keys: a.keys, waitlist: newWaitlist(), opts: opts}
-	another.epoch.fences.of = map[string]*poolFence{}
-	return another
+	return &Allocator{executor: a.executor, keys: a.keys, epoch: epoch.New(a.executor, a.keys, epoch.Options{}), waitlist: newWaitlist(), opts: opts}
 }
 
 const anyCommand = "return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"

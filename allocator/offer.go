@@ -54,7 +54,7 @@ func (a *Allocator) offerAny(ctx context.Context, c acquisition) (answer any, er
 		return longWay, nil
 	}
 	k := a.keys.Pool(c.pool)
-	return a.grant(ctx, k.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember, r.Name, r.Secret, known))
+	return a.grant(ctx, c.pool, k.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember, r.Name, r.Secret, known))
 }
 
 // giveBackOffer rejects what was offered to a caller who is gone. If it fails, the offer expires by itself.
@@ -71,24 +71,25 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	if err := f.err(); err != nil {
 		return Allocation{}, false, err
 	}
-	if err := a.handsOut(ctx); err != nil { // whose first call learns the highest fence
-		return Allocation{}, false, err
+	if err := a.epoch.HandsOut(ctx); err != nil { // its first call learns the highest fence
+		return Allocation{}, false, translate(err)
 	}
 	k := a.keys.Pool(pool)
-	args := []any{service, secret, a.epoch.fences.seen(pool), a.epoch.fences.highest(), lease.Milliseconds()}
+	ofPool, highest := a.epoch.Fences(pool)
+	args := []any{service, secret, ofPool, highest, lease.Milliseconds()}
 	answer := any(longWay)
 	if lease == 0 {
-		answer, err = a.grantKnown(ctx, pool, k.Call(lua.AcceptPlain, service, secret, args[:4]...))
+		answer, err = a.grant(ctx, pool, k.Call(lua.AcceptPlain, service, secret, args[:4]...))
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.grantKnown(ctx, pool, k.Call(lua.Accept, service, secret, args...))
+		answer, err = a.grant(ctx, pool, k.Call(lua.Accept, service, secret, args...))
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)
 	}
 	record, created := recordOf(answer)
 	if allocation, err = parseAllocation(service, record); err == nil {
-		a.epoch.fences.see(pool, allocation)
+		a.epoch.Acknowledge(pool, allocation.Fence)
 	}
 	return allocation, created, err
 }

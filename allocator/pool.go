@@ -3,7 +3,6 @@ package allocator
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 
 	"portmaster/allocator/executor"
@@ -57,7 +56,7 @@ func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools 
 // listedPools returns the names in the list, in order.
 func (a *Allocator) listedPools(ctx context.Context) ([]string, error) {
 	names, err := a.executor.Members(ctx, a.keys.Pools())
-	return names, fromExecutor(err)
+	return names, translate(err)
 }
 
 // countServices returns how many services each of some pools has, and -1 where its node did not answer. It is an error
@@ -84,14 +83,14 @@ func (a *Allocator) countServices(ctx context.Context, pools []string) (counts [
 }
 
 // A pool is listed if and only if it has a service, although no script can see both: the list is in a slot of its own. So
-// a pool is listed before it is given a service; and whoever has brought its first service, taken its last, or changed the
-// list looks at the other afterwards, until both agree: of any two calls the later one finds what the earlier has done.
-// (Where one ends between two steps, a pool without services stays listed until somebody looks at the list; or, if another
-// one brings a service at that moment, one with a service stays unlisted until something is defined in it.)
+// a pool is listed before it is given a service; and a call that has brought a pool its first service, removed its last, or changed
+// the list looks at the other afterwards, until both agree: of any two calls the later one finds what the earlier one has done.
+// (If a server dies between two steps, a pool without services stays listed until a server looks at the list; or, if another
+// call brings a service at that moment, a pool with a service stays unlisted until something is defined in it.)
 
 // listPool lists a pool before it is given a service; added says that it was not listed.
 func (a *Allocator) listPool(ctx context.Context, pool string) (added bool, err error) {
-	answer, err := a.read(ctx, a.toListPool(pool, a.opts.MaxPools)) // it may be repeated
+	answer, err := a.read(ctx, a.keys.Call(lua.ListPool, pool, a.opts.MaxPools))
 	return answer == int64(1), err
 }
 
@@ -103,7 +102,7 @@ func (a *Allocator) relist(ctx context.Context, pools ...string) {
 	ctx = context.WithoutCancel(ctx)
 	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
-		calls[i] = a.toListPool(pool, "")
+		calls[i] = a.keys.Call(lua.ListPool, pool, "")
 	}
 	var added []string
 	for i, r := range a.runAll(ctx, calls, callsPerBatch) {
@@ -115,7 +114,7 @@ func (a *Allocator) relist(ctx context.Context, pools ...string) {
 	a.unlist(ctx, empty...)
 }
 
-// unlist takes pools that have no service out of the list.
+// unlist takes pools that have no service out of the list. If no answer came, it looks at them nevertheless: the call may have been done.
 func (a *Allocator) unlist(ctx context.Context, pools ...string) {
 	ctx = context.WithoutCancel(ctx)
 	for some := range slices.Chunk(pools, 250) {
@@ -123,16 +122,13 @@ func (a *Allocator) unlist(ctx context.Context, pools ...string) {
 		for i, pool := range some {
 			args[i] = pool
 		}
-		_, err := a.writeUnconfirmed(ctx, a.keys.Call(lua.UnlistPools, args...))
-		if err != nil && !errors.Is(err, ErrOutcomeUnknown) {
-			return
-		}
+		a.runAll(ctx, []executor.Call{a.keys.Call(lua.UnlistPools, args...)}, 1)
 		_, others := a.split(ctx, some)
 		a.relist(ctx, others...)
 	}
 }
 
-// split tells the pools that have no service from those that have, or may have: their node did not answer.
+// split separates the pools that have no service from those that have some, or may have: their node did not answer.
 func (a *Allocator) split(ctx context.Context, pools []string) (empty, others []string) {
 	counts, err := a.countServices(ctx, pools)
 	for i, pool := range pools {
@@ -143,8 +139,4 @@ func (a *Allocator) split(ctx context.Context, pools []string) (empty, others []
 		}
 	}
 	return empty, others
-}
-
-func (a *Allocator) toListPool(pool string, limit any) executor.Call {
-	return a.keys.Call(lua.ListPool, pool, limit)
 }

@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -88,4 +89,26 @@ func parseAllocation(service string, r record) (Allocation, error) {
 		allocation.Expires = expires
 	}
 	return allocation, nil
+}
+
+// toInt reads a number of a script's answer.
+func toInt(v any) (int64, error) {
+	if n, ok := v.(int64); ok {
+		return n, nil
+	}
+	s, _ := v.(string)
+	return strconv.ParseInt(s, 10, 64)
+}
+
+// flag tells a script whether something is so.
+func flag(set bool) string {
+	if set {
+		return "1"
+	}
+	return "0"
+}
+
+// malformed is the error of a record in Redis that this program did not write.
+func malformed(kind, name string) error {
+	return fmt.Errorf("the record of %s %s in Redis is malformed", kind, name)
 }

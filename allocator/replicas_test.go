@@ -131,8 +131,7 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 		}
 	}
 	mustDefine(t, a, "web", 2000, 2009)
-	a.epoch.confirming.Lock() // or its look may be the first to find it
-	defer a.epoch.confirming.Unlock()
+	a.epoch.Options.Replicas = 0 // or a look that waits for the replicas may be the first to find it
 	key := a.keys.Pool(DefaultPool).Copied(a.waitlist.server)
 	for _, lose := range []func() error{
 		func() error { return master.Admin.Del(t.Context(), key).Err() },
@@ -190,24 +189,11 @@ func TestFenceThatNoReplicaHas(t *testing.T) {
 	a, other := newAllocator(store, long), newAllocator(store, long)
 	mustDefine(t, a, "web", 2000, 2009)
 	mustClaim(t, a, Request{Name: "ann"})
-	a.opts.Replicas = 1 // a miniredis has no replicas: what they have is as above
+	a.epoch.Options.Replicas = 1 // a miniredis has no replicas: what they have is as above
 	backup := snapshot(t, store)
 	mustClaim(t, other, Request{Name: "bob"})
-	must(t, a.checkFences(t.Context(), []string{DefaultPool}))
+	must(t, a.epoch.CheckFences(t.Context(), DefaultPool))
 	restore(t, store, backup)
-	must(t, a.checkFences(t.Context(), []string{DefaultPool}))
+	must(t, a.epoch.CheckFences(t.Context(), DefaultPool))
 	wantProblems(t, a)
-}
-
-// A server that misses changes hands out nothing although Redis says that all is well, until Redis was told.
-func TestMissingUntilRedisWasTold(t *testing.T) {
-	store := storetest.Mini(t)
-	a := newAllocator(store, long)
-	mustDefine(t, a, "web", 2000, 2009)
-	well, err := a.look(t.Context(), "", 0, 0)
-	must(t, err)
-	a.missesChanges()
-	a.epoch.learn(well, true) // of one who looked before
-	_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "ann"}, 0)
-	wantError(t, "a claim", err, ErrUnavailable)
 }

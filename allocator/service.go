@@ -3,9 +3,11 @@ package allocator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
@@ -35,6 +37,12 @@ type Definition struct {
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
 }
 
+// Linux picks its own ephemeral ports from this range unless told otherwise (net.ipv4.ip_local_port_range).
+const (
+	ephemeralMin = 32768
+	ephemeralMax = 60999
+)
+
 // Create defines a new service. It returns ErrInvalid, ErrServiceExists, ErrLimitReached, or ErrRangeOverlap.
 func (a *Allocator) Create(ctx context.Context, pool string, d Definition) (Service, error) {
 	service, _, err := a.define(ctx, pool, d, false)
@@ -53,11 +61,11 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 		return Service{}, false, err
 	}
 	// A store that lost its state has no service: so none gets ports before that is noticed.
-	if err := a.recall(ctx); err != nil {
-		return Service{}, false, err
+	if err := a.epoch.Recall(ctx); err != nil {
+		return Service{}, false, translate(err)
 	}
-	if err := a.handsOut(ctx); err != nil {
-		return Service{}, false, err
+	if err := a.epoch.HandsOut(ctx); err != nil {
+		return Service{}, false, translate(err)
 	}
 	listed, err := a.listPool(ctx, pool)
 	if err != nil {
@@ -135,22 +143,125 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 	return unavailable("ports are given back faster than they are put to rest", nil)
 }
 
-func toInt(v any) (int64, error) {
-	if n, ok := v.(int64); ok {
-		return n, nil
+// Service reads a service and counts its ports. It returns ErrServiceNotFound.
+func (a *Allocator) Service(ctx context.Context, pool, service string) (Service, error) {
+	if err := checkService(pool, service).err(); err != nil {
+		return Service{}, err
 	}
-	s, _ := v.(string)
-	return strconv.ParseInt(s, 10, 64)
+	k := a.keys.Pool(pool)
+	answer, err := a.read(ctx, k.Call(lua.ReadService, service, "", service))
+	if err != nil {
+		return Service{}, a.notGone(ctx, pool, err)
+	}
+	return parseService(service, answer)
 }
 
-func flag(set bool) string {
-	if set {
-		return "1"
+// Services lists the services of a pool by their ranges: those that start at cursor ("" for the first) or after, limit of
+// them at most. next is the cursor of the rest, "" where there is none. Where some could not be read, the page ends before
+// them, and next goes on from there; it is an error where none could.
+func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int) (services []Service, next string, err error) {
+	var f faults
+	f.name("pool", pool)
+	start := f.cursor(cursor)
+	f.limit(limit)
+	if err := f.err(); err != nil {
+		return nil, "", err
 	}
-	return "0"
+	k := a.keys.Pool(pool)
+	answer, err := a.read(ctx, k.ListServices(start, limit))
+	if err != nil {
+		return nil, "", err
+	}
+	listed, err := keyspace.ParseListed(answer)
+	if err != nil {
+		return nil, "", err
+	}
+	names := listed.Names
+	var calls []executor.Call
+	for some := range slices.Chunk(names, servicesPerScript) {
+		calls = append(calls, readServices(k, some, false))
+	}
+	for i, r := range a.runAll(ctx, calls, heavyCallsPerBatch) {
+		some := names[i*servicesPerScript : min((i+1)*servicesPerScript, len(names))]
+		err := parseServices(some, r, func(s Service) { services = append(services, s) })
+		if err != nil && len(services) == 0 {
+			return nil, "", err
+		} else if err != nil {
+			return services, strconv.Itoa(services[len(services)-1].End + 1), nil
+		}
+	}
+	return services, listed.Next, nil
 }
 
-// malformed is the error of a record in Redis that this program did not write.
-func malformed(kind, name string) error {
-	return fmt.Errorf("the record of %s %s in Redis is malformed", kind, name)
+// servicesPerScript is how many services one script reads: so it takes far less than a millisecond.
+const servicesPerScript = 32
+
+// readServices returns the call that reads some services, in brief: without description and time of creation.
+func readServices(pool keyspace.Pool, services []string, inBrief bool) executor.Call {
+	call := pool.Call(lua.ReadServices, "", "", flag(inBrief))
+	call.Keys = make([]string, 0, len(lua.ReadServices.Each)*len(services))
+	for _, service := range services {
+		pool.AddEach(&call, service, "")
+	}
+	return call
+}
+
+// parseServices reads the answer of read_services.lua to a call of readServices. Those that were removed since are left out.
+func parseServices(of []string, r executor.Result, add func(Service)) error {
+	if r.Err != nil {
+		return r.Err
+	}
+	answers, _ := r.Answer.([]any)
+	if len(answers) != len(of) {
+		return malformed("the list of", "services")
+	}
+	for i, answer := range answers {
+		if answer == "" {
+			continue
+		}
+		s, err := parseService(of[i], answer)
+		if err != nil {
+			return err
+		}
+		add(s)
+	}
+	return nil
+}
+
+// parseService reads the answer of describe.lua.
+func parseService(name string, answer any) (Service, error) {
+	fields, ok := answer.([]any)
+	if !ok || len(fields) != 10 && len(fields) != 8 {
+		return Service{}, malformed("service", name)
+	}
+	var n [8]int64
+	for i := range n {
+		var err error
+		if n[i], err = toInt(fields[i]); err != nil {
+			return Service{}, malformed("service", name)
+		}
+	}
+	s := Service{
+		Name:     name,
+		Start:    int(n[0]),
+		End:      int(n[1]),
+		Cooldown: time.Duration(n[2]) * time.Millisecond,
+		Waiting:  int(n[6]),
+		now:      time.UnixMilli(n[7]),
+	}
+	if len(fields) == 10 {
+		s.Description, _ = fields[8].(string)
+		created, err := toInt(fields[9])
+		if err != nil {
+			return Service{}, malformed("service", name)
+		}
+		s.Created = time.UnixMilli(created).UTC()
+	}
+	p := PortCounts{Total: s.End - s.Start + 1, Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
+	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling
+	s.Ports = p
+	if s.Start <= ephemeralMax && s.End >= ephemeralMin {
+		s.Warnings = []string{fmt.Sprintf("the range meets Linux's own ephemeral ports (%d-%d): set net.ipv4.ip_local_reserved_ports on the hosts", ephemeralMin, ephemeralMax)}
+	}
+	return s, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -168,7 +169,8 @@ func isPassing(err error) bool {
 // leaveWaitlist gives up a position. Where Redis does not hear of it, it is told again with the next heartbeats.
 func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket string) error {
 	k := a.keys.Pool(key.pool)
-	_, err := a.writeUnconfirmed(context.WithoutCancel(ctx), k.Call(lua.Leave, key.service, "", key.service, ticket))
+	leave := k.Call(lua.Leave, key.service, "", key.service, ticket)
+	err := a.runAll(context.WithoutCancel(ctx), []executor.Call{leave}, 1)[0].Err // it may be repeated, and waits for no replica
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()
 	if delete(a.waitlist.stuck, ticket); err != nil {

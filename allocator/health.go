@@ -2,10 +2,13 @@ package allocator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"portmaster/allocator/epoch"
 	"portmaster/allocator/executor"
+	"portmaster/lua"
 )
 
 // Problem is something that makes a Redis unfit to keep allocations, although it answers.
@@ -43,7 +46,7 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	defer cancel()
 	nodes, err := a.executor.Info(ctx)
 	if len(nodes) == 0 {
-		return nil, fromExecutor(err)
+		return nil, translate(err)
 	}
 	for _, node := range nodes {
 		findings = append(findings, a.judge(node)...)
@@ -51,12 +54,14 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Problem == NotMaster }) {
 		return findings, nil // it takes no epoch
 	}
-	if err := a.recall(ctx); err != nil && !a.executor.Clustered() {
-		return nil, err
+	if err := a.epoch.Recall(ctx); err != nil && !a.executor.Clustered() {
+		return nil, translate(err)
 	}
-	_ = a.checkFences(ctx, a.epoch.fences.some(callsPerBatch)) // what it finds is told by the epoch
-	if found, ok := a.epoch.finding(); ok {
-		findings = append(findings, found)
+	_ = a.epoch.CheckFences(ctx) // Fault tells what it finds
+	if fault := a.epoch.Fault(); errors.Is(fault, epoch.ErrLost) {
+		findings = append(findings, Finding{StateLost, fault.Error()})
+	} else if fault != nil {
+		findings = append(findings, Finding{OtherSchema, fault.Error()})
 	}
 	return findings, nil
 }
@@ -98,3 +103,43 @@ func judgeMemory(used, most int64) (findings []Finding) {
 
 // Connections returns the figures of the connections to Redis.
 func (a *Allocator) Connections() executor.Connections { return a.executor.Connections() }
+
+// StateFigures tell what an Allocator has noticed of the state in Redis since it started.
+type StateFigures = epoch.Figures
+
+// StateFigures returns what was noticed so far.
+func (a *Allocator) StateFigures() StateFigures { return a.epoch.Figures() }
+
+// Greet makes a call that changes nothing, to learn whether Redis takes any. It has few words: Redis reads no more than ten from a
+// client that has not logged in, and complains of their number if there are more.
+func (a *Allocator) Greet(ctx context.Context) error {
+	_, err := a.executor.Read(ctx, a.keys.Pool(DefaultPool).Call(lua.ReadAllocation, "none", "", "none", "none"))
+	if err = translate(err); errors.Is(err, ErrServiceNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Recovery is what Recover found.
+type Recovery struct {
+	Needed bool // the state was lost; if it was not, nothing is changed
+	epoch.Loss
+	Held []Figures // of all services
+}
+
+// Recover makes the state that is in Redis now the one that counts, which ends the refusal to hand out ports. First it reads what is
+// held, and raises the fences of all pools above those that servers reported.
+func (a *Allocator) Recover(ctx context.Context) (found Recovery, err error) {
+	if found.Loss, found.Needed, err = a.epoch.Lost(ctx); err != nil || !found.Needed {
+		return found, translate(err)
+	}
+	pools, err := a.listedPools(ctx)
+	if err != nil {
+		return found, err
+	}
+	var unread int
+	if found.Held, unread = a.readFigures(ctx, pools); unread > 0 {
+		return found, unavailable(fmt.Sprintf("the services of %d pools could not be read", unread), nil)
+	}
+	return found, translate(a.epoch.Recover(ctx, found.Loss))
+}
