@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"portmaster/allocator/executor"
 	"portmaster/lua"
@@ -15,9 +16,8 @@ type acquisition struct {
 	requests      []Request
 	wait          Wait
 
-	script   *lua.Script
-	remember int64 // for how many ms the script is to remember the secrets
-	giveBack func(*Allocator, context.Context, acquisition, Request)
+	script   *lua.Script   // lua.Offer or lua.Claim
+	remember time.Duration // how long the script remembers the secrets, in whole milliseconds
 }
 
 // grant is what a request got.
@@ -26,24 +26,29 @@ type grant struct {
 	created bool // it is new; else the call was repeated
 }
 
-// acquire lets a script offer or claim what is requested.
+// acquire has a script offer or claim what is requested: the plain one if that will do, else the one for all cases.
 func (a *Allocator) acquire(ctx context.Context, c acquisition) (grants []grant, err error) {
 	if err := a.checkAcquisition(c); err != nil {
 		return nil, err
 	}
 	generateSecrets(c.requests)
-	var answer any
-	if c.wait.Longest == 0 {
-		answer, err = a.acquireNow(ctx, c)
-	} else {
+	answer := any(longWay)
+	if plain, isPlain := a.plainCall(c); isPlain {
+		answer, err = a.grant(ctx, c.pool, plain)
+	}
+	switch {
+	case err != nil || answer != longWay:
+	case c.wait.Longest > 0:
 		answer, err = a.acquireWaiting(ctx, c)
+	default:
+		answer, err = a.try(ctx, c, "", false)
 	}
 	if err != nil {
 		return nil, explain(a.notGone(context.WithoutCancel(ctx), c.pool, err))
 	}
 	grants, err = grantsOf(answer, len(c.requests))
 	for i := range grants {
-		grants[i].created = grants[i].created || c.requests[i].generated // it is new, though the call may have been made twice in line
+		grants[i].created = grants[i].created || c.requests[i].generated // it is new, although a call that waited may have repeated it
 	}
 	if c.wait.Longest > 0 && err == nil {
 		if cause := c.wait.givenUp(ctx); isGone(cause) {
@@ -54,28 +59,33 @@ func (a *Allocator) acquire(ctx context.Context, c acquisition) (grants []grant,
 	return grants, err
 }
 
-// acquireNow acquires ports for a call that does not wait: the short way, if that will do.
-func (a *Allocator) acquireNow(ctx context.Context, c acquisition) (answer any, err error) {
-	if c.script == lua.Offer {
-		answer, err = a.offerAny(ctx, c)
-	} else {
-		answer, err = a.claimAny(ctx, c)
+// plainCall returns the call of the script of few keys that serves most offers and claims: of one request for any port, which does
+// not wait. That of offers knows no lease.
+func (a *Allocator) plainCall(c acquisition) (call executor.Call, isPlain bool) {
+	r := c.requests[0]
+	if len(c.requests) > 1 || !r.isForAny() || c.wait.Longest > 0 || c.script == lua.Offer && r.Lease != nil {
+		return call, false
 	}
-	if err != nil || answer != longWay {
-		return answer, err
+	pool := a.keys.Pool(c.pool)
+	if c.script == lua.Claim {
+		ofPool, highest := a.epoch.Fences(c.pool)
+		return pool.Call(lua.ClaimAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret,
+			flag(!r.generated), valueOf(r.Lease).Milliseconds(), ofPool, highest), true
 	}
-	return a.try(ctx, c, "", false)
+	return pool.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret, r.options(false)), true
 }
+
+// longWay is the answer of a plain script that has done nothing: the call needs the script for all cases.
+const longWay = int64(0)
 
 // What a script answers that is not done yet.
 const (
-	again       = int64(1) // it has put ports in order in search of a block, and must be called once more for the rest
-	settleFirst = int64(2) // the service has to be settled before
+	again       = int64(1) // it has joined ports in search of a block, and must be called again for the rest
+	settleFirst = int64(2) // the service must be settled before
 )
 
-// try runs the script of a call until it has an answer. With a ticket the call has, or gets, its position in line, and keeps it if it is
-// to stay. Each time that the script asks for another call it has looked at some ports, each of them once for each time that they
-// were given back, so that no single script looks at more.
+// try runs the script of a call until it has an answer. A call with a ticket has or gets a position on the waitlist, and keeps it if
+// stay is set. Each time that the script asks for another call it has looked at some ports, so that no single script looks at many.
 func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay bool) (answer any, err error) {
 	call := a.callOf(c, ticket, stay)
 	for range maxSteps {
@@ -98,7 +108,7 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Call {
 	k := a.keys.Pool(c.pool)
 	args := make([]any, 4, 6+3*len(c.requests))
-	args[0], args[1], args[2], args[3] = c.service, c.remember, ticket, flag(stay)
+	args[0], args[1], args[2], args[3] = c.service, c.remember.Milliseconds(), ticket, flag(stay)
 	call := k.Call(c.script, c.service, "")
 	for _, r := range c.requests {
 		k.AddEach(&call, c.service, r.Secret)
@@ -112,21 +122,16 @@ func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Cal
 	return call
 }
 
-// giveBackAll gives back what a call may have got of which no answer came.
-func (a *Allocator) giveBackAll(ctx context.Context, c acquisition) {
-	grants := make([]grant, len(c.requests))
-	for i := range grants {
-		grants[i].created = true
-	}
-	a.giveBack(ctx, c, grants)
-}
-
-// giveBack gives back what was just granted to a caller who is gone. Ports requested with a client-supplied secret are kept: the
-// client may already have retried, and been told.
+// giveBack gives back what was just granted to a client that is gone. Ports requested with a client-supplied secret are kept: the
+// client may already have retried, and been told of them.
 func (a *Allocator) giveBack(ctx context.Context, c acquisition, grants []grant) {
-	for i, g := range grants {
-		if g.created && c.requests[i].generated {
-			c.giveBack(a, ctx, c, c.requests[i])
+	for i, r := range c.requests {
+		switch {
+		case !grants[i].created || !r.generated:
+		case c.script == lua.Claim:
+			_ = a.Release(ctx, c.pool, c.service, r.Name, Proof{Secret: r.Secret})
+		default:
+			_, _ = a.Reject(ctx, c.pool, c.service, r.Secret, false) // if that fails, the offer expires
 		}
 	}
 }

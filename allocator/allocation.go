@@ -31,7 +31,7 @@ type Allocation struct {
 func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []Request, wait Wait) (allocations []Allocation, created bool, err error) {
 	c := acquisition{
 		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
-		script: lua.Claim, remember: remembered.Milliseconds(), giveBack: (*Allocator).giveBackAllocation,
+		script: lua.Claim, remember: remembered,
 	}
 	grants, err := a.acquire(ctx, c)
 	if err != nil {
@@ -47,23 +47,6 @@ func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []
 		a.epoch.Acknowledge(pool, allocations[i].Fence)
 	}
 	return allocations, created, nil
-}
-
-// claimAny makes a claim the short way, if it is of any one port. The answer is longWay if it has to go the other.
-func (a *Allocator) claimAny(ctx context.Context, c acquisition) (answer any, err error) {
-	r := c.requests[0]
-	if len(c.requests) > 1 || r.Port != 0 || r.Prefer != 0 || r.Count != 0 {
-		return longWay, nil
-	}
-	k := a.keys.Pool(c.pool)
-	ofPool, highest := a.epoch.Fences(c.pool)
-	return a.grant(ctx, c.pool, k.Call(lua.ClaimAny, c.service, r.Secret, c.service, c.remember, r.Name, r.Secret,
-		flag(!r.generated), r.Lease.Milliseconds(), ofPool, highest))
-}
-
-// giveBackAllocation releases what was claimed by a caller who is gone.
-func (a *Allocator) giveBackAllocation(ctx context.Context, c acquisition, r Request) {
-	_ = a.Release(ctx, c.pool, c.service, r.Name, Proof{Secret: r.Secret})
 }
 
 // remembered is for how long the secret of a claim is known to be taken, whatever becomes of the allocation.
@@ -99,7 +82,7 @@ func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor strin
 // Renew lets the lease of an allocation, given one of its ports or its holder's name, begin anew now: for as long as
 // before where lease is 0. One that has none gets one. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, also
 // where the lease ran out, or ErrSecretMismatch.
-func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret string, lease time.Duration) (Allocation, error) {
+func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret string, lease *time.Duration) (Allocation, error) {
 	f := checkHolder(pool, service, holder)
 	f.secret("secret", secret)
 	f.lease("lease", lease)
@@ -107,7 +90,7 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 		return Allocation{}, err
 	}
 	k := a.keys.Pool(pool)
-	answer, err := a.write(ctx, k.Call(lua.Renew, service, "", service, holder, secret, lease.Milliseconds()))
+	answer, err := a.write(ctx, k.Call(lua.Renew, service, "", service, holder, secret, valueOf(lease).Milliseconds()))
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}

@@ -55,10 +55,10 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 	for i := range 120 {
 		w := Request{Name: fmt.Sprintf("n-%d", i)}
 		if random.IntN(2) == 0 {
-			w.Count = 1 + random.IntN(40)
+			w.Count = new(1 + random.IntN(40))
 		}
 		if random.IntN(3) == 0 {
-			w.Lease = time.Hour
+			w.Lease = new(time.Hour)
 		}
 		offer, _, err := offerOne(ctx, a, DefaultPool, "web", w, 0)
 		if err != nil {
@@ -73,12 +73,12 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 			_, err = a.Reject(ctx, DefaultPool, "web", offer.Secret, random.IntN(2) == 0)
 			must(t, err)
 		default:
-			_, _, err = a.Accept(ctx, DefaultPool, "web", offer.Secret, 0)
+			_, _, err = a.Accept(ctx, DefaultPool, "web", offer.Secret, nil)
 			must(t, err)
 			switch {
 			case random.IntN(2) == 0:
 				must(t, a.Release(ctx, DefaultPool, "web", w.Name, Proof{}))
-			case w.Lease > 0:
+			case w.Lease != nil:
 				holders.leases = append(holders.leases, w)
 			default:
 				holders.forEver = append(holders.forEver, w)
@@ -105,7 +105,7 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 		}
 	}
 	for _, w := range holders.offers {
-		if _, _, err := a.Accept(ctx, DefaultPool, "web", w.Secret, 0); err != nil {
+		if _, _, err := a.Accept(ctx, DefaultPool, "web", w.Secret, nil); err != nil {
 			t.Errorf("%+v is on offer still: %v", w, err)
 		}
 	}
@@ -215,7 +215,7 @@ func TestACutGoesOnAfterAStepBack(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2999)
 		for i := range 30 {
-			secret := claimOf(t, a, DefaultPool, Request{Name: fmt.Sprintf("n-%d", i), Count: 20})
+			secret := claimOf(t, a, DefaultPool, Request{Name: fmt.Sprintf("n-%d", i), Count: new(20)})
 			if i > 0 {
 				must(t, a.Release(t.Context(), DefaultPool, "web", fmt.Sprintf("n-%d", i), Proof{Secret: secret}))
 			}

@@ -79,7 +79,7 @@ func TestCommandsOfABlock(t *testing.T) {
 		}
 	}
 	claim := func(name string) error {
-		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: name, Count: pieces}, 0)
+		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: name, Count: new(pieces)}, 0)
 		return err
 	}
 	var err error
@@ -112,7 +112,7 @@ func TestBlocksOfAListAreGathered(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 10_000, 10_255)
-		wants := []Request{{Name: "a", Count: 100}, {Name: "b", Count: 100}, {Name: "c", Count: 56}}
+		wants := []Request{{Name: "a", Count: new(100)}, {Name: "b", Count: new(100)}, {Name: "c", Count: new(56)}}
 		for range 3 {
 			_, _, err := a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
 			must(t, err)

@@ -44,9 +44,9 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		for _, a := range []*Allocator{old, other, newer} {
 			_, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "bob"}, 0)
 			wantError(t, "an offer", err, ErrUnavailable)
-			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
+			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret, nil)
 			wantError(t, "an acceptance", err, ErrUnavailable)
-			_, err = a.Renew(t.Context(), DefaultPool, "web", "ann", offer.Secret, MinLease)
+			_, err = a.Renew(t.Context(), DefaultPool, "web", "ann", offer.Secret, new(MinLease))
 			wantError(t, "a renewal", err, ErrUnavailable)
 			wantError(t, "a release", a.Release(t.Context(), DefaultPool, "web", "ann", Proof{Secret: offer.Secret}), ErrUnavailable)
 			_, err = a.Reject(t.Context(), DefaultPool, "web", offer.Secret, false)
@@ -216,7 +216,7 @@ func TestOlderStateIsNoticed(t *testing.T) {
 				return
 			}
 			wantError(t, "a claim", err, ErrUnavailable)
-			_, err = a.Renew(t.Context(), DefaultPool, "web", "after", lost.Secret, MinLease)
+			_, err = a.Renew(t.Context(), DefaultPool, "web", "after", lost.Secret, new(MinLease))
 			wantError(t, "a renewal of what is not known", err, ErrUnavailable)
 			wantError(t, "a release of what is not known", a.Release(t.Context(), DefaultPool, "web", "after", Proof{}), ErrUnavailable)
 			for _, server := range []*Allocator{a, idle, newer, open()} {
@@ -296,7 +296,7 @@ func TestNewerSchemaIsLeftAlone(t *testing.T) {
 		before := snapshot(t, store)
 		wantProblems(t, a, OtherSchema)
 		for _, server := range []*Allocator{a, newAllocator(store, long)} {
-			_, _, err := server.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
+			_, _, err := server.Accept(t.Context(), DefaultPool, "web", offer.Secret, nil)
 			wantError(t, "an acceptance", err, ErrUnavailable)
 			_, err = server.Reject(t.Context(), DefaultPool, "web", offer.Secret, true)
 			wantError(t, "a rejection", err, ErrUnavailable)

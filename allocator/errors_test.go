@@ -62,9 +62,9 @@ func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
 	errs := map[string]error{}
 	_, _, errs["define"] = a.Define(ctx, DefaultPool, Definition{Name: "db", Start: 3000, End: 3001})
 	_, _, errs["offer"] = offerOne(ctx, a, DefaultPool, "web", Request{Name: "bob"}, 0)
-	_, _, errs["accept"] = a.Accept(ctx, DefaultPool, "web", offer.Secret, 0)
+	_, _, errs["accept"] = a.Accept(ctx, DefaultPool, "web", offer.Secret, nil)
 	_, _, errs["claim"] = claimOne(ctx, a, DefaultPool, "web", Request{Name: "carl"}, 0)
-	_, errs["renew"] = a.Renew(ctx, DefaultPool, "web", "ann", offer.Secret, MinLease)
+	_, errs["renew"] = a.Renew(ctx, DefaultPool, "web", "ann", offer.Secret, new(MinLease))
 	_, errs["reject"] = a.Reject(ctx, DefaultPool, "web", offer.Secret, false)
 	errs["release"] = a.Release(ctx, DefaultPool, "web", "ann", Proof{})
 	errs["remove"] = a.Remove(ctx, DefaultPool, "web")
@@ -97,7 +97,7 @@ func TestRedisHangs(t *testing.T) {
 		}
 	}
 	hang()
-	_, _, err := a.Accept(t.Context(), DefaultPool, "web", offer.Secret, 0)
+	_, _, err := a.Accept(t.Context(), DefaultPool, "web", offer.Secret, nil)
 	wantError(t, "accept", err, ErrOutcomeUnknown)
 	awake()
 	mustAccept(t, a, offer)

@@ -37,6 +37,14 @@ func anew(a *Allocator, opts Options) *Allocator {
 	return &Allocator{executor: a.executor, keys: a.keys, epoch: epoch.New(a.executor, a.keys, epoch.Options{}), waitlist: newWaitlist(), opts: opts}
 }
 
+// optional returns an optional field, which is absent if it is zero.
+func optional[T int | time.Duration](value T) *T {
+	if value == 0 {
+		return nil
+	}
+	return &value
+}
+
 const anyCommand = "return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
 
 // command runs a command on the Redis of an Allocator.
@@ -91,7 +99,7 @@ func mustOffer(t *testing.T, a *Allocator, service, name string) Offer {
 
 func mustAccept(t *testing.T, a *Allocator, offer Offer) Allocation {
 	t.Helper()
-	allocation, _, err := a.Accept(t.Context(), DefaultPool, offer.Service, offer.Secret, 0)
+	allocation, _, err := a.Accept(t.Context(), DefaultPool, offer.Service, offer.Secret, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +131,7 @@ func opensNothing(t *testing.T, a *Allocator, service, secret string) {
 	t.Helper()
 	_, err := a.OpenOffer(t.Context(), DefaultPool, service, secret)
 	wantError(t, "read", err, ErrOfferNotFound)
-	_, _, err = a.Accept(t.Context(), DefaultPool, service, secret, 0)
+	_, _, err = a.Accept(t.Context(), DefaultPool, service, secret, nil)
 	wantError(t, "accept", err, ErrOfferNotFound)
 	_, err = a.Reject(t.Context(), DefaultPool, service, secret, false)
 	wantError(t, "reject", err, ErrOfferNotFound)

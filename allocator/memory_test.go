@@ -72,7 +72,7 @@ func defineAct(d Definition, before func(t *testing.T, a *Allocator, pool string
 func inPieces(t *testing.T, a *Allocator, pool string) {
 	t.Helper()
 	for port := 2000; port < 2100; port++ {
-		claimOf(t, a, pool, Request{Name: "p" + strconv.Itoa(port), Port: port})
+		claimOf(t, a, pool, Request{Name: "p" + strconv.Itoa(port), Port: new(port)})
 	}
 	for port := 2000; port < 2100; port += 2 {
 		must(t, a.Release(t.Context(), pool, "web", "p"+strconv.Itoa(port), Proof{}))
@@ -83,14 +83,14 @@ func inPieces(t *testing.T, a *Allocator, pool string) {
 func givenBack(t *testing.T, a *Allocator, pool string) {
 	t.Helper()
 	for i := range 2 {
-		secret := claimOf(t, a, pool, Request{Name: "all-" + strconv.Itoa(i), Count: 100})
+		secret := claimOf(t, a, pool, Request{Name: "all-" + strconv.Itoa(i), Count: new(100)})
 		must(t, a.Release(t.Context(), pool, "web", "all-"+strconv.Itoa(i), Proof{Secret: secret}))
 	}
 }
 
 func hundred(lease time.Duration) (wants []Request) {
 	for i := range 100 {
-		wants = append(wants, Request{Name: fmt.Sprintf("n-%d", i), Lease: lease, Count: 1 + i%2})
+		wants = append(wants, Request{Name: fmt.Sprintf("n-%d", i), Lease: optional(lease), Count: new(1 + i%2)})
 	}
 	return wants
 }
@@ -98,12 +98,12 @@ func hundred(lease time.Duration) (wants []Request) {
 // Who comes: refused before anything is changed.
 var newcomers = map[string]act{
 	"a claim of a fresh port":  claimAct(Request{Name: "ann"}, nil),
-	"a claim with a lease":     claimAct(Request{Name: "ann", Lease: time.Hour}, nil),
+	"a claim with a lease":     claimAct(Request{Name: "ann", Lease: new(time.Hour)}, nil),
 	"a claim of a port before": claimAct(Request{Name: "ann"}, inPieces),
-	"a claim of a block":       claimAct(Request{Name: "ann", Count: 10}, givenBack),
-	"a claim of a port":        claimAct(Request{Name: "ann", Port: 2002}, inPieces),
-	"a claim after a lease": claimAct(Request{Name: "ann", Port: 2003}, func(t *testing.T, a *Allocator, pool string) {
-		claimOf(t, a, pool, Request{Name: "bob", Port: 2001, Count: 5, Lease: MinLease})
+	"a claim of a block":       claimAct(Request{Name: "ann", Count: new(10)}, givenBack),
+	"a claim of a port":        claimAct(Request{Name: "ann", Port: new(2002)}, inPieces),
+	"a claim after a lease": claimAct(Request{Name: "ann", Port: new(2003)}, func(t *testing.T, a *Allocator, pool string) {
+		claimOf(t, a, pool, Request{Name: "bob", Port: new(2001), Count: new(5), Lease: new(MinLease)})
 		time.Sleep(MinLease + 20*time.Millisecond)
 	}),
 	"a claim after a rest": claimAct(Request{Name: "ann"}, func(t *testing.T, a *Allocator, pool string) {
@@ -134,8 +134,8 @@ var newcomers = map[string]act{
 	},
 	"a place in line": {
 		func(t *testing.T, a *Allocator, pool string) string {
-			claimOf(t, a, pool, Request{Name: "bob", Count: 100})
-			claimOf(t, a, pool, Request{Name: "carl", Count: 100})
+			claimOf(t, a, pool, Request{Name: "bob", Count: new(100)})
+			claimOf(t, a, pool, Request{Name: "carl", Count: new(100)})
 			return ""
 		},
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
@@ -180,17 +180,17 @@ var holders = map[string]act{
 		},
 		acceptAct(Request{}, 0).call),
 	"accept for a lease":     acceptAct(Request{Name: "ann"}, time.Hour),
-	"accept a leased block":  acceptAct(Request{Name: "ann", Count: 100, Lease: time.Hour}, 0),
-	"accept a block":         acceptAct(Request{Name: "ann", Count: 100}, 0),
-	"renew":                  renewAct(Request{Name: "ann", Lease: time.Hour}),
+	"accept a leased block":  acceptAct(Request{Name: "ann", Count: new(100), Lease: new(time.Hour)}, 0),
+	"accept a block":         acceptAct(Request{Name: "ann", Count: new(100)}, 0),
+	"renew":                  renewAct(Request{Name: "ann", Lease: new(time.Hour)}),
 	"renew what has none":    renewAct(Request{Name: "ann"}),
-	"renew a block":          renewAct(Request{Name: "ann", Lease: time.Hour, Count: 100}),
+	"renew a block":          renewAct(Request{Name: "ann", Lease: new(time.Hour), Count: new(100)}),
 	"release":                releaseAct(Request{Name: "ann"}, false),
 	"release with a secret":  releaseAct(Request{Name: "ann"}, true),
-	"release a lease":        releaseAct(Request{Name: "ann", Lease: time.Hour}, false),
-	"release a leased block": releaseAct(Request{Name: "ann", Lease: time.Hour, Count: 100}, true),
+	"release a lease":        releaseAct(Request{Name: "ann", Lease: new(time.Hour)}, false),
+	"release a leased block": releaseAct(Request{Name: "ann", Lease: new(time.Hour), Count: new(100)}, true),
 	"reject":                 rejectAct(Request{Name: "ann"}, false),
-	"reject a block":         rejectAct(Request{Name: "ann", Count: 100}, false),
+	"reject a block":         rejectAct(Request{Name: "ann", Count: new(100)}, false),
 	"reject as in use":       rejectAct(Request{Name: "ann"}, true),
 	"settle": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
@@ -204,7 +204,7 @@ var holders = map[string]act{
 		}),
 	"settle a range that grew": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
-			claimOf(t, a, pool, Request{Name: "last", Port: 2199}) // so that what is added joins no run
+			claimOf(t, a, pool, Request{Name: "last", Port: new(2199)}) // so that what is added joins no run
 			command(t, a, "hset", a.keys.Pool(pool).Service("web"), "end", 2299, "changing", "add 2200 2299")
 			return ""
 		},
@@ -226,7 +226,7 @@ func acceptAct(want Request, lease time.Duration) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return offerOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
-			_, _, err := a.Accept(ctx, pool, "web", secret, lease)
+			_, _, err := a.Accept(ctx, pool, "web", secret, optional(lease))
 			return err
 		})
 }
@@ -235,7 +235,7 @@ func renewAct(want Request) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return claimOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
-			_, err := a.Renew(ctx, pool, "web", "ann", secret, time.Hour)
+			_, err := a.Renew(ctx, pool, "web", "ann", secret, new(time.Hour))
 			return err
 		})
 }

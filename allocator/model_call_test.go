@@ -41,12 +41,12 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	case "leave":
 		_ = a.leaveWaitlist(ctx, waitlistKey{c.pool, c.service}, c.ticket)
 	case "accept":
-		allocation, got.Created, err = a.Accept(ctx, c.pool, c.service, c.secret, c.lease)
+		allocation, got.Created, err = a.Accept(ctx, c.pool, c.service, c.secret, optional(c.lease))
 		one(allocation)
 	case "reject":
 		got.Created, err = a.Reject(ctx, c.pool, c.service, c.secret, c.inUse)
 	case "renew":
-		allocation, err = a.Renew(ctx, c.pool, c.service, c.holder, c.secret, c.lease)
+		allocation, err = a.Renew(ctx, c.pool, c.service, c.holder, c.secret, optional(c.lease))
 		one(allocation)
 	case "release":
 		err = a.Release(ctx, c.pool, c.service, c.holder, Proof{Secret: c.secret, Fences: c.fences})
@@ -121,9 +121,9 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	ctx := t.Context()
 	call := acquisition{pool: c.pool, service: c.service, wait: Wait{Longest: time.Minute},
-		script: lua.Offer, remember: a.opts.OfferTTL.Milliseconds()}
+		script: lua.Offer, remember: a.opts.OfferTTL}
 	if c.act == "claim" {
-		call.script, call.remember = lua.Claim, remembered.Milliseconds()
+		call.script, call.remember = lua.Claim, remembered
 	}
 	for _, w := range c.wants {
 		w.generated = !w.own

@@ -69,7 +69,7 @@ func (r *run) claimOffered(t *rapid.T) {
 	}
 	made := rapid.SampledFrom(open).Draw(t, "made")
 	w := want{own: true}
-	w.Name, w.Secret, w.Lease = made.want.Name, made.want.Secret, r.lease(t)
+	w.Name, w.Secret, w.Lease = made.want.Name, made.want.Secret, optional(r.lease(t))
 	r.step(t, request{act: "claim", pool: made.pool, service: made.service, wants: []want{w}})
 }
 
@@ -190,7 +190,7 @@ func (r *run) fill(t *rapid.T, c *request, wants []want, certain bool) {
 func fits(w want, others []want) bool {
 	return !slices.ContainsFunc(others, func(o want) bool {
 		return o.Name == w.Name || o.own && o.Secret == w.Secret ||
-			w.Port > 0 && o.Port > 0 && w.Port < o.Port+o.count() && o.Port < w.Port+w.count()
+			w.Port != nil && o.Port != nil && *w.Port < *o.Port+o.count() && *o.Port < *w.Port+w.count()
 	})
 }
 
@@ -198,7 +198,7 @@ func (r *run) want(t *rapid.T, c request, certain bool) (w want) {
 	w.Name = rapid.SampledFrom(modelNames).Draw(t, "name")
 	w.Secret = rapid.SampledFrom(append([]string{"", "", "", ""}, modelSecrets...)).Draw(t, "secret")
 	w.own = w.Secret != ""
-	w.Lease = r.lease(t)
+	w.Lease = optional(r.lease(t))
 	port := modelMin
 	if s := r.model.pool(c.pool).services[c.service]; s != nil {
 		port = rapid.IntRange(s.start, s.end).Draw(t, "port")
@@ -208,18 +208,18 @@ func (r *run) want(t *rapid.T, c request, certain bool) (w want) {
 	}
 	switch rapid.IntRange(0, 13).Draw(t, "kind") {
 	case 7:
-		w.Prefer = port
+		w.Prefer = new(port)
 	case 8, 12:
 		if certain {
-			w.Port = port
+			w.Port = new(port)
 		}
 	case 9, 13:
 		if certain {
-			w.Port = port
+			w.Port = new(port)
 		}
-		w.Count = rapid.IntRange(1, 3).Draw(t, "count")
+		w.Count = new(rapid.IntRange(1, 3).Draw(t, "count"))
 	case 10, 11:
-		w.Count = rapid.IntRange(2, 4).Draw(t, "count")
+		w.Count = new(rapid.IntRange(2, 4).Draw(t, "count"))
 	}
 	return w
 }

@@ -55,9 +55,9 @@ func (c request) impossible(s *modelService, missing []int) answer {
 		switch {
 		case w.count() > size:
 			fields = append(fields, c.field(i, "count"))
-		case w.Port > 0 && (w.Port < s.start || w.Port+w.count()-1 > s.end):
+		case w.Port != nil && (*w.Port < s.start || *w.Port+w.count()-1 > s.end):
 			fields = append(fields, c.field(i, "port"))
-		case w.Prefer > 0 && (w.Prefer < s.start || w.Prefer > s.end):
+		case w.Prefer != nil && (*w.Prefer < s.start || *w.Prefer > s.end):
 			fields = append(fields, c.field(i, "prefer"))
 		}
 	}
@@ -79,10 +79,10 @@ func (p *picker) refused(c request, missing []int, turn bool) answer {
 		if slices.ContainsFunc(p.m.holds(p.s), func(h *hold) bool { return h.name == w.Name }) {
 			names = append(names, c.field(i, "name"))
 		}
-		if w.Port == 0 {
+		if w.Port == nil {
 			continue
 		}
-		left, free := p.certain(w.Port, w.count())
+		left, free := p.certain(*w.Port, w.count())
 		if free && turn {
 			continue
 		}
@@ -140,9 +140,9 @@ func (p *picker) all(c request, missing []int) (ports []int, found bool) {
 	ports = make([]int, len(c.wants))
 	var blocks []int
 	for _, i := range missing {
-		if w := c.wants[i]; w.Port > 0 {
-			p.take(w.Port, w.count())
-			ports[i] = w.Port
+		if w := c.wants[i]; w.Port != nil {
+			p.take(*w.Port, w.count())
+			ports[i] = *w.Port
 		} else if w.count() > 1 {
 			blocks = append(blocks, i)
 		}
@@ -154,11 +154,11 @@ func (p *picker) all(c request, missing []int) (ports []int, found bool) {
 		}
 	}
 	for _, i := range missing {
-		if w := c.wants[i]; w.Prefer > 0 && p.isFree(w.Prefer) {
+		if w := c.wants[i]; w.Prefer != nil && p.isFree(*w.Prefer) {
 			p.m.note("got what it prefers")
-			p.take(w.Prefer, 1)
-			ports[i] = w.Prefer
-		} else if w.Prefer > 0 {
+			p.take(*w.Prefer, 1)
+			ports[i] = *w.Prefer
+		} else if w.Prefer != nil {
 			p.m.note("got another than it prefers")
 		}
 	}

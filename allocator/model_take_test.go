@@ -81,9 +81,9 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 		case h == nil:
 			missing = append(missing, i)
 			continue
-		case w.Port > 0 && w.Port != h.port:
+		case w.Port != nil && *w.Port != h.port:
 			return nil, nil, c.fault(i, "port", CodeInvalid)
-		case w.Count > 0 && w.Count != h.count:
+		case w.Count != nil && *w.Count != h.count:
 			return nil, nil, c.fault(i, "count", CodeInvalid)
 		case state == "accepted" && c.act == "offer":
 			m.note("its secret is of what was accepted")
@@ -115,7 +115,7 @@ func (c request) field(i int, field string) string { return fmt.Sprintf("[%d].%s
 
 func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port int) *hold {
 	h := &hold{
-		name: w.Name, secret: w.Secret, port: port, count: w.count(), created: m.now, lease: w.Lease.Milliseconds(),
+		name: w.Name, secret: w.Secret, port: port, count: w.count(), created: m.now, lease: valueOf(w.Lease).Milliseconds(),
 		expires: m.now + c.ttl.Milliseconds(),
 	}
 	m.rememberHold(p, c.service, h, h.expires)
@@ -125,7 +125,7 @@ func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port
 
 // claim makes an allocation of ports that were picked, or of an offer.
 func (m *model) claim(p *modelPool, s *modelService, c request, w want, of hold) *hold {
-	if w.Lease > 0 {
+	if w.Lease != nil {
 		of.lease = w.Lease.Milliseconds()
 	} else if of.lease > 0 {
 		m.note("claimed with the lease of its offer")

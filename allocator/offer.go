@@ -29,7 +29,7 @@ type Offer struct {
 func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []Request, wait Wait) (offers []Offer, created bool, err error) {
 	c := acquisition{
 		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
-		script: lua.Offer, remember: a.opts.OfferTTL.Milliseconds(), giveBack: (*Allocator).giveBackOffer,
+		script: lua.Offer, remember: a.opts.OfferTTL,
 	}
 	grants, err := a.acquire(ctx, c)
 	if err != nil {
@@ -46,26 +46,10 @@ func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []
 	return offers, created, nil
 }
 
-// offerAny makes an offer the short way, if it is of any one port. The answer is longWay if it has to go the other.
-func (a *Allocator) offerAny(ctx context.Context, c acquisition) (answer any, err error) {
-	r := c.requests[0]
-	known := r.options(false)
-	if len(c.requests) > 1 || known != "" && known != "1" {
-		return longWay, nil
-	}
-	k := a.keys.Pool(c.pool)
-	return a.grant(ctx, c.pool, k.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember, r.Name, r.Secret, known))
-}
-
-// giveBackOffer rejects what was offered to a caller who is gone. If it fails, the offer expires by itself.
-func (a *Allocator) giveBackOffer(ctx context.Context, c acquisition, r Request) {
-	_, _ = a.Reject(ctx, c.pool, c.service, r.Secret, false)
-}
-
-// Accept accepts an offer, which makes it an allocation: for as long as lease says, where that is not 0, and else for as
-// long as was requested of the offer. created is false where it was accepted already. It returns ErrInvalid,
-// ErrServiceNotFound, ErrOfferNotFound, or ErrOfferRejected.
-func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, lease time.Duration) (allocation Allocation, created bool, err error) {
+// Accept accepts an offer, which makes it an allocation: with the lease given, or, if that is nil, with the one that the offer was
+// requested with. created is false if it was accepted already. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or
+// ErrOfferRejected.
+func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, lease *time.Duration) (allocation Allocation, created bool, err error) {
 	f := checkSecret(pool, service, secret)
 	f.lease("lease", lease)
 	if err := f.err(); err != nil {
@@ -76,9 +60,9 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	}
 	k := a.keys.Pool(pool)
 	ofPool, highest := a.epoch.Fences(pool)
-	args := []any{service, secret, ofPool, highest, lease.Milliseconds()}
+	args := []any{service, secret, ofPool, highest, valueOf(lease).Milliseconds()}
 	answer := any(longWay)
-	if lease == 0 {
+	if lease == nil {
 		answer, err = a.grant(ctx, pool, k.Call(lua.AcceptPlain, service, secret, args[:4]...))
 	}
 	if err == nil && answer == longWay {
@@ -138,6 +122,3 @@ func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, li
 		return offer, offer.Expires.After(s.now), err
 	})
 }
-
-// longWay is the answer of a script that has done nothing: it needs more keys than most calls have to send.
-const longWay = int64(0)

@@ -54,7 +54,7 @@ func TestReplicas(t *testing.T) {
 		_, _, err := offerOne(t.Context(), ask, DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0)
 		wantError(t, what, err, ErrOutcomeUnknown)
 	}
-	_, _, err := fresh(impatient).Accept(t.Context(), DefaultPool, "web", held.Secret, 0)
+	_, _, err := fresh(impatient).Accept(t.Context(), DefaultPool, "web", held.Secret, nil)
 	wantError(t, "what was accepted before, accepted again", err, ErrOutcomeUnknown)
 	wantError(t, "a release of what may be gone", fresh(impatient).Release(t.Context(), DefaultPool, "web", "carl", Proof{}), ErrOutcomeUnknown)
 	if _, err := fresh(impatient).Allocation(t.Context(), DefaultPool, "web", "ann"); err != nil {
@@ -85,7 +85,7 @@ func TestReplicasOfAFullRedis(t *testing.T) {
 		mustDefine(t, a, "web", 2000, 2009)
 		offered, held, leased := mustOffer(t, a, "web", "ann"), mustOffer(t, a, "web", "bob"), mustOffer(t, a, "web", "carl")
 		mustAccept(t, a, held)
-		if _, _, err := a.Accept(t.Context(), DefaultPool, "web", leased.Secret, time.Hour); err != nil {
+		if _, _, err := a.Accept(t.Context(), DefaultPool, "web", leased.Secret, new(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		setMaxMemory(t, master, 1)
@@ -101,9 +101,9 @@ func TestReplicasOfAFullRedis(t *testing.T) {
 			}
 		}
 		copied("at first", nil)
-		_, _, err := a.Accept(t.Context(), DefaultPool, "web", offered.Secret, 0)
+		_, _, err := a.Accept(t.Context(), DefaultPool, "web", offered.Secret, nil)
 		copied("accept", err)
-		_, err = a.Renew(t.Context(), DefaultPool, "web", "carl", leased.Secret, time.Hour)
+		_, err = a.Renew(t.Context(), DefaultPool, "web", "carl", leased.Secret, new(time.Hour))
 		copied("renew", err)
 		for _, name := range []string{"ann", "bob", "carl"} {
 			copied("release", a.Release(t.Context(), DefaultPool, "web", name, Proof{}))

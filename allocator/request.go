@@ -18,28 +18,39 @@ const (
 	MaxLease    = 30 * 24 * time.Hour // of an allocation
 )
 
-// Request is what a caller asks for: a port, or several in a row, under an instance name. What is zero is not asked for.
+// Request is what a caller asks for: a port, or several in a row, under an instance name. What is nil is not asked for.
 type Request struct {
 	Name   string
-	Secret string        // of the caller's own, which makes the call safe to repeat; if it is empty one is generated
-	Lease  time.Duration // how long the allocation lasts, MinLease to MaxLease, in whole milliseconds; for ever where it is 0
-	Port   int           // that port and no other
-	Prefer int           // that port, or any other where it is taken
-	Count  int           // how many consecutive ports, up to MaxCount; one where it is 0
+	Secret string         // client-supplied, which makes the call safe to repeat; if it is empty, one is generated
+	Lease  *time.Duration // how long the allocation lasts, MinLease to MaxLease, in whole milliseconds; nil: until it is released
+	Port   *int           // that port and no other
+	Prefer *int           // that port, or any other if it is taken
+	Count  *int           // how many consecutive ports, 1 to MaxCount; nil: one
 
-	generated bool // the secret is none of the caller's own
+	generated bool // the secret was generated here
 }
 
-// count is how many ports a request is for.
-func (r Request) count() int { return max(r.Count, 1) }
+// valueOf returns the value of an optional field, and zero if it is absent.
+func valueOf[T int | time.Duration](field *T) T {
+	if field == nil {
+		return 0
+	}
+	return *field
+}
 
-// options are what the scripts are told of a request beside its name and secret: "" where that is nothing, "1" where it is just
-// that the secret may be known already: it is the caller's own, or the call may be made again by this server.
+// count returns how many ports a request is for.
+func (r Request) count() int { return max(valueOf(r.Count), 1) }
+
+// isForAny reports whether a request is for one port, whichever comes next.
+func (r Request) isForAny() bool { return r.Port == nil && r.Prefer == nil && r.Count == nil }
+
+// options returns what the scripts are told of a request beside its name and secret: "" if that is nothing, "1" if it is only
+// that the secret may be known already: the client supplied it, or this server may repeat the call.
 func (r Request) options(again bool) string {
 	known := again || !r.generated
 	switch {
-	case r.Lease != 0 || r.Port != 0 || r.Prefer != 0 || r.Count != 0:
-		return fmt.Sprintf("%s %d %d %d %d", flag(known), r.Lease.Milliseconds(), r.Port, r.Prefer, r.Count)
+	case !r.isForAny() || r.Lease != nil:
+		return fmt.Sprintf("%s %d %d %d %d", flag(known), valueOf(r.Lease).Milliseconds(), valueOf(r.Port), valueOf(r.Prefer), valueOf(r.Count))
 	case known:
 		return "1"
 	}

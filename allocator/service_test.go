@@ -193,7 +193,7 @@ func TestCutInSteps(t *testing.T) {
 		if answer, err := step(); err != nil || answer != int64(0) { // one operator has begun
 			t.Fatalf("a step is answered with %v, %v", answer, err)
 		}
-		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "late", Port: 2400}, 0)
+		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "late", Port: new(2400)}, 0)
 		must(t, err)
 		for i := 0; ; i++ { // both
 			if _, err = step(); err != nil || i > 50 {
@@ -233,7 +233,7 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 			for from := 2000; from < 2600; from += MaxRequests {
 				var wants []Request
 				for port := from; port < from+MaxRequests; port++ {
-					wants = append(wants, Request{Name: "holder-" + strconv.Itoa(port), Port: port, Lease: lease})
+					wants = append(wants, Request{Name: "holder-" + strconv.Itoa(port), Port: new(port), Lease: optional(lease)})
 				}
 				_, _, err := a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
 				must(t, err)
@@ -245,10 +245,10 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 			return a.write(t.Context(), k.Call(lua.Define, "web", "", "web", "", 2000, 2699, 0, "1", 100))
 		}
 		mustDefine(t, a, "web", 2000, 2999)
-		mustClaim(t, a, Request{Name: "handed-out", Port: 2990})
+		mustClaim(t, a, Request{Name: "handed-out", Port: new(2990)})
 		must(t, a.Release(t.Context(), DefaultPool, "web", "handed-out", Proof{}))
 		claims(0)
-		offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "block", Port: 2698, Count: 4}, 0)
+		offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "block", Port: new(2698), Count: new(4)}, 0)
 		must(t, err)
 		for answer := any(int64(0)); err == nil && answer == int64(0); {
 			answer, err = cut()
@@ -256,7 +256,7 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 		wantError(t, "a block that reaches out", err, ErrRangeInUse)
 		mustReject(t, a, offer)
 
-		offer, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "moves", Port: 2900}, 0)
+		offer, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "moves", Port: new(2900)}, 0)
 		must(t, err)
 		for i := range 20 {
 			var answer any

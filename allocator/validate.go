@@ -107,10 +107,10 @@ func (f *faults) requests(requests []Request, most int) {
 
 // apart finds a port that an earlier request of the list has asked for as well.
 func (f *faults) apart(r Request, at string, ports map[int]bool) {
-	if r.Port <= 0 {
+	if r.Port == nil || *r.Port < 1 {
 		return
 	}
-	for port := r.Port; port < r.Port+min(r.count(), MaxCount); port++ {
+	for port := *r.Port; port < *r.Port+min(r.count(), MaxCount); port++ {
 		if ports[port] {
 			f.add(at+"port", "is given twice")
 			return
@@ -128,25 +128,25 @@ func (f *faults) request(r Request, at string, most int) {
 	f.lease(at+"lease", r.Lease)
 	f.port(at+"port", r.Port)
 	f.port(at+"prefer", r.Prefer)
-	if most = min(most, MaxCount); r.Count < 0 || r.Count > most {
+	if most = min(most, MaxCount); r.Count != nil && (*r.Count < 1 || *r.Count > most) {
 		f.add(at+"count", "must lie within 1-%d", most)
 	}
-	if r.Prefer != 0 && r.Port != 0 {
+	if r.Prefer != nil && r.Port != nil {
 		f.add(at+"prefer", "makes no sense with port")
 	}
-	if r.Prefer != 0 && r.Count > 1 {
+	if r.Prefer != nil && r.count() > 1 {
 		f.add(at+"prefer", "makes no sense with count")
 	}
 }
 
-func (f *faults) lease(field string, lease time.Duration) {
-	if lease != 0 {
-		f.duration(field, lease, MinLease, "1s-30d")
+func (f *faults) lease(field string, lease *time.Duration) {
+	if lease != nil {
+		f.duration(field, *lease, MinLease, "1s-30d")
 	}
 }
 
-func (f *faults) port(field string, port int) {
-	if port < 0 || port > 65535 {
+func (f *faults) port(field string, port *int) {
+	if port != nil && (*port < 1 || *port > 65535) {
 		f.add(field, "must lie within 1-65535")
 	}
 }
@@ -157,7 +157,7 @@ func (f *faults) wait(wait, longest time.Duration, requests []Request) {
 		f.add("wait", "must lie within 0s-%s", longest)
 	}
 	for _, r := range requests {
-		if wait > 0 && r.Port != 0 {
+		if wait > 0 && r.Port != nil {
 			f.add("wait", "makes no sense with port: only the next port that comes free can be waited for")
 			return
 		}

@@ -118,7 +118,7 @@ func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKe
 		}
 		if cause := c.wait.givenUp(ctx); cause != nil {
 			if errors.Is(err, ErrOutcomeUnknown) {
-				a.giveBackAll(context.WithoutCancel(ctx), c)
+				a.giveBack(context.WithoutCancel(ctx), c, slices.Repeat([]grant{{created: true}}, len(c.requests))) // what it may have got
 			}
 			return nil, errGivenUp(cause)
 		}

@@ -99,7 +99,7 @@ func TestLineHearsOfEveryPort(t *testing.T) {
 			"release": func() error { return a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}) },
 		} {
 			mustDefine(t, a, "web", 2000, 2000)
-			mustClaim(t, a, Request{Name: "holder", Lease: MinLease})
+			mustClaim(t, a, Request{Name: "holder", Lease: new(MinLease)})
 			ended := make(chan got, 1)
 			wait(t.Context(), t, a, Request{Name: "waiter"}, ended)
 			must(t, frees())
@@ -124,7 +124,7 @@ func TestLineWaitsForABlock(t *testing.T) {
 			mustClaim(t, a, Request{Name: name})
 		}
 		ended := make(chan got, 2)
-		wait(t.Context(), t, a, Request{Name: "block", Count: 2}, ended)
+		wait(t.Context(), t, a, Request{Name: "block", Count: new(2)}, ended)
 		wait(t.Context(), t, a, Request{Name: "one"}, ended)
 		must(t, a.Release(t.Context(), DefaultPool, "web", "a", Proof{}))
 		must(t, a.Release(t.Context(), DefaultPool, "web", "c", Proof{}))
@@ -147,12 +147,12 @@ func TestLineHasWhatWasRejected(t *testing.T) {
 		a := newAllocator(store, long)
 		_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2002, Cooldown: time.Hour})
 		must(t, err)
-		offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "middle", Port: 2001}, 0)
+		offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "middle", Port: new(2001)}, 0)
 		must(t, err)
 		ended := make(chan got, 1)
 		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 		defer stop()
-		wait(ctx, t, a, Request{Name: "block", Count: 2}, ended)
+		wait(ctx, t, a, Request{Name: "block", Count: new(2)}, ended)
 		_, err = a.Reject(t.Context(), DefaultPool, "web", offer.Secret, false)
 		must(t, err)
 		if served := <-ended; served.err != nil || served.allocation.Port != 2000 {
@@ -205,7 +205,7 @@ func TestLineGivesBack(t *testing.T) {
 		mustDefine(t, a, "web", 2000, 2009)
 		for looks := range 2 {
 			ctx := &gone{t.Context(), looks}
-			_, _, err := a.Claim(ctx, DefaultPool, "web", []Request{{Name: "a"}, {Name: "b", Count: 3}}, Wait{Longest: time.Minute})
+			_, _, err := a.Claim(ctx, DefaultPool, "web", []Request{{Name: "a"}, {Name: "b", Count: new(3)}}, Wait{Longest: time.Minute})
 			wantError(t, "claim", err, ErrUnavailable)
 			ctx = &gone{t.Context(), looks}
 			_, _, err = offerOne(ctx, a, DefaultPool, "web", Request{Name: "c"}, time.Minute)
@@ -294,7 +294,7 @@ func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 		ended := make(chan got, blocks+singles)
 		ctx, stop := context.WithCancel(t.Context())
 		for i := range blocks {
-			wait(ctx, t, a, Request{Name: fmt.Sprintf("block-%d", i), Count: 2}, ended)
+			wait(ctx, t, a, Request{Name: fmt.Sprintf("block-%d", i), Count: new(2)}, ended)
 		}
 		for i := range singles {
 			wait(ctx, t, a, Request{Name: fmt.Sprintf("single-%d", i)}, ended)

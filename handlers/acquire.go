@@ -14,7 +14,7 @@ import (
 	"portmaster/allocator"
 )
 
-// requestBody is what a body says of one request. What may be absent and must not be 0 is a pointer.
+// requestBody is what a body says of one request. What may be absent is a pointer.
 type requestBody struct {
 	Name   string    `json:"name"`
 	Secret *string   `json:"secret"`
@@ -26,21 +26,8 @@ type requestBody struct {
 
 func (b requestBody) request() allocator.Request {
 	return allocator.Request{
-		Name: b.Name, Secret: givenSecret(b.Secret), Lease: time.Duration(given(b.Lease)),
-		Port: given(b.Port), Prefer: given(b.Prefer), Count: given(b.Count),
+		Name: b.Name, Secret: givenSecret(b.Secret), Lease: (*time.Duration)(b.Lease), Port: b.Port, Prefer: b.Prefer, Count: b.Count,
 	}
-}
-
-// given tells the allocator of a number that may be absent, which to it is 0. One that is 0 becomes -1, which is as far
-// out of bounds.
-func given[T int | duration](value *T) T {
-	switch {
-	case value == nil:
-		return 0
-	case *value == 0:
-		return -1
-	}
-	return *value
 }
 
 // givenSecret tells the allocator of a secret that may be absent, which to it is empty. One that is empty becomes what is no

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -344,7 +345,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzDecodeRequests: the same of what is requested, one or a list. What is 0 where it is given is out of bounds to the allocator.
+// FuzzDecodeRequests: the same of what is requested, one or a list.
 func FuzzDecodeRequests(f *testing.F) {
 	for _, seed := range []string{
 		``, ` `, `[`, `[]`, `{}`, `{"name":"web-01"}`, ` [ {"name":"a"} , {"name":"b","secret":"c"} ]`, `[null]`, `[[]]`, `[{"a":[{"b":1}]}]`,
@@ -378,11 +379,11 @@ func FuzzDecodeRequests(f *testing.F) {
 			t.Fatalf("%q: %+v, and by the standard library %+v (%v)", body, requests, standard, err)
 		}
 		for i, s := range standard {
-			zero := s.Lease != nil && requests[i].Lease == -1 && sameSpan(0, s.Lease)
-			same := requests[i] == allocator.Request{
-				Name: s.Name, Secret: givenSecret(s.Secret), Lease: requests[i].Lease, Port: given(s.Port), Prefer: given(s.Prefer), Count: given(s.Count),
-			}
-			if !same || !zero && !sameSpan(requests[i].Lease, s.Lease) {
+			same := reflect.DeepEqual(requests[i], allocator.Request{
+				Name: s.Name, Secret: givenSecret(s.Secret), Lease: requests[i].Lease, Port: s.Port, Prefer: s.Prefer, Count: s.Count,
+			})
+			isSpan := s.Lease == nil && requests[i].Lease == nil || requests[i].Lease != nil && sameSpan(*requests[i].Lease, s.Lease)
+			if !same || !isSpan {
 				t.Errorf("%q: %+v, and by the standard library %+v", body, requests[i], s)
 			}
 		}

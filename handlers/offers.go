@@ -57,7 +57,7 @@ func (s *Server) accept(c *fiber.Ctx) error {
 	if err := decodeAny(c, &body); err != nil {
 		return err
 	}
-	allocation, created, err := s.allocator.Accept(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"), time.Duration(given(body.Lease)))
+	allocation, created, err := s.allocator.Accept(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"), (*time.Duration)(body.Lease))
 	if err != nil {
 		return err
 	}

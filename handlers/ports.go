@@ -73,7 +73,7 @@ func (s *Server) renew(c *fiber.Ctx) error {
 	if err := decode(c, &body); err != nil {
 		return err
 	}
-	allocation, err := s.allocator.Renew(c.UserContext(), pool(c), param(c, "service"), param(c, "port"), body.Secret, time.Duration(given(body.Lease)))
+	allocation, err := s.allocator.Renew(c.UserContext(), pool(c), param(c, "service"), param(c, "port"), body.Secret, (*time.Duration)(body.Lease))
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func scriptsToReturn1(b *bench) (float64, float64, error) {
 		func(ports *allocator.Allocator) error { return offerBatch(ports, pool, service, secrets) },
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error {
-				_, _, err := ports.Accept(background, pool, service, secrets[i], 0)
+				_, _, err := ports.Accept(background, pool, service, secrets[i], nil)
 				return err
 			})
 		},
@@ -144,7 +144,7 @@ func (b *bench) blocks(pool string) (float64, error) {
 	return b.cost(
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error {
-				_, _, err := ports.Claim(background, pool, "filled", []allocator.Request{{Name: holder(i), Count: 4}}, allocator.Wait{})
+				_, _, err := ports.Claim(background, pool, "filled", []allocator.Request{{Name: holder(i), Count: new(4)}}, allocator.Wait{})
 				return err
 			})
 		},

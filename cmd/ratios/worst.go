@@ -25,7 +25,7 @@ func worstToOffer(b *bench) (float64, float64, error) {
 	} else if created {
 		err := concurrently((end-start+1)/2, func(i int) error {
 			name := holder(i)
-			_, _, err := b.ports.Claim(background, pool, service, []allocator.Request{{Name: name, Port: start + 2*i}}, allocator.Wait{})
+			_, _, err := b.ports.Claim(background, pool, service, []allocator.Request{{Name: name, Port: new(start + 2*i)}}, allocator.Wait{})
 			if err != nil {
 				return err
 			}
@@ -71,9 +71,9 @@ func worstToOffer(b *bench) (float64, float64, error) {
 func scattered(start int) []allocator.Request {
 	wants := make([]allocator.Request, allocator.MaxRequests)
 	for i := range wants {
-		wants[i] = allocator.Request{Name: holder(i), Secret: uuid.NewString(), Lease: time.Hour, Port: start + 9*i}
+		wants[i] = allocator.Request{Name: holder(i), Secret: uuid.NewString(), Lease: new(time.Hour), Port: new(start + 9*i)}
 		if i < 78 {
-			wants[i].Count = 3
+			wants[i].Count = new(3)
 		}
 	}
 	return wants
@@ -164,7 +164,7 @@ func refusedToOffer(b *bench) (float64, float64, error) {
 // useOnce lets all ports of a service be handed out and given back, in so many blocks of 100, and one be held: the last.
 func (b *bench) useOnce(pool, service string, blocks int) error {
 	err := concurrently(blocks, func(i int) error {
-		_, _, err := b.ports.Claim(background, pool, service, []allocator.Request{{Name: holder(i), Count: 100}}, allocator.Wait{})
+		_, _, err := b.ports.Claim(background, pool, service, []allocator.Request{{Name: holder(i), Count: new(100)}}, allocator.Wait{})
 		return err
 	})
 	if err != nil {
@@ -177,7 +177,7 @@ func (b *bench) useOnce(pool, service string, blocks int) error {
 		return err
 	}
 	last := 1024 + 100*blocks - 1
-	_, _, err = b.ports.Claim(background, pool, service, []allocator.Request{{Name: "last", Port: last}}, allocator.Wait{})
+	_, _, err = b.ports.Claim(background, pool, service, []allocator.Request{{Name: "last", Port: new(last)}}, allocator.Wait{})
 	return err
 }
 
