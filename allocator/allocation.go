@@ -18,17 +18,19 @@ type Allocation struct {
 	Count   int // of consecutive ports, 1 or more
 	Created time.Time
 	Fence   int64     // grows with every allocation of the pool, so that it tells two holders of one port apart
-	Expires time.Time // the end of its lease; zero where it has none
-	Secret  string    // only where a claim made it
+	Expires time.Time // the end of its lease; zero if it has none
+	Secret  string    // only in the answer to a claim
 }
 
 // Claim offers and accepts all that is requested of a service in one call, in the same order, or nothing. Client-supplied secrets
-// make the call safe to repeat, for as long as the allocations live: created is false then. If all ports are taken it waits in line,
-// as Offer does. The answers have the secrets.
+// make the call safe to repeat, for as long as the allocations live: created is false then. If all ports are taken, it waits as wait
+// says. The answers have the secrets.
 //
 // It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a client-supplied secret also
 // ErrOfferAccepted, if the allocation was released since, and ErrOfferRejected. Its Fields are those of Offer.
-func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []Request, wait Wait) (allocations []Allocation, created bool, err error) {
+func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []Request, wait Wait) (
+	allocations []Allocation, created bool, err error,
+) {
 	c := acquisition{
 		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
 		script: lua.Claim, remember: remembered,
@@ -49,7 +51,7 @@ func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []
 	return allocations, created, nil
 }
 
-// remembered is for how long the secret of a claim is known to be taken, whatever becomes of the allocation.
+// remembered is how long the secret of a claim is known to be taken, even if the allocation is released.
 const remembered = time.Minute
 
 // Allocation reads one allocation, by its port or by its holder's name. It returns ErrInvalid, ErrServiceNotFound, or
@@ -67,9 +69,11 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	return parseAllocation(service, record)
 }
 
-// Allocations lists the allocations of a service by port: those from cursor ("" for the first), limit of them at most.
-// next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
-func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor string, limit int) (allocations []Allocation, next string, err error) {
+// Allocations lists the allocations of a service by port: at most limit of them, from cursor ("" for the first). next is the cursor
+// of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
+func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor string, limit int) (
+	allocations []Allocation, next string, err error,
+) {
 	return list(ctx, a, pool, service, keyspace.Pool.Ports, cursor, limit, func(s Service, record record) (Allocation, bool, error) {
 		if record.ofBlock() {
 			return Allocation{}, false, nil // its first port has the record
@@ -79,9 +83,9 @@ func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor strin
 	})
 }
 
-// Renew lets the lease of an allocation, given one of its ports or its holder's name, begin anew now: for as long as
-// before where lease is 0. One that has none gets one. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, also
-// where the lease ran out, or ErrSecretMismatch.
+// Renew starts the lease of an allocation again, for as long as before if lease is nil. holder is one of its ports or its holder's
+// name. An allocation without a lease gets one. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, also if the lease ran
+// out, or ErrSecretMismatch.
 func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret string, lease *time.Duration) (Allocation, error) {
 	f := checkHolder(pool, service, holder)
 	f.secret("secret", secret)
@@ -98,16 +102,16 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 	return parseAllocation(service, record)
 }
 
-// Proof says which allocation a release means, lest it ends that of the next holder.
+// Proof says which allocation a release means, so that it does not end the one of the next holder.
 type Proof struct {
-	Secret string  // the allocation's; "" does not say
-	Fences []int64 // it has one of them; none do not say
+	Secret string  // the secret of the allocation; "": any
+	Fences []int64 // the allocation has one of these fences; none: any
 }
 
-// Release releases an allocation, given one of its ports or its holder's name: its ports and the name are free again,
-// once the service's cool-down is over. Where proof names a secret or fences it does so only where the allocation has
-// them; with the secret the call may be repeated for a minute. It returns ErrInvalid, ErrServiceNotFound,
-// ErrPortNotFound, ErrSecretMismatch, ErrPreconditionFailed, or ErrPreconditionRequired where there must be a proof.
+// Release releases an allocation: its name is free again, and so are its ports when the service's cool-down is over. holder is one
+// of its ports or its holder's name. If proof has a secret or fences, they must be those of the allocation; with the secret the call
+// may be repeated for a minute. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, ErrSecretMismatch,
+// ErrPreconditionFailed, or ErrPreconditionRequired if a proof is needed.
 func (a *Allocator) Release(ctx context.Context, pool, service, holder string, proof Proof) error {
 	f := checkHolder(pool, service, holder)
 	if proof.Secret != "" {
@@ -117,7 +121,8 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		return err
 	}
 	if a.opts.ReleaseNeedsSecret && proof.Secret == "" && len(proof.Fences) == 0 {
-		return &Error{Code: CodePreconditionRequired, Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
+		return &Error{Code: CodePreconditionRequired,
+			Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys.Pool(pool)
 	args := make([]any, 3, 3+len(proof.Fences))

@@ -18,25 +18,25 @@ import (
 // Options are the settings of an Allocator. Those up to Timeout are required.
 type Options struct {
 	KeyPrefix string        // the first part of every key in Redis
-	OfferTTL  time.Duration // how long an offer stays open; whole milliseconds count
+	OfferTTL  time.Duration // how long an offer stays open, in whole milliseconds
 	PortMin   int           // the lowest port that a range may hold
 	PortMax   int           // the highest
 	Timeout   time.Duration // how long one call may wait for Redis
 	Queue     int           // how many calls may wait for a node of Redis; 0 is 4096
 	Replicas  int           // how many replicas must have a change before it is answered; 0 waits for none
 
-	MaxRollback time.Duration // by how much the state may turn out older than what was acknowledged, and is built upon; with Replicas by nothing
+	MaxRollback time.Duration // how much older than what was acknowledged a state may be to be built upon; with Replicas not at all
 
 	MaxServices int // how many services a pool may have; 0 is 10,000
 	MaxPools    int // how many pools there may be; 0 is 10,000
 
-	MaxWait            time.Duration // how long a call may wait in line for a port; 0: none may
-	MaxWaiting         int           // how many calls of this Allocator may wait in line at a time; 0 is 2000
+	MaxWait            time.Duration // how long a call may wait for a port; 0: none may
+	MaxWaiting         int           // how many calls of this Allocator may wait at a time; 0 is 2000
 	MaxPorts           int           // how many ports one call may ask for; 0 is MaxPorts, and more is not allowed
-	Quarantine         time.Duration // how long a port that was rejected as in use is kept out; whole milliseconds count
-	ReleaseNeedsSecret bool          // a release must prove that it is of the allocation that stands there
+	Quarantine         time.Duration // how long a port that was rejected as in use is kept out, in whole milliseconds
+	ReleaseNeedsSecret bool          // a release must prove which allocation it means
 
-	AllowVolatile bool // a Redis that keeps nothing on a disk is no finding of Check
+	AllowVolatile bool // Check accepts a Redis that keeps nothing on disk
 }
 
 // DefaultPool is the pool of a call that names none.

@@ -48,13 +48,13 @@ var (
 	ErrRangeOverlap         = &Error{Code: CodeRangeOverlap}         // another service of the pool has some of these ports
 	ErrRangeInUse           = &Error{Code: CodeRangeInUse}           // a port held or on offer would fall outside
 	ErrServiceInUse         = &Error{Code: CodeServiceInUse}         // ports are held or on offer
-	ErrLimitReached         = &Error{Code: CodeLimitReached}         // the pool has as many services as it may, or there are as many pools
+	ErrLimitReached         = &Error{Code: CodeLimitReached}         // the pool has its maximum of services, or this store of pools
 	ErrNameTaken            = &Error{Code: CodeNameTaken}            // the instance name holds a port or an open offer
 	ErrOfferAccepted        = &Error{Code: CodeOfferAccepted}        // the offer was accepted before
 	ErrOfferRejected        = &Error{Code: CodeOfferRejected}        // the offer was rejected before
 	ErrExhausted            = &Error{Code: CodeExhausted}            // no port is free; see RetryAfter
 	ErrPortTaken            = &Error{Code: CodePortTaken}            // the port asked for is not free; see RetryAfter
-	ErrTooManyWaiting       = &Error{Code: CodeTooManyWaiting}       // as many calls wait in line as may
+	ErrTooManyWaiting       = &Error{Code: CodeTooManyWaiting}       // too many calls wait already
 	ErrSecretMismatch       = &Error{Code: CodeSecretMismatch}       // the allocation has another secret
 	ErrPreconditionFailed   = &Error{Code: CodePreconditionFailed}   // the allocation has another fence
 	ErrPreconditionRequired = &Error{Code: CodePreconditionRequired} // releasing needs a secret or a fence
@@ -67,7 +67,7 @@ type Error struct {
 	Code       Code
 	Detail     string        // one sentence for people
 	Fields     []FieldError  // for CodeInvalid, and the requests that are at fault
-	RetryAfter time.Duration // when it may be worth another try; 0 where that is not known
+	RetryAfter time.Duration // after what time to try again; 0 if that is not known
 	cause      error
 }
 
@@ -94,7 +94,7 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-// Unwrap returns what Redis or the network said.
+// Unwrap returns what Redis or the network reported.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Invalid returns the error of bad input.
@@ -102,7 +102,7 @@ func Invalid(fields ...FieldError) *Error {
 	return &Error{Code: CodeInvalid, Detail: "the request is malformed or out of bounds", Fields: fields}
 }
 
-// retryAfter is what a caller is told to wait when Redis is away.
+// retryAfter is how long a caller should wait when Redis is away.
 const retryAfter = time.Second
 
 func unavailable(what string, cause error) *Error {
@@ -167,7 +167,7 @@ func wasRefused(err error) bool {
 	return ok && failed.Code != CodeUnavailable && failed.Code != CodeOutcomeUnknown
 }
 
-// fromScript reads an error that a script answered with: a code, and a detail for people. It returns nil for one of Redis itself.
+// fromScript reads an error that a script answered with: a code, and a detail for people. It returns nil for an error of Redis itself.
 func fromScript(code Code, detail string) *Error {
 	switch code {
 	case CodeInvalid:

@@ -13,22 +13,22 @@ import (
 	"portmaster/allocator/keyspace"
 )
 
-// Figures count the ports of a service, and the calls that wait in line for one.
+// Figures count the ports of a service, and the calls that wait for one.
 type Figures struct {
 	Pool, Service string
 	Ports         PortCounts
 	Waiting       int
 }
 
-// figuresLast is how long a reading of all services stands for the next, of whatever server.
+// figuresLast is how long servers use a reading of all services instead of reading again.
 const figuresLast = 10 * time.Second
 
-// fewServices are read in the time that it takes to look for another server's reading: so they are always read anew.
+// fewServices can be read as quickly as the shared reading, so up to this number they are not shared.
 const fewServices = 256
 
-// AllFigures reads the figures of the services of all pools. unread is the number of pools of which it could not read them,
-// or not all; it is an error where not even the list of pools could be read. Where there are more than a few services, the
-// reading may be one that another server has made in the last 10 s.
+// AllFigures reads the figures of the services of all pools. unread is the number of pools whose services could not all be read; it
+// is an error if not even the list of pools could. If there are more than a few services, the reading may be one that another server
+// made in the last 10 s.
 func (a *Allocator) AllFigures(ctx context.Context) (all []Figures, unread int, err error) {
 	if all, ok := a.sharedFigures(ctx); ok {
 		return all, 0, nil
@@ -47,7 +47,7 @@ func (a *Allocator) AllFigures(ctx context.Context) (all []Figures, unread int, 
 // servicesPerList is how many services one script of a reading lists.
 const servicesPerList = 500
 
-// readFigures reads the figures of the services of some pools. Those that turn out to have none are unlisted.
+// readFigures reads the figures of the services of some pools. It unlists pools that have no service.
 func (a *Allocator) readFigures(ctx context.Context, pools []string) (all []Figures, unread int) {
 	failed := map[string]bool{}
 	starts := make([]int, len(pools)) // where the rest of each pool begins
@@ -87,7 +87,7 @@ func (a *Allocator) readFigures(ctx context.Context, pools []string) (all []Figu
 		}
 		pools, starts = longer, rest
 	}
-	// A service whose range was changed meanwhile may have been met twice.
+	// A service whose range was changed meanwhile may have been read twice.
 	byName := func(f, g Figures) int {
 		return cmp.Or(strings.Compare(f.Pool, g.Pool), strings.Compare(f.Service, g.Service))
 	}
@@ -107,7 +107,7 @@ type listedPart struct {
 // "SERVICE FREE OFFERED ALLOCATED COOLING WAITING" for each. It begins with the version of this format.
 const figuresVersion = "1\n"
 
-// shareFigures leaves a reading to other servers. Where Redis has no room for it, they read for themselves.
+// shareFigures stores a reading for other servers. If Redis has no room for it, they read for themselves.
 func (a *Allocator) shareFigures(ctx context.Context, all []Figures) {
 	text := make([]byte, 0, 32*len(all))
 	text = append(text, figuresVersion...)
@@ -126,7 +126,7 @@ func (a *Allocator) shareFigures(ctx context.Context, all []Figures) {
 	_ = a.executor.Set(ctx, a.keys.Figures(), string(text), figuresLast)
 }
 
-// sharedFigures returns the last reading of any server, where there is one.
+// sharedFigures returns the last reading that a server stored, if there is one.
 func (a *Allocator) sharedFigures(ctx context.Context) (all []Figures, ok bool) {
 	text, err := a.executor.Get(ctx, a.keys.Figures())
 	if err != nil {

@@ -29,7 +29,7 @@ const (
 // Problems are all of them.
 var Problems = []Problem{Evicts, NotMaster, WriteFailed, StateLost, OtherSchema, Volatile, MemoryFull, MemoryLow}
 
-// IsWarning reports whether a Redis with the problem is still to be used.
+// IsWarning reports whether a Redis with the problem can still be used.
 func (p Problem) IsWarning() bool { return p == Volatile || p == MemoryFull || p == MemoryLow }
 
 // Finding is a problem that a check found.
@@ -38,9 +38,9 @@ type Finding struct {
 	Detail  string // one sentence for operators
 }
 
-// Check asks Redis whether it is fit to keep allocations: each master of a Cluster, or the one there is. It needs no right
-// to CONFIG. It returns ErrUnavailable where Redis does not answer. A Cluster does while one of its masters does: the pools
-// of the others are served.
+// Check asks Redis whether it is fit to keep allocations: each master of a Cluster, or the only one. It does not need the right to
+// use CONFIG. It returns ErrUnavailable if Redis does not answer; of a Cluster, if no master does, since the pools of each are
+// served by themselves.
 func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
 	defer cancel()
@@ -66,10 +66,11 @@ func (a *Allocator) Check(ctx context.Context) (findings []Finding, err error) {
 	return findings, nil
 }
 
-// judge finds the problems of a node by what it tells of itself.
+// judge finds the problems of a node in its INFO.
 func (a *Allocator) judge(node executor.Info) (findings []Finding) {
 	if policy := node.EvictionPolicy; policy != "" && policy != "noeviction" {
-		findings = append(findings, Finding{Evicts, "Redis may evict allocations: its maxmemory-policy is " + policy + ", and must be noeviction"})
+		findings = append(findings, Finding{Evicts,
+			"Redis may evict allocations: its maxmemory-policy is " + policy + ", and must be noeviction"})
 	}
 	if node.Role != "" && node.Role != "master" {
 		findings = append(findings, Finding{NotMaster, "this Redis is no master, and takes no changes"})
@@ -77,9 +78,9 @@ func (a *Allocator) judge(node executor.Info) (findings []Finding) {
 	if node.LastAppend != "" && node.LastAppend != "ok" {
 		findings = append(findings, Finding{WriteFailed, "Redis could not write its append-only file"})
 	}
-	if !a.opts.AllowVolatile && node.AppendOnly == "0" { // a snapshot does not have what came after it
-		findings = append(findings, Finding{Volatile, "Redis has no append-only file: when it crashes it forgets what came after its last snapshot, or all where it " +
-			"saves none, and the ports are handed out again while their holders use them"})
+	if !a.opts.AllowVolatile && node.AppendOnly == "0" { // a snapshot lacks what came after it
+		findings = append(findings, Finding{Volatile, "Redis has no append-only file: when it crashes, it forgets what came after its " +
+			"last snapshot, or everything if it saves none, and the ports are handed out again while their holders use them"})
 	}
 	return append(findings, judgeMemory(node.Memory, node.MaxMemory)...)
 }
@@ -93,10 +94,12 @@ func judgeMemory(used, most int64) (findings []Finding) {
 		return nil
 	}
 	if used >= most {
-		findings = append(findings, Finding{MemoryFull, "Redis is full (maxmemory): new offers, claims and definitions are refused, while holders can accept, renew and release"})
+		findings = append(findings, Finding{MemoryFull,
+			"Redis is full (maxmemory): new offers, claims and definitions are refused, while holders can accept, renew and release"})
 	}
 	if used > most/100*memoryLow {
-		findings = append(findings, Finding{MemoryLow, fmt.Sprintf("Redis has used more than %d %% of its maxmemory; when it is full, it takes no new offers, claims and definitions", memoryLow)})
+		findings = append(findings, Finding{MemoryLow, fmt.Sprintf(
+			"Redis has used more than %d %% of its maxmemory; when it is full, it takes no new offers, claims and definitions", memoryLow)})
 	}
 	return findings
 }

@@ -10,16 +10,19 @@ import (
 // MaxPage is the longest page of a list.
 const MaxPage = 1000
 
-// portsPerCommand bounds how many ports one command of a list looks at, so that no other call waits long behind it.
+// portsPerCommand bounds how many ports one command of a list looks at, so that other calls do not wait long behind it.
 const portsPerCommand = 250
 
 // list walks the ports of a service that were ever handed out, from cursor upwards, and reads the record that each has in
-// the hash: parse turns it into an item, or says that it is none. It stops after limit items, and returns the cursor of
-// the rest, "" where there is none.
+// the hash: parse turns it into an item, or reports that it is none. It stops after limit items, and returns the cursor of
+// the rest, "" if there is none.
 //
-// The hash itself is never read whole: a page costs what it looks at, however many ports are held, and other calls come
-// in between its commands.
-func list[T any](ctx context.Context, a *Allocator, pool, service string, hash func(keyspace.Pool, string) string, cursor string, limit int, parse func(s Service, r record) (item T, ok bool, err error)) (items []T, next string, err error) {
+// The hash is never read whole: a page costs only what it looks at, however many ports are held, and other calls can run between
+// its commands.
+func list[T any](
+	ctx context.Context, a *Allocator, pool, service string, hash func(keyspace.Pool, string) string, cursor string, limit int,
+	parse func(s Service, r record) (item T, ok bool, err error),
+) (items []T, next string, err error) {
 	f := checkService(pool, service)
 	from := f.cursor(cursor)
 	f.limit(limit)
@@ -72,14 +75,14 @@ func (a *Allocator) records(ctx context.Context, key string, ports []int) ([]any
 // runsPerCommand bounds how many runs of fresh ports one command of a list looks at.
 const runsPerCommand = 64
 
-// handedOut returns the ports within from-end that were ever handed out: the lowest of them, portsPerCommand at most.
+// handedOut returns the ports within from-end that were ever handed out: the lowest of them, at most portsPerCommand.
 func (a *Allocator) handedOut(ctx context.Context, fresh string, from, end int) (ports []int, err error) {
 	for from <= end && len(ports) == 0 {
 		runs, err := a.freshRuns(ctx, fresh, from)
 		if err != nil {
 			return nil, err
 		}
-		seen := end // up to where we know which ports are fresh
+		seen := end // up to this port it is known which ports are fresh
 		if len(runs) >= runsPerCommand {
 			seen = runs[len(runs)-1].to
 		}
@@ -99,8 +102,8 @@ func (a *Allocator) handedOut(ctx context.Context, fresh string, from, end int) 
 // span is a run of ports, both ends included.
 type span struct{ from, to int }
 
-// freshRuns returns the runs of fresh ports from the one that a port is in, or that comes next, upwards: runsPerCommand or
-// one more, or all there are.
+// freshRuns returns runs of fresh ports in ascending order, beginning with the run that contains port or else the next one: at most
+// runsPerCommand + 1.
 func (a *Allocator) freshRuns(ctx context.Context, fresh string, port int) (runs []span, err error) {
 	around, err := a.executor.Around(ctx, fresh, port, runsPerCommand)
 	if err != nil {

@@ -18,15 +18,17 @@ type Offer struct {
 	Secret  string // empty in a list
 	Created time.Time
 	Expires time.Time
-	Lease   time.Duration // of the allocation that it would become; 0 is for ever
+	Lease   time.Duration // of the allocation that it would become; 0: until it is released
 }
 
 // Offer offers all that is requested of a service, in the same order, or nothing. Client-supplied secrets make the call safe to
-// repeat: created is false if each had its offer already. If all ports are taken it waits in line as wait says.
+// repeat: created is false if each had its offer already. If all ports are taken, it waits as wait says.
 //
 // It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a client-supplied secret also
 // ErrOfferAccepted and ErrOfferRejected. Its Fields say which request is at fault: "[2].name" is the name of the third.
-func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []Request, wait Wait) (offers []Offer, created bool, err error) {
+func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []Request, wait Wait) (
+	offers []Offer, created bool, err error,
+) {
 	c := acquisition{
 		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
 		script: lua.Offer, remember: a.opts.OfferTTL,
@@ -49,7 +51,9 @@ func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []
 // Accept accepts an offer, which makes it an allocation: with the lease given, or, if that is nil, with the one that the offer was
 // requested with. created is false if it was accepted already. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or
 // ErrOfferRejected.
-func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, lease *time.Duration) (allocation Allocation, created bool, err error) {
+func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, lease *time.Duration) (
+	allocation Allocation, created bool, err error,
+) {
 	f := checkSecret(pool, service, secret)
 	f.lease("lease", lease)
 	if err := f.err(); err != nil {
@@ -78,9 +82,9 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	return allocation, created, err
 }
 
-// Reject rejects an offer: its ports and its name are free again at once. Where the port was found in use by somebody
-// else, it is kept out for Options.Quarantine instead. Rejecting again succeeds; rejected is false then. It returns
-// ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or ErrOfferAccepted.
+// Reject rejects an offer: its ports and its name are free again at once. If the port was found in use by another program, it is
+// kept out for Options.Quarantine instead. Rejecting again succeeds; rejected is false then. It returns ErrInvalid,
+// ErrServiceNotFound, ErrOfferNotFound, or ErrOfferAccepted.
 func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, inUse bool) (rejected bool, err error) {
 	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return false, err
@@ -94,8 +98,8 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
-// OpenOffer reads the offer that a secret opens. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or
-// ErrOfferAccepted and ErrOfferRejected for a short while after.
+// OpenOffer reads the open offer of a secret. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or, for a short while
+// after the offer was accepted or rejected, ErrOfferAccepted or ErrOfferRejected.
 func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string) (Offer, error) {
 	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return Offer{}, err
@@ -111,8 +115,8 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 	return offer, err
 }
 
-// Offers lists the open offers of a service by port, without their secrets: those from cursor ("" for the first), limit
-// of them at most. next is the cursor of the rest, "" where there is none. It returns ErrInvalid or ErrServiceNotFound.
+// Offers lists the open offers of a service by port, without their secrets: at most limit of them, from cursor ("" for the first).
+// next is the cursor of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
 func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, limit int) (offers []Offer, next string, err error) {
 	return list(ctx, a, pool, service, keyspace.Pool.Offers, cursor, limit, func(s Service, record record) (Offer, bool, error) {
 		if record == leased {

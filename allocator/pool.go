@@ -13,11 +13,11 @@ import (
 // Pool is one port space.
 type Pool struct {
 	Name     string
-	Services int // how many are defined; -1 where that is not known, since its node of a Cluster did not answer
+	Services int // how many are defined; -1 if its node of a Cluster did not answer
 }
 
-// Pools lists the pools that have a service, by name: those from cursor ("" for the first), limit of them at most. next is
-// the cursor of the rest, "" where there is none.
+// Pools lists the pools that have a service, by name: at most limit of them, from cursor ("" for the first). next is the cursor of
+// the rest, "" if there is none.
 func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools []Pool, next string, err error) {
 	var f faults
 	f.limit(limit)
@@ -59,8 +59,7 @@ func (a *Allocator) listedPools(ctx context.Context) ([]string, error) {
 	return names, translate(err)
 }
 
-// countServices returns how many services each of some pools has, and -1 where its node did not answer. It is an error
-// where none did.
+// countServices returns how many services each of some pools has, -1 if its node did not answer. It is an error if none did.
 func (a *Allocator) countServices(ctx context.Context, pools []string) (counts []int, err error) {
 	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
@@ -114,7 +113,7 @@ func (a *Allocator) relist(ctx context.Context, pools ...string) {
 	a.unlist(ctx, empty...)
 }
 
-// unlist takes pools that have no service out of the list. If no answer came, it looks at them nevertheless: the call may have been done.
+// unlist takes pools that have no service out of the list. Without an answer it looks at them nevertheless: they may be unlisted.
 func (a *Allocator) unlist(ctx context.Context, pools ...string) {
 	ctx = context.WithoutCancel(ctx)
 	for some := range slices.Chunk(pools, 250) {

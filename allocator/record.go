@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// record is an offer or an allocation as it stands in Redis: a flat JSON object that lua/parts/record.lua wrote, whose texts need
-// no escape. It is on the way of every call, where a JSON decoder took a tenth of the server's time.
+// record is an offer or an allocation as it is stored in Redis: a flat JSON object that lua/parts/record.lua wrote, whose texts need
+// no escapes. It is not read by a JSON decoder, since every call reads one, and a decoder took a tenth of the server's time.
 type record string
 
-// recordOf takes the record out of a script's answer: the record alone where it is new, in an array of one where it was
-// there when the call was repeated.
+// recordOf takes the record out of a script's answer: it is alone if it is new, and in an array of one if the call was repeated and
+// the record existed already.
 func recordOf(answer any) (r record, created bool) {
 	if repeated, ok := answer.([]any); ok && len(repeated) == 1 {
 		text, _ := repeated[0].(string)
@@ -29,13 +29,13 @@ func (r record) text(label string) (string, bool) {
 	return value, found && ended
 }
 
-// leased stands in place of an offer's record where the port is leased: the allocation's record says to whom.
+// leased stands in place of an offer's record if the port is leased: the allocation's record says to whom.
 const leased record = "leased"
 
-// ofBlock reports whether this is no record, but the number of the port that has it: the first of a block.
+// ofBlock reports whether this is not a record, but the number of the port that has it: the first of a block.
 func (r record) ofBlock() bool { return r != "" && r[0] != '{' }
 
-// count returns how many consecutive ports it is about.
+// count returns how many consecutive ports the record is about.
 func (r record) count() int {
 	if n, ok := r.number(`"count":`); ok {
 		return int(n)
@@ -108,7 +108,7 @@ func flag(set bool) string {
 	return "0"
 }
 
-// malformed is the error of a record in Redis that this program did not write.
+// malformed returns the error of a record in Redis that this program did not write.
 func malformed(kind, name string) error {
 	return fmt.Errorf("the record of %s %s in Redis is malformed", kind, name)
 }

@@ -50,14 +50,15 @@ func (r Request) options(again bool) string {
 	known := again || !r.generated
 	switch {
 	case !r.isForAny() || r.Lease != nil:
-		return fmt.Sprintf("%s %d %d %d %d", flag(known), valueOf(r.Lease).Milliseconds(), valueOf(r.Port), valueOf(r.Prefer), valueOf(r.Count))
+		return fmt.Sprintf("%s %d %d %d %d",
+			flag(known), valueOf(r.Lease).Milliseconds(), valueOf(r.Port), valueOf(r.Prefer), valueOf(r.Count))
 	case known:
 		return "1"
 	}
 	return ""
 }
 
-// generateSecrets gives each request a secret that has none.
+// generateSecrets gives a secret to each request that has none.
 func generateSecrets(requests []Request) {
 	for i := range requests {
 		if requests[i].Secret == "" {
@@ -66,21 +67,21 @@ func generateSecrets(requests []Request) {
 	}
 }
 
-// Wait says how a call for ports may wait in line.
+// Wait says how a call for ports may wait.
 type Wait struct {
-	Longest   time.Duration  // up to Options.MaxWait; 0: it does not wait
+	Longest   time.Duration  // how long at most, up to Options.MaxWait; 0: it does not wait
 	Abandoned func() bool    // reports whether the client is gone at this moment; nil: it never is
-	Stood     *time.Duration // if not nil, is set to how long the call stood in line, until it was woken the last time
+	Stood     *time.Duration // if not nil, is set to how long the call was on the waitlist until it was woken last
 }
 
 // What made a call stop waiting, as the cause of its context.
 var (
 	ErrAbandoned = errors.New("the client hung up")
-	// ErrDraining is also what the client is told, which is still there.
+	// ErrDraining is also the error of the call, since the client is still there.
 	ErrDraining = &Error{Code: CodeUnavailable, Detail: "the server is shutting down", RetryAfter: time.Second}
 )
 
-// givenUp returns why a call is to wait no more, nil if it may.
+// givenUp returns why a call must not wait any longer; nil if it may.
 func (w Wait) givenUp(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
@@ -91,13 +92,13 @@ func (w Wait) givenUp(ctx context.Context) error {
 	return nil
 }
 
-// isGone reports whether nobody hears the answer to a call that was given up.
+// isGone reports whether no client is left to hear the answer to a call that was given up.
 func isGone(cause error) bool { return cause != nil && cause != error(ErrDraining) }
 
-// errGivenUp is the error of a call that was given up.
+// errGivenUp returns the error of a call that was given up.
 func errGivenUp(cause error) error {
 	if !isGone(cause) {
 		return cause
 	}
-	return unavailable("the call was given up while it waited in line", cause)
+	return unavailable("the call was given up while it waited", cause)
 }

@@ -17,19 +17,19 @@ type Service struct {
 	Name        string
 	Description string
 	Start, End  int           // the range, both ends included
-	Cooldown    time.Duration // how long a port that was released, or ran out, is not offered again
+	Cooldown    time.Duration // how long a port is not offered again after it was released, or its lease ended
 	Created     time.Time
 	Ports       PortCounts
-	Waiting     int      // how many calls wait in line for a port
+	Waiting     int      // how many calls wait for a port
 	Warnings    []string // what an operator should know about the range
 
 	now time.Time // Redis's, when this was read
 }
 
-// PortCounts says what became of the ports of a service. Total is the sum of the others.
+// PortCounts counts the ports of a service by their state. Total is the sum of the others.
 type PortCounts struct{ Total, Free, Offered, Allocated, Cooling int }
 
-// Definition is what defines a service.
+// Definition defines a service.
 type Definition struct {
 	Name        string
 	Description string
@@ -37,7 +37,7 @@ type Definition struct {
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
 }
 
-// Linux picks its own ephemeral ports from this range unless told otherwise (net.ipv4.ip_local_port_range).
+// Linux picks its own ephemeral ports from this range by default (net.ipv4.ip_local_port_range).
 const (
 	ephemeralMin = 32768
 	ephemeralMax = 60999
@@ -50,8 +50,8 @@ func (a *Allocator) Create(ctx context.Context, pool string, d Definition) (Serv
 }
 
 // Define defines a service, or changes the range and description of the one of that name; created says which it was. It
-// returns ErrInvalid, ErrLimitReached, ErrRangeOverlap, or ErrRangeInUse where a port held or on offer would fall outside: then all is as
-// before.
+// returns ErrInvalid, ErrLimitReached, ErrRangeOverlap, or ErrRangeInUse if a port held or on offer would fall outside: then nothing
+// is changed.
 func (a *Allocator) Define(ctx context.Context, pool string, d Definition) (service Service, created bool, err error) {
 	return a.define(ctx, pool, d, true)
 }
@@ -60,7 +60,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err := a.checkDefinition(pool, d); err != nil {
 		return Service{}, false, err
 	}
-	// A store that lost its state has no service: so none gets ports before that is noticed.
+	// A store that lost its state has no service. The loss must be noticed before one is defined there, and hands out ports.
 	if err := a.epoch.Recall(ctx); err != nil {
 		return Service{}, false, translate(err)
 	}
@@ -88,15 +88,18 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	return service, created, err
 }
 
-// maxSteps is how often a script is called at most that goes through many ports a step at a time.
+// maxSteps bounds how often a script is called that goes through many ports in steps of some 100.
 const maxSteps = 10 + 2*65536/100
 
-// defineOnce runs the script until it has an answer: each time that it asks for another call it has looked at some ports.
-// settled is false where the service has still to be put in order.
-func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created, settled bool, err error) {
-	k := a.keys.Pool(pool)
+// defineOnce runs the script until it has an answer: each time that it asks for another call, it has looked at some ports.
+// settled is false if the service must be settled afterwards.
+func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (
+	service Service, created, settled bool, err error,
+) {
+	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "",
+		d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)
 	for range maxSteps {
-		answer, err := a.write(ctx, k.Call(lua.Define, d.Name, "", d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices))
+		answer, err := a.write(ctx, call)
 		if err != nil {
 			return Service{}, false, false, err
 		}
@@ -113,7 +116,7 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 	return Service{}, false, false, unavailable("ports are handed out faster than they are looked at", nil)
 }
 
-// settle puts a service in order: it gives back ports whose rest is over, and ends what a change of its range has begun.
+// settle puts a service in order: it frees ports whose rest is over, and completes a change of its range.
 func (a *Allocator) settle(ctx context.Context, pool keyspace.Pool, service string) error {
 	for range maxSteps {
 		answer, err := a.write(ctx, pool.Call(lua.Settle, service, ""))
@@ -156,9 +159,9 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 	return parseService(service, answer)
 }
 
-// Services lists the services of a pool by their ranges: those that start at cursor ("" for the first) or after, limit of
-// them at most. next is the cursor of the rest, "" where there is none. Where some could not be read, the page ends before
-// them, and next goes on from there; it is an error where none could.
+// Services lists the services of a pool by their ranges: at most limit of those that start at cursor ("" for the first) or after.
+// next is the cursor of the rest, "" if there is none. If some cannot be read, the page ends before them, and next continues there;
+// it is an error if none can.
 func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int) (services []Service, next string, err error) {
 	var f faults
 	f.name("pool", pool)
@@ -193,7 +196,7 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 	return services, listed.Next, nil
 }
 
-// servicesPerScript is how many services one script reads: so it takes far less than a millisecond.
+// servicesPerScript is how many services one script reads, so that it takes far less than a millisecond.
 const servicesPerScript = 32
 
 // readServices returns the call that reads some services, in brief: without description and time of creation.
@@ -206,7 +209,7 @@ func readServices(pool keyspace.Pool, services []string, inBrief bool) executor.
 	return call
 }
 
-// parseServices reads the answer of read_services.lua to a call of readServices. Those that were removed since are left out.
+// parseServices reads the answer to a call of readServices. It leaves out services that were removed meanwhile.
 func parseServices(of []string, r executor.Result, add func(Service)) error {
 	if r.Err != nil {
 		return r.Err
@@ -228,7 +231,7 @@ func parseServices(of []string, r executor.Result, add func(Service)) error {
 	return nil
 }
 
-// parseService reads the answer of describe.lua.
+// parseService reads what parts/describe.lua returns.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
 	if !ok || len(fields) != 10 && len(fields) != 8 {
@@ -261,7 +264,9 @@ func parseService(name string, answer any) (Service, error) {
 	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling
 	s.Ports = p
 	if s.Start <= ephemeralMax && s.End >= ephemeralMin {
-		s.Warnings = []string{fmt.Sprintf("the range meets Linux's own ephemeral ports (%d-%d): set net.ipv4.ip_local_reserved_ports on the hosts", ephemeralMin, ephemeralMax)}
+		s.Warnings = []string{fmt.Sprintf(
+			"the range meets Linux's own ephemeral ports (%d-%d): set net.ipv4.ip_local_reserved_ports on the hosts",
+			ephemeralMin, ephemeralMax)}
 	}
 	return s, nil
 }

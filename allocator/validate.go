@@ -17,7 +17,7 @@ const (
 
 const nameRule = "must be 1 to 64 of A-Z a-z 0-9 . _ -, and begin and end with a letter or digit"
 
-// faults gathers what is wrong with an input, so that one error can list it all.
+// faults collects what is wrong with an input, so that one error can list it all.
 type faults []FieldError
 
 func (f *faults) add(field, format string, args ...any) {
@@ -48,8 +48,8 @@ func (f *faults) instance(field, name string) {
 	}
 }
 
-// secret checks that a secret is a random UUID in its canonical form, and keeps it out of the fault. The other versions, and
-// the nil UUID, can be guessed.
+// secret checks that a secret is a random UUID in its canonical form. The other versions and the nil UUID can be guessed. The fault
+// does not contain the secret.
 func (f *faults) secret(field, secret string) {
 	id, err := uuid.Parse(secret)
 	if err != nil || id.String() != secret || id.Variant() != uuid.RFC4122 || id.Version() != 4 && id.Version() != 7 {
@@ -80,7 +80,7 @@ func (a *Allocator) checkAcquisition(c acquisition) error {
 	return f.err()
 }
 
-// requests finds the faults of a call's requests, which may be for so many ports in all.
+// requests finds the faults of a call's requests, which may ask for most ports in all.
 func (f *faults) requests(requests []Request, most int) {
 	if len(requests) < 1 || len(requests) > MaxRequests {
 		f.add("body", "must list 1 to %d", MaxRequests)
@@ -105,7 +105,7 @@ func (f *faults) requests(requests []Request, most int) {
 	}
 }
 
-// apart finds a port that an earlier request of the list has asked for as well.
+// apart finds a port that an earlier request of the list asks for, too.
 func (f *faults) apart(r Request, at string, ports map[int]bool) {
 	if r.Port == nil || *r.Port < 1 {
 		return
@@ -119,7 +119,7 @@ func (f *faults) apart(r Request, at string, ports map[int]bool) {
 	}
 }
 
-// request finds the faults of one request, whose fields are named after at.
+// request finds the faults of one request. at stands before the names of its fields.
 func (f *faults) request(r Request, at string, most int) {
 	f.instance(at+"name", r.Name)
 	if r.Secret != "" {
@@ -151,7 +151,7 @@ func (f *faults) port(field string, port *int) {
 	}
 }
 
-// wait checks how long a call would wait in line.
+// wait checks how long a call may wait.
 func (f *faults) wait(wait, longest time.Duration, requests []Request) {
 	if wait < 0 || wait > longest {
 		f.add("wait", "must lie within 0s-%s", longest)
@@ -164,7 +164,7 @@ func (f *faults) wait(wait, longest time.Duration, requests []Request) {
 	}
 }
 
-// duration checks one that Redis is to keep, in milliseconds: from shortest to MaxLease, which in words is within.
+// duration checks a duration that Redis stores in milliseconds: from shortest to MaxLease. within is that range in words.
 func (f *faults) duration(field string, d, shortest time.Duration, within string) {
 	if d < shortest || d > MaxLease {
 		f.add(field, "must lie within %s", within)
@@ -185,7 +185,7 @@ func (f *faults) portRange(start, end, low, high int) {
 	}
 }
 
-// cursor reads the cursor of a list by number: where to go on.
+// cursor reads the cursor of a list: the number at which it continues.
 func (f *faults) cursor(cursor string) int {
 	if cursor == "" {
 		return 0

@@ -17,16 +17,16 @@ import (
 )
 
 // The waitlist of this server: its calls that wait for a port. The waitlist of a service is in Redis, and holds the calls of
-// all servers in the order in which they came. Nothing is asked again and again: the script that frees a port sends a message
-// with the tickets whose turn it is, and the servers wake those of their calls. Each message, and each answer to a call that has
-// to wait, tells when the next port comes free by itself. A message that got lost is made up for at the next heartbeat, which
-// also keeps the positions of all calls of this server in a pool.
+// all servers in the order in which they came. The servers do not poll: the script that frees a port sends a message with the tickets
+// of the calls that are next, and their servers wake them. Each message, and each answer to a call that has to wait, says when the
+// next port becomes free by itself. The heartbeat of a server, which keeps the positions of all its calls in a pool, also finds
+// what a lost message would have said.
 
 const (
 	heartbeatInterval = 500 * time.Millisecond // how often Redis hears of this server; its positions are kept for 1.5 s
-	lookInterval      = 10                     // beats; how often a waitlist is looked at although there was no word of it
-	repeatInterval    = time.Second            // how often a call with a secret of its own asks what another with that secret got
-	retryPause        = 100 * time.Millisecond // until a call on the waitlist is tried again that Redis did not answer
+	lookInterval      = 10                     // after how many heartbeats a waitlist is looked at without a message
+	repeatInterval    = time.Second            // how often a call with a client-supplied secret asks what another with that secret got
+	retryPause        = 100 * time.Millisecond // after what time a waiting call is tried again that Redis did not answer
 
 	ticketsPerLook = 250 // of one script
 )
@@ -37,8 +37,8 @@ type waitlist struct {
 
 	mu        sync.Mutex
 	number    int                    // of the last ticket
-	known     map[string]bool        // the tickets of calls that wait, or may come to, and of those that are leaving
-	stuck     map[string]waitlistKey // tickets that could not leave, since Redis did not hear of it
+	known     map[string]bool        // the tickets of calls that wait, may begin to wait, or are leaving
+	stuck     map[string]waitlistKey // tickets that could not leave, since Redis did not answer
 	waitlists map[waitlistKey]*localWaitlist
 	runs      bool
 }
@@ -49,22 +49,27 @@ type waitlistKey struct{ pool, service string }
 // localWaitlist is what this server knows of a waitlist that has some of its calls.
 type localWaitlist struct {
 	calls map[string]waitingCall // by ticket
-	size  int                    // how many ports the service has, as last heard
-	next  *time.Timer            // until the next port comes free by itself
+	size  int                    // how many ports the service has, as last reported
+	next  *time.Timer            // until the next port becomes free by itself
 }
 
-// waitingCall is a call that waits for so many ports. What is sent tells it to ask again.
+// waitingCall is a call that waits for some ports. A message on turn tells it to try again.
 type waitingCall struct {
 	ports int
 	turn  chan struct{}
 }
 
 func newWaitlist() waitlist {
-	return waitlist{server: strings.ReplaceAll(uuid.NewString(), "-", "")[:16], known: map[string]bool{}, stuck: map[string]waitlistKey{}, waitlists: map[waitlistKey]*localWaitlist{}}
+	return waitlist{
+		server:    strings.ReplaceAll(uuid.NewString(), "-", "")[:16],
+		known:     map[string]bool{},
+		stuck:     map[string]waitlistKey{},
+		waitlists: map[waitlistKey]*localWaitlist{},
+	}
 }
 
-// acquireWaiting acquires ports for a call that may wait on the waitlist. When the time is over, it is tried once more. A call that is given up
-// has left the waitlist when this returns; one that is tried is not cut short, so that it is known what it got.
+// acquireWaiting acquires ports for a call that may wait. When its time is over, it is tried once more. A call that is given up has
+// left the waitlist when this returns. A try is not cut short, so that it is known what it got.
 func (a *Allocator) acquireWaiting(ctx context.Context, c acquisition) (answer any, err error) {
 	ticket, ok := a.waitlist.ticket(c.requests, a.opts.MaxWaiting)
 	if !ok {
@@ -95,7 +100,9 @@ func (a *Allocator) acquireWaiting(ctx context.Context, c acquisition) (answer a
 }
 
 // awaitTurn tries a call each time that its turn may have come.
-func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKey, ticket string, turn <-chan struct{}) (answer any, err error) {
+func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKey, ticket string, turn <-chan struct{}) (
+	answer any, err error,
+) {
 	over := time.NewTimer(c.wait.Longest)
 	defer over.Stop()
 	again := time.NewTimer(repeatInterval)
@@ -138,7 +145,7 @@ func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKe
 	}
 }
 
-// dontWait makes a call for which there is no room in the waitlist: it may have what is free.
+// dontWait makes a call that cannot wait, since too many calls of this server do: it gets ports only if they are free.
 func (a *Allocator) dontWait(ctx context.Context, c acquisition, ticket string) (any, error) {
 	answer, err := a.try(ctx, c, ticket, false)
 	if errors.Is(err, ErrExhausted) {
@@ -148,7 +155,7 @@ func (a *Allocator) dontWait(ctx context.Context, c acquisition, ticket string) 
 	return answer, err
 }
 
-// waitingFor reads the answer of a script: whether the call has to wait, and after what time a port comes free by itself, -1 where
+// waitingFor reads the answer of a script: whether the call has to wait, and after what time a port becomes free by itself, -1 if
 // none does.
 func waitingFor(answer any) (next time.Duration, waits bool) {
 	ms, ok := answer.(int64)
@@ -161,12 +168,12 @@ func waitingFor(answer any) (next time.Duration, waits bool) {
 	return time.Duration(-ms) * time.Millisecond, true
 }
 
-// isPassing reports whether an error is of Redis being away, which it may not be for long.
+// isPassing reports whether an error may be over soon, since Redis was away.
 func isPassing(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)
 }
 
-// leaveWaitlist gives up a position. Where Redis does not hear of it, it is told again with the next heartbeats.
+// leaveWaitlist gives up a position. If Redis does not answer, the next heartbeats do it again.
 func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket string) error {
 	k := a.keys.Pool(key.pool)
 	leave := k.Call(lua.Leave, key.service, "", key.service, ticket)
@@ -179,8 +186,8 @@ func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket s
 	return err
 }
 
-// ticket names a call that may wait on the waitlist, and says how many ports it waits for, and how many of them in a row. It is not ok
-// where as many wait as may. One that is ends with forget.
+// ticket makes the name of a call that may wait, which says how many ports it waits for, and how many of them in a row. ok is false
+// if the maximum of calls waits already. If it is true, forget must be called when the call ends.
 func (w *waitlist) ticket(requests []Request, most int) (ticket string, ok bool) {
 	ports := 0
 	for _, r := range requests {
@@ -196,7 +203,7 @@ func (w *waitlist) ticket(requests []Request, most int) (ticket string, ok bool)
 	return ticket, ok
 }
 
-// rowsOf says how many ports in a row are requested, the most first: "4.2.1" for a block of 4, one of 2, and single ones.
+// rowsOf lists how many ports in a row are requested, in descending order: "4.2.1" for a block of 4, one of 2, and single ports.
 func rowsOf(requests []Request) string {
 	var rows []int
 	single := false
@@ -218,14 +225,14 @@ func (w *waitlist) forget(ticket string) {
 	delete(w.known, ticket)
 }
 
-// portsOf is how many ports the call of a ticket waits for.
+// portsOf returns how many ports the call of a ticket waits for.
 func portsOf(ticket string) int {
 	parts := strings.Split(ticket, "/")
 	ports, _ := strconv.Atoi(parts[len(parts)-2])
 	return ports
 }
 
-// enter lets a call of this server wait to be woken.
+// enter registers a call that waits to be woken.
 func (w *waitlist) enter(a *Allocator, key waitlistKey, ticket string) (turn <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -241,7 +248,7 @@ func (w *waitlist) enter(a *Allocator, key waitlistKey, ticket string) (turn <-c
 	return call.turn
 }
 
-// leave lets a call be woken no more.
+// leave removes a call that entered.
 func (w *waitlist) leave(key waitlistKey, ticket string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

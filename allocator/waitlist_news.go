@@ -13,10 +13,10 @@ import (
 	"portmaster/lua"
 )
 
-// How this server hears of its waitlists: by the messages of waitlist.lua, and where one got lost, by its heartbeats.
+// How this server hears that a call on a waitlist is next: by messages of parts/waitlist.lua, and by its heartbeats if one got lost.
 
-// expect has a waitlist looked at when a port comes free there by itself: after that time, or not at all where it is negative. The
-// waitlist is locked.
+// expect has a waitlist looked at when the next port becomes free by itself: after next, or not at all if that is negative. The
+// caller holds the lock.
 func (a *Allocator) expect(l *localWaitlist, key waitlistKey, next time.Duration) {
 	if l.next != nil {
 		l.next.Stop()
@@ -26,7 +26,7 @@ func (a *Allocator) expect(l *localWaitlist, key waitlistKey, next time.Duration
 	}
 }
 
-// expectIn is expect for a waitlist in which a call of this server waits.
+// expectIn is expect by a caller that does not hold the lock.
 func (a *Allocator) expectIn(key waitlistKey, next time.Duration) {
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()
@@ -35,15 +35,15 @@ func (a *Allocator) expectIn(key waitlistKey, next time.Duration) {
 	}
 }
 
-// news is what is heard of a waitlist.
+// news is what a message, or a look, reports of a waitlist.
 type news struct {
-	next    time.Duration // until a port comes free by itself; negative where none does
+	next    time.Duration // until a port becomes free by itself; negative if none does
 	size    int           // how many ports the service has
-	tickets []string      // of calls that should ask again
+	tickets []string      // of calls that should try again
 }
 
-// hear wakes calls of this server by what is heard of their waitlist: those whose turn it is, and those that wait for more than
-// there is. Those of this server that it does not know are of calls that could not leave the waitlist: they do now.
+// hear wakes calls of this server after news of their waitlist: the calls that are next, and those that wait for more ports than the
+// service has. A ticket of this server that it does not know belongs to a call that could not leave the waitlist: it leaves now.
 func (a *Allocator) hear(key waitlistKey, n news) {
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()
@@ -78,11 +78,11 @@ func (a *Allocator) hear(key waitlistKey, n news) {
 func (c waitingCall) wake() {
 	select {
 	case c.turn <- struct{}{}:
-	default: // it is told already, or waits elsewhere
+	default: // it was woken already, or is no call of this server
 	}
 }
 
-// here returns the tickets of this server by their waitlists.
+// here returns the tickets of this server by waitlist.
 func (w *waitlist) here() map[waitlistKey][]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -102,7 +102,7 @@ func (w *waitlist) leaving() map[string]waitlistKey {
 	return maps.Clone(w.stuck)
 }
 
-// stops reports whether nobody waits any more, which ends the watching.
+// stops reports whether no call waits any more, which ends watchWaitlists.
 func (w *waitlist) stops() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,7 +110,7 @@ func (w *waitlist) stops() bool {
 	return !w.runs
 }
 
-// watchWaitlists listens to messages and sends heartbeats while calls of this server wait.
+// watchWaitlists listens for messages and sends heartbeats while calls of this server wait.
 func (a *Allocator) watchWaitlists() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -135,8 +135,8 @@ func (a *Allocator) watchWaitlists() {
 	}
 }
 
-// heartbeat keeps the positions of this server in all pools, and looks at waitlists of which it should have heard. Where its positions may be
-// lost, since Redis has not heard of it for long, it looks whether they are: those calls ask again, and are the last on the waitlist.
+// heartbeat keeps the positions of this server in all pools, and looks at waitlists of which it should have heard. If Redis has not
+// heard of this server for long, its positions may be lost: it looks, and the calls that lost theirs try again and join at the end.
 func (a *Allocator) heartbeat(waitlists map[waitlistKey][]string) {
 	of := map[string][]waitlistKey{}
 	for key := range waitlists {
@@ -165,7 +165,7 @@ func (a *Allocator) heartbeat(waitlists map[waitlistKey][]string) {
 	a.lookAtWaitlists(due)
 }
 
-// lookAtWaitlists asks whose turn it is in some waitlists, and which of some tickets are not in them.
+// lookAtWaitlists asks which calls are next on some waitlists, and which of the given tickets are not on them.
 func (a *Allocator) lookAtWaitlists(waitlists map[waitlistKey][]string) {
 	var keys []waitlistKey
 	var calls []executor.Call
@@ -201,7 +201,8 @@ func newsOf(answer any) (n news) {
 	return n
 }
 
-// listen hears messages of waitlist.lua. Each time that it is connected it looks at all waitlists, since it may have missed some.
+// listen receives the messages of parts/waitlist.lua. Each time that it is connected it looks at all waitlists, since it may have
+// missed messages.
 func (a *Allocator) listen(ctx context.Context) {
 	joined := func() { go a.lookAtWaitlists(a.waitlist.here()) }
 	a.executor.Listen(ctx, a.keys.Turns(), joined, func(message string) {
@@ -211,7 +212,7 @@ func (a *Allocator) listen(ctx context.Context) {
 	})
 }
 
-// parseNews reads a message: pool, service, ms until a port comes free by itself, how many ports there are, and tickets.
+// parseNews reads a message: pool, service, ms until a port becomes free by itself, how many ports there are, and tickets.
 func parseNews(message string) (key waitlistKey, n news, ok bool) {
 	words := strings.Fields(message)
 	if len(words) < 4 {

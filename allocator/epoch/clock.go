@@ -114,7 +114,8 @@ func (e *Epoch) mendServices(ctx context.Context, pool keyspace.Pool, services [
 		}
 		var calls []executor.Call
 		for _, at := range left {
-			calls = append(calls, pool.Call(lua.MendClock, at.service, "", at.service, at.passed, step.Milliseconds(), e.Options.Quarantine.Milliseconds()))
+			calls = append(calls, pool.Call(lua.MendClock, at.service, "",
+				at.service, at.passed, step.Milliseconds(), e.Options.Quarantine.Milliseconds()))
 		}
 		var more []progress
 		for i, r := range e.executor.RunAll(ctx, calls, perBatch) {

@@ -1,6 +1,6 @@
-// Package epoch knows which state of Redis a server works on, and notices when that state is gone, is replaced by another one, is older
-// than what was acknowledged, has another schema, or when Redis' clock steps back. Ports that are handed out from such a state
-// may have holders that nobody knows of.
+// Package epoch knows which state of Redis a server works on. It notices when that state is gone, is replaced by another one, is
+// older than what was acknowledged, or has another schema, and when Redis' clock steps back. Ports that are handed out from such a
+// state may have holders that nobody knows of.
 package epoch
 
 import (
@@ -17,11 +17,12 @@ import (
 // Options are the settings of an Epoch.
 type Options struct {
 	Replicas    int           // how many replicas must have a change before it is answered
-	MaxRollback time.Duration // how much older than what was acknowledged a state may be to be built upon; with Replicas not at all
+	MaxRollback time.Duration // how much older than what was acknowledged a state may be to be built upon; with Replicas 0
 	Quarantine  time.Duration // how long a port that was rejected as in use is kept out
 }
 
-// Epoch is what one server knows of the state in Redis. Its errors are of type *Error or *executor.Error. It is safe for concurrent use.
+// Epoch is what one server knows of the state in Redis. Its errors are of type *Error or *executor.Error, or of a malformed record.
+// It is safe for concurrent use.
 type Epoch struct {
 	Options  Options // must not change while calls are under way
 	executor *executor.Executor
@@ -60,7 +61,8 @@ type Error struct{ Detail string }
 func (e *Error) Error() string { return e.Detail }
 
 // ErrLost is the error of every call that hands out ports while the state is lost.
-var ErrLost = &Error{"the state that was in Redis is gone, or an older one stands in its place: no port is handed out until an operator runs portmaster recover"}
+var ErrLost = &Error{"the state that was in Redis is gone, or an older one stands in its place: " +
+	"no port is handed out until an operator runs portmaster recover"}
 
 // ack is how many allocations this server had acknowledged when it saw a pulse.
 type ack struct {

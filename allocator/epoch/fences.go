@@ -124,7 +124,7 @@ func (e *Epoch) CheckFences(ctx context.Context, pools ...string) error {
 	var seen []int64
 	var of []string
 	pulses := "0"
-	if e.executor.Clustered() && e.Options.Replicas == 0 { // with Replicas, a fence that the replicas lack may be lost without anything being wrong
+	if e.executor.Clustered() && e.Options.Replicas == 0 { // with Replicas, to lose a fence that no replica has is no fault
 		pulses = "1"
 	}
 	for _, pool := range pools {

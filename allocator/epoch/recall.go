@@ -146,7 +146,10 @@ func parseSeen(answer any, err error) (seen, error) {
 		texts[i], _ = part.(string)
 	}
 	fence, _ := strconv.ParseInt(texts[7], 10, 64)
-	return seen{texts[0], texts[1], texts[2], texts[3], msOf(texts[4]), msOf(texts[5]), time.UnixMilli(msOf(texts[6]).Milliseconds()), fence}, nil
+	return seen{
+		state: texts[0], id: texts[1], schema: texts[2], pulse: texts[3], behind: msOf(texts[4]), ahead: msOf(texts[5]),
+		now: time.UnixMilli(msOf(texts[6]).Milliseconds()), fence: fence,
+	}, nil
 }
 
 func msOf(text string) time.Duration {

@@ -20,7 +20,7 @@ import (
 //	1  ports that were found in use are in resting and rest, tickets name rows, heartbeats are those of a pool
 const schema = "1"
 
-// lockedID begins the record that servers of schema 0 find in place of their epoch: another state than theirs, so they hand out nothing.
+// lockedID begins the record that servers of schema 0 find in place of their epoch: another state, so they hand out nothing.
 const lockedID = `{"id":"schema-` + schema + `"`
 
 const lockedSince = `,"since":`
