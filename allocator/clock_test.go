@@ -161,7 +161,7 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 }
 
 // A server that is gone has a place in front. Its heartbeat lies an hour ahead.
-func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
+func TestAWaitlistIsServedAfterAStepBack(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2000)
@@ -180,7 +180,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 			t.Errorf("%d wait, who are gone", s.Waiting)
 		}
 		for what, look := range map[string]func(){
-			"a look at the line": func() { a.lookAtWaitlists(map[waitlistKey][]string{{DefaultPool, "web"}: nil}) },
+			"a look at the waitlist": func() { a.lookAtWaitlists(map[waitlistKey][]string{{DefaultPool, "web"}: nil}) },
 			"another's heartbeat": func() {
 				_, err := a.write(t.Context(), k.Call(lua.Beat, "", "", "another"))
 				must(t, err)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"portmaster/allocator/epoch"
 	"portmaster/allocator/executor"
 	"portmaster/allocator/storetest"
@@ -161,4 +163,45 @@ func fields(t *testing.T, store storetest.Store, key string) string {
 	names, err := store.Admin.HKeys(t.Context(), store.Prefix+":{default}:"+key).Result()
 	must(t, err)
 	return strings.Join(names, " ")
+}
+
+// snapshot copies all keys of a store, and restore brings them back: STRINGs, HASHes, SETs and ZSETs, without their TTLs.
+func snapshot(t *testing.T, store storetest.Store) map[string]any {
+	t.Helper()
+	all, ctx := map[string]any{}, t.Context()
+	for _, key := range allKeys(t, store) {
+		switch kind := store.Admin.Type(ctx, key).Val(); kind {
+		case "string":
+			all[key] = store.Admin.Get(ctx, key).Val()
+		case "hash":
+			all[key] = store.Admin.HGetAll(ctx, key).Val()
+		case "set":
+			all[key] = store.Admin.SMembers(ctx, key).Val()
+		case "zset":
+			all[key] = store.Admin.ZRangeWithScores(ctx, key, 0, -1).Val()
+		default:
+			t.Fatalf("%s is a %s", key, kind)
+		}
+	}
+	return all
+}
+
+func restore(t *testing.T, store storetest.Store, all map[string]any) {
+	t.Helper()
+	ctx := t.Context()
+	for _, key := range allKeys(t, store) {
+		must(t, store.Admin.Del(ctx, key).Err())
+	}
+	for key, value := range all {
+		switch value := value.(type) {
+		case string:
+			must(t, store.Admin.Set(ctx, key, value, 0).Err())
+		case map[string]string:
+			must(t, store.Admin.HSet(ctx, key, value).Err())
+		case []string:
+			must(t, store.Admin.SAdd(ctx, key, value).Err())
+		case []redis.Z:
+			must(t, store.Admin.ZAdd(ctx, key, value...).Err())
+		}
+	}
 }

@@ -132,7 +132,7 @@ var newcomers = map[string]act{
 			return err
 		},
 	},
-	"a place in line": {
+	"a position": {
 		func(t *testing.T, a *Allocator, pool string) string {
 			claimOf(t, a, pool, Request{Name: "bob", Count: new(100)})
 			claimOf(t, a, pool, Request{Name: "carl", Count: new(100)})
@@ -385,12 +385,12 @@ func TestNoScriptIsHalfWrittenWhenMemoryRunsOut(t *testing.T) {
 			must(t, a.settle(t.Context(), a.keys.Pool(pool), "web")) // what a change of the range has left to be done
 			contradictions(t, store, a, pool, "web")
 			switch {
-			case err == nil, what == "a place in line" && errors.Is(err, ErrExhausted):
+			case err == nil, what == "a position" && errors.Is(err, ErrExhausted):
 				done++
 			case isNewcomer:
 				refused++
 				isRefused(t, what, err)
-				ofSeveral := what == "a place in line" || strings.HasPrefix(what, "a range") // scripts, of which the first may be done
+				ofSeveral := what == "a position" || strings.HasPrefix(what, "a range") // scripts, of which the first may be done
 				if !ofSeveral && len(changed) > 0 {
 					t.Errorf("%s, with %d bytes: it was refused, and has changed %v", what, above, changed)
 				}

@@ -91,7 +91,7 @@ func (r *run) failed(t *rapid.T, c request, err error) answer {
 // takeFrom makes an offer or a claim.
 func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	if c.ticket != "" {
-		return r.tryInLine(t, a, c)
+		return r.tryWaiting(t, a, c)
 	}
 	wants := make([]Request, len(c.wants))
 	for i, w := range c.wants {
@@ -117,8 +117,8 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	return got, nil
 }
 
-// tryInLine makes one try of an offer or a claim that may wait in line, as acquireWaiting does.
-func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
+// tryWaiting makes one try of an offer or a claim that may wait, as acquireWaiting does.
+func (r *run) tryWaiting(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	ctx := t.Context()
 	call := acquisition{pool: c.pool, service: c.service, wait: Wait{Longest: time.Minute},
 		script: lua.Offer, remember: a.opts.OfferTTL}
@@ -173,7 +173,7 @@ func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	return got, err
 }
 
-// lookFrom looks at a line, as lookAtLine does.
+// lookFrom looks at a waitlist, as lookAtWaitlists does.
 func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	k := a.keys.Pool(c.pool)
 	args := []any{c.service}

@@ -297,7 +297,7 @@ func (r *run) release(t *rapid.T) {
 	r.step(t, c)
 }
 
-// full are the services of a pool that have no free port, or a line.
+// full are the services of a pool that have no free port, or a waitlist.
 func (r *run) full(pool string) (full []string) {
 	for name, s := range r.model.pool(pool).services {
 		if r.model.free(r.model.pool(pool), s) == 0 || len(r.model.waiting(r.model.pool(pool), s)) > 0 {
@@ -308,7 +308,7 @@ func (r *run) full(pool string) (full []string) {
 	return full
 }
 
-// join draws a call that waits in line where it gets nothing: mostly where it has to.
+// join draws a call that waits where it gets nothing: mostly where it has to.
 func (r *run) join(t *rapid.T) {
 	c := r.target(t, rapid.SampledFrom([]string{"offer", "claim"}).Draw(t, "act"))
 	if full := r.full(c.pool); len(full) > 0 {
@@ -330,7 +330,7 @@ func (r *run) joinLine(t *rapid.T, c request) {
 	r.step(t, c)
 }
 
-// waiter draws a call that joined the line: mostly one that is in there.
+// waiter draws a call that joined the waitlist: mostly one that is in there.
 func (r *run) waiter(t *rapid.T) request {
 	if len(r.queue) == 0 {
 		t.Skip("nobody waits")
@@ -359,7 +359,7 @@ func (r *run) ask(t *rapid.T) {
 	r.step(t, c)
 }
 
-// letIn widens the range of a service with a line, and lets some who wait there ask.
+// letIn widens the range of a service with a waitlist, and lets some who wait there ask.
 func (r *run) letIn(t *rapid.T) {
 	c := r.waiter(t)
 	s := r.model.pool(c.pool).services[c.service]
@@ -418,7 +418,7 @@ func (r *run) wait(t *rapid.T) {
 		ends = ends[:min(len(ends), 4)]
 	}
 	if i, _ := slices.BinarySearch(ends, r.model.now+beatFor/2); i > 0 && rapid.IntRange(0, 3).Draw(t, "sooner") > 0 {
-		ends = ends[:i] // no place in line is lost that was just kept
+		ends = ends[:i] // no position is lost that was just kept
 	}
 	end := rapid.SampledFrom(ends).Draw(t, "end")
 	r.model.now = max(r.model.now, end+rapid.Int64Range(-1, 1).Draw(t, "off by"))
@@ -429,7 +429,7 @@ func (r *run) wait(t *rapid.T) {
 	t.Logf("time is %d, keys are deleted up to %d", r.model.now, r.model.swept)
 }
 
-// sleep lets real time pass: mostly a moment, and now and then until a lease or a place in line is over.
+// sleep lets real time pass: mostly a moment, and now and then until a lease or a position is over.
 func (r *run) sleep(t *rapid.T, ends []ms) {
 	patience := 2 * quarantine.Milliseconds()
 	if rapid.IntRange(0, 39).Draw(t, "patience") == 0 {

@@ -2,9 +2,8 @@ package allocator
 
 import "slices"
 
-// outcomes is all that the sequences must have seen: each answer that a call can give, "new" where it is Created, and the
-// notes of the model on what an answer does not show. Lists of wants have an "s", and calls that may wait in line are said
-// to.
+// outcomes is all that the sequences must have seen: each answer that a call can give, "new" if it is Created, and the notes of the
+// model on what an answer does not show. Lists of wants have an "s", and calls that may wait begin with "waiting".
 var outcomes = slices.Concat(
 	each("create", "new", CodeServiceExists, CodeRangeOverlap),
 	each("put", "new", "", CodeRangeOverlap, CodeRangeInUse),
@@ -27,7 +26,7 @@ var outcomes = slices.Concat(
 	},
 )
 
-// How calls that take ports can end. Of lists, and in line, only what is not too rare must be seen.
+// How calls for ports can end. Of lists and of calls that may wait, only what is not too rare must be seen.
 var (
 	ofLists = []Code{"new", "", CodeServiceNotFound, CodeNameTaken, CodeExhausted, CodePortTaken, CodeInvalid}
 	taking  = append(ofLists[:len(ofLists):len(ofLists)], CodeOfferAccepted, CodeOfferRejected)

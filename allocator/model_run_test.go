@@ -98,7 +98,7 @@ type run struct {
 	model   *model
 	pools   []string
 	made    []madeWant // those whose secrets are worth a try
-	queue   []request  // those that joined a line
+	queue   []request  // those that joined a waitlist
 	tickets int        // given; each run is of some servers
 	last    request
 	spoilt  bool

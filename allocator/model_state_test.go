@@ -71,7 +71,7 @@ type state struct {
 	now   ms
 	free  map[string]ms   // port, as of portKey -> the time from which it cools down
 	rests map[string]ms   // the same -> until when it rests
-	beats map[string]ms   // pool/server -> until when its places in line are kept
+	beats map[string]ms   // pool/server -> until when its positions are kept
 	line  map[string]bool // ticket
 	fresh map[string]bool // port, as of portKey
 	late  map[string]bool // pool/service, where room does not tell how long each run of fresh ports is by now
@@ -168,7 +168,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		s.add("%s %d-%d %q created %s, cool-down %s", of.at(), start, end, of.about["description"], of.about["created"], of.about["cooldown"])
 		of.describe(s)
 		if _, listed := scores(lines[of.pool])[of.service]; listed != (len(of.line) > 0) {
-			s.add("%s has %d calls in line, and is listed among the lines: %v", of.at(), len(of.line), listed)
+			s.add("%s has %d calls on the waitlist, and is listed among the waitlists: %v", of.at(), len(of.line), listed)
 		}
 	}
 	slices.Sort(s.lines)
@@ -275,7 +275,7 @@ func (s *stored) describeResting(to *state) {
 
 func (s *stored) describeLine(to *state) {
 	if (s.about["waiting"] == "1") != (len(s.line) > 0) {
-		to.add("%s has %d calls in line, and waiting is %q", s.at(), len(s.line), s.about["waiting"])
+		to.add("%s has %d calls on the waitlist, and waiting is %q", s.at(), len(s.line), s.about["waiting"])
 	}
 	at := 0
 	for _, ticket := range s.line {

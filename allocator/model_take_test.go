@@ -4,7 +4,7 @@ import "fmt"
 
 // How a call takes ports: an offer or a claim, of one want or of a list; all that is wanted, or nothing.
 
-// take answers a call that takes ports. One that has its answer has left the line.
+// take answers a call that takes ports. One that has its answer has left the waitlist.
 func (m *model) take(p *modelPool, c request) answer {
 	got := m.taking(p, c)
 	if s := p.services[c.service]; s != nil && !got.Waits {

@@ -11,7 +11,7 @@ import (
 
 // The model of the allocator: what the scripts promise, in plain Go, for one call at a time. model_run_test.go drives
 // both and compares every answer and the whole state. How calls take ports is in model_take_test.go and
-// model_pick_test.go, who waits for them in model_line_test.go, and what becomes of them in model_hold_test.go. Which calls
+// model_pick_test.go, who waits for them in model_waitlist_test.go, and what becomes of them in model_hold_test.go. Which calls
 // are made is in model_draw_test.go and model_call_test.go, and how the state is read in model_state_test.go.
 //
 // Faults that were put into the scripts to see who notices:
@@ -68,9 +68,9 @@ import (
 //	runs      room not raised                             TestModel, TestCommandsOfABlock
 //	runs      not joined to the run above                 TestModel
 //	runs      longest run for shortest                    TestModel
-//	waitlist  order of the line ignored                   TestModel, TestLineIsServedInOrder
+//	waitlist  order of the waitlist ignored               TestModel, TestWaitlistIsServedInOrder
 //	waitlist  place never lost, or 1 ms later             TestModel
-//	waitlist  each try goes to the end of the line        TestModel
+//	waitlist  each try goes to the end of the waitlist    TestModel
 //	waitlist  passes one that waits for as long a row     TestModel
 //	waitlist  passes where too few are left               TestModel
 //	waitlist  calls who waits for more than there is      TestModel
@@ -78,7 +78,7 @@ import (
 //	rest      forgotten when the cool-down is lowered     TestModel
 //	secret    an accepted offer is made again             TestModel
 //	pick      preferred before certain, or blocks         TestModel
-//	offer     who is served stays in line                 TestModel, TestLineIsServedInOrder
+//	offer     a served call stays on the waitlist         TestModel, TestWaitlistIsServedInOrder
 
 // ms is a time of the store's clock, Unix milliseconds, or a span of it.
 type ms = int64
@@ -90,8 +90,8 @@ type request struct {
 	wants         []want // offer, claim
 	many          bool   // they come as a list
 	ttl           time.Duration
-	ticket        string        // offer, claim, leave: in the line
-	stay          bool          // offer, claim: wait in line where nothing is free
+	ticket        string        // offer, claim, leave: in the waitlist
+	stay          bool          // offer, claim: wait where nothing is free
 	server        string        // beat
 	tickets       []string      // look
 	secret        string        // accept, reject, readOffer, renew, release
@@ -115,7 +115,7 @@ type answer struct {
 	Code        Code // "" for success
 	Fields      []string
 	Created     bool
-	Waits       bool // the call has to wait in line
+	Waits       bool // the call has to wait
 	Known       bool // beat: the server's places were kept
 	Size        int  // look: how many ports there are
 	RetryAfter  ms   // also of a call that waits, and of a look

@@ -22,7 +22,7 @@ type got struct {
 	err        error
 }
 
-// wait lets a name claim a port in the background, and returns when it stands in line.
+// wait lets a name claim a port in the background, and returns when it stands on the waitlist.
 func wait(ctx context.Context, t *testing.T, a *Allocator, want Request, ended chan<- got) {
 	t.Helper()
 	s, err := a.Service(t.Context(), DefaultPool, "web")
@@ -34,7 +34,7 @@ func wait(ctx context.Context, t *testing.T, a *Allocator, want Request, ended c
 	waits(t, a, s.Waiting+1)
 }
 
-// waits returns when so many calls stand in line.
+// waits returns when so many calls stand on the waitlist.
 func waits(t *testing.T, a *Allocator, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -57,7 +57,7 @@ func mustClaim(t *testing.T, a *Allocator, want Request) Allocation {
 }
 
 // Two servers, one port: whoever came first gets it first, whichever server it asked.
-func TestLineIsServedInOrder(t *testing.T) {
+func TestWaitlistIsServedInOrder(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		servers := []*Allocator{newAllocator(store, long), newAllocator(store, long)}
 		mustDefine(t, servers[0], "web", 2000, 2000)
@@ -161,7 +161,7 @@ func TestLineHasWhatWasRejected(t *testing.T) {
 	})
 }
 
-// A call that is given up has left the line when it returns, and says why.
+// A call that is given up has left the waitlist when it returns, and says why.
 func TestLineIsLeft(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
@@ -219,7 +219,7 @@ func TestLineGivesBack(t *testing.T) {
 	})
 }
 
-// A call that could not leave the line, since Redis did not hear of it, does so later: when it is its turn and its server does not
+// A call that could not leave the waitlist, since Redis did not hear of it, does so later: when it is its turn and its server does not
 // know it any more, and with the next heartbeats.
 func TestLineIsLeftLater(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
@@ -283,7 +283,7 @@ func TestLineStandsStillWhileTheStateIsLost(t *testing.T) {
 	})
 }
 
-// Many blocks in line that only fragmentation holds back cost those behind them nothing: each has its port as soon as there are
+// Many blocks on the waitlist that only fragmentation holds back cost those behind them nothing: each has its port as soon as there are
 // enough for all, and newcomers have theirs.
 func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
@@ -317,7 +317,7 @@ func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 			mustClaim(t, a, Request{Name: fmt.Sprintf("newcomer-%d", i)})
 		}
 		_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "one-too-many"}, 0)
-		wantError(t, "what is left is kept for those in line", err, ErrExhausted)
+		wantError(t, "what is left is kept for those on the waitlist", err, ErrExhausted)
 		stop()
 		for range blocks {
 			<-ended
@@ -325,11 +325,11 @@ func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 	})
 }
 
-// losesOnce lets the answer of a call in line be lost once, when its turn has come; its client is gone then, or not.
+// losesOnce lets the answer of a call on the waitlist be lost once, when its turn has come; its client is gone then, or not.
 type losesOnce struct {
 	proxy  *proxy
 	inLine *atomic.Bool
-	looks  int // since it is in line
+	looks  int // since it is on the waitlist
 	gone   bool
 }
 

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Who waits in line for a port of a service, and whose turn it is.
+// Who waits for a port of a service, and whose turn it is.
 
-// waiter is the place of a call in line.
+// waiter is the position of a call.
 type waiter struct{ ticket string }
 
 // demand is how many ports the call waits for, and how many of them in a row, the most first.
@@ -34,7 +34,7 @@ const beatFor = 1500 // ms: how long a place is kept
 
 func (m *model) isKept(p *modelPool, w *waiter) bool { return m.now < p.beats[serverOf(w.ticket)] }
 
-// waiting returns the places in line that are not lost.
+// waiting returns the positions that are not lost.
 func (m *model) waiting(p *modelPool, s *modelService) []*waiter {
 	return slices.DeleteFunc(slices.Clone(s.line), func(w *waiter) bool { return !m.isKept(p, w) })
 }
@@ -47,7 +47,7 @@ func (s *modelService) drop(ticket string) {
 	s.line = slices.DeleteFunc(s.line, func(w *waiter) bool { return w.ticket == ticket })
 }
 
-// join puts a call at the end of the line, unless it has a place. Those that were lost are gone, before its server may be heard of
+// join puts a call at the end of the waitlist, unless it has a place. Those that were lost are gone, before its server may be heard of
 // again.
 func (m *model) join(p *modelPool, s *modelService, c request) {
 	if kept := m.waiting(p, s); len(kept) < len(s.line) {
@@ -63,7 +63,7 @@ func (m *model) join(p *modelPool, s *modelService, c request) {
 // free is how many ports are.
 func (m *model) free(p *modelPool, s *modelService) int { return m.service(p, "", s).Ports.Free }
 
-// called are those in front of the line for whom there are ports, and those who wait for more than there ever are. Those who wait
+// called are those in front of the waitlist for whom there are ports, and those who wait for more than there ever are. Those who wait
 // for rows that there are not need not be told, and those need not who want as long a row and stand behind.
 func (m *model) called(p *modelPool, s *modelService) (tickets []string, needNot map[string]bool) {
 	spare, missing := m.free(p, s), math.MaxInt
@@ -160,7 +160,7 @@ func (m *model) beat(p *modelPool, c request) answer {
 	return answer{Known: known}
 }
 
-// look tells whose turn it is, and which of some tickets are not in line.
+// look tells whose turn it is, and which of some tickets are not on the waitlist.
 func (m *model) look(p *modelPool, s *modelService, c request) (got answer) {
 	if s == nil {
 		return answer{RetryAfter: -1}
