@@ -34,7 +34,7 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		for _, key := range allKeys(t, store) {
 			must(t, store.Admin.Del(t.Context(), key).Err())
 		}
-		wantProblems(t, newer) // a server that has just started believes that it is the first, and marks the store
+		wantProblems(t, newer) // a server that has just started believes that it is the first, and begins an epoch
 		_, _, err := old.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2009})
 		wantError(t, "a service", err, ErrUnavailable)
 		wantProblems(t, old, StateLost)
@@ -347,8 +347,8 @@ func TestSchemaZeroIsConverted(t *testing.T) {
 			both.Go(func() { wantProblems(t, server) })
 		}
 		both.Wait()
-		if mark := admin.Get(ctx, a.keys.Deployment()).Val(); !strings.HasPrefix(mark, `{"id":"schema-1"`) {
-			t.Errorf("the mark of then is %q", mark)
+		if old := admin.Get(ctx, a.keys.Deployment()).Val(); !strings.HasPrefix(old, `{"id":"schema-1"`) {
+			t.Errorf("the old epoch is %q", old)
 		}
 		s, err := newer.Service(ctx, DefaultPool, "web")
 		must(t, err)

@@ -169,7 +169,7 @@ func (r *run) take(t *rapid.T) {
 }
 
 // fill draws the wants of a call beside those that it has already.
-func (r *run) fill(t *rapid.T, c *request, wants []want, certain bool) {
+func (r *run) fill(t *rapid.T, c *request, wants []want, exact bool) {
 	c.ttl = long
 	if rapid.IntRange(0, 9).Draw(t, "ttl") < r.shortOffers() {
 		c.ttl = short
@@ -179,7 +179,7 @@ func (r *run) fill(t *rapid.T, c *request, wants []want, certain bool) {
 		more = rapid.IntRange(0, 2).Draw(t, "more wants")
 	}
 	for range max(1-len(wants), more) {
-		if w := r.want(t, *c, certain); fits(w, wants) {
+		if w := r.want(t, *c, exact); fits(w, wants) {
 			wants = append(wants, w)
 		}
 	}
@@ -194,7 +194,7 @@ func fits(w want, others []want) bool {
 	})
 }
 
-func (r *run) want(t *rapid.T, c request, certain bool) (w want) {
+func (r *run) want(t *rapid.T, c request, exact bool) (w want) {
 	w.Name = rapid.SampledFrom(modelNames).Draw(t, "name")
 	w.Secret = rapid.SampledFrom(append([]string{"", "", "", ""}, modelSecrets...)).Draw(t, "secret")
 	w.own = w.Secret != ""
@@ -210,11 +210,11 @@ func (r *run) want(t *rapid.T, c request, certain bool) (w want) {
 	case 7:
 		w.Prefer = new(port)
 	case 8, 12:
-		if certain {
+		if exact {
 			w.Port = new(port)
 		}
 	case 9, 13:
-		if certain {
+		if exact {
 			w.Port = new(port)
 		}
 		w.Count = new(rapid.IntRange(1, 3).Draw(t, "count"))

@@ -82,7 +82,7 @@ func (p *picker) refused(c request, missing []int, turn bool) answer {
 		if w.Port == nil {
 			continue
 		}
-		left, free := p.certain(*w.Port, w.count())
+		left, free := p.exact(*w.Port, w.count())
 		if free && turn {
 			continue
 		}
@@ -135,7 +135,7 @@ func (port *modelPort) freeIn(now ms, s *modelService) ms {
 	return max(0, port.freedAt(s)+s.cooldown-now)
 }
 
-// all picks certain ports first, then blocks from the longest to the shortest, then preferred ones, then any.
+// all picks exact ports first, then blocks from the longest to the shortest, then preferred ones, then any.
 func (p *picker) all(c request, missing []int) (ports []int, found bool) {
 	ports = make([]int, len(c.wants))
 	var blocks []int
@@ -187,9 +187,9 @@ func (p *picker) isFree(number int) bool {
 	return p.isFresh(number) || port != nil && port.isFree(p.m.now, p.s) && !p.picked[number]
 }
 
-// certain reports whether just these ports are free. Where not, it tells how long the first that is not stays so, if that is
+// exact reports whether just these ports are free. Where not, it tells how long the first that is not stays so, if that is
 // known.
-func (p *picker) certain(port, count int) (left ms, free bool) {
+func (p *picker) exact(port, count int) (left ms, free bool) {
 	for number := port; number < port+count; number++ {
 		if !p.isFree(number) {
 			return p.s.ports[number].freeIn(p.m.now, p.s), false

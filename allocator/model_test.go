@@ -62,7 +62,7 @@ import (
 //	take      nothing is put back                         TestModel
 //	take      last hold of a name not cleared             TestModel, TestSameNameAgain
 //	pick      put back with another score                 TestModel
-//	pick      certain port not checked, preferred ignored TestModel
+//	pick      exact port not checked, preferred ignored   TestModel
 //	pick      gathers what cools, or clears nothing       TestModel
 //	pick      gathers once only                           TestCommandsOfABlock
 //	runs      room not raised                             TestModel, TestCommandsOfABlock
@@ -77,7 +77,7 @@ import (
 //	rest      forgotten when a range is cut, or removed   TestModel
 //	rest      forgotten when the cool-down is lowered     TestModel
 //	secret    an accepted offer is made again             TestModel
-//	pick      preferred before certain, or blocks         TestModel
+//	pick      preferred before exact, or blocks           TestModel
 //	offer     a served call stays on the waitlist         TestModel, TestWaitlistIsServedInOrder
 
 // ms is a time of the store's clock, Unix milliseconds, or a span of it.
