@@ -182,7 +182,7 @@ func TestALineDoesNotStandAfterAStepBack(t *testing.T) {
 		for what, look := range map[string]func(){
 			"a look at the line": func() { a.lookAtWaitlists(map[waitlistKey][]string{{DefaultPool, "web"}: nil}) },
 			"another's heartbeat": func() {
-				_, err := a.write(t.Context(), k.call(lua.Beat, k.of(lua.Beat, "", ""), "another"))
+				_, err := a.write(t.Context(), k.call(lua.Heartbeat, k.of(lua.Heartbeat, "", ""), "another"))
 				must(t, err)
 			},
 		} {

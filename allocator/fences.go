@@ -119,7 +119,7 @@ func (a *Allocator) checkFences(ctx context.Context, pools []string) error {
 		if highest == 0 {
 			continue
 		}
-		calls = append(calls, k.call(lua.Raise, k.of(lua.Raise, "", ""), 0, flag(pulses)))
+		calls = append(calls, k.call(lua.RaiseFence, k.of(lua.RaiseFence, "", ""), 0, flag(pulses)))
 		seen, of = append(seen, highest), append(of, pool)
 	}
 	if len(calls) == 0 {
@@ -199,7 +199,7 @@ func (a *Allocator) raise(ctx context.Context, pools []string, fence int64) erro
 	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
 		k := a.keys(pool)
-		calls[i] = k.call(lua.Raise, k.of(lua.Raise, "", ""), max(fence, a.epoch.fences.seen(pool)), flag(false))
+		calls[i] = k.call(lua.RaiseFence, k.of(lua.RaiseFence, "", ""), max(fence, a.epoch.fences.seen(pool)), flag(false))
 	}
 	for _, r := range a.runAllNow(ctx, calls, callsPerBatch) {
 		if _, _, err := parseRaised(r); err != nil {
@@ -209,7 +209,7 @@ func (a *Allocator) raise(ctx context.Context, pools []string, fence int64) erro
 	return nil
 }
 
-// parseRaised reads the answer of raise.lua.
+// parseRaised reads the answer of raise_fence.lua.
 func parseRaised(r executor.Result) (last, at int64, err error) {
 	if r.Err != nil {
 		return 0, 0, r.Err

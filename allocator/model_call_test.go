@@ -166,7 +166,7 @@ func (r *run) tryInLine(t *rapid.T, a *Allocator, c *request) (got answer, err e
 // beatFrom keeps the places of a server, as beat does.
 func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	k := a.keys(c.pool)
-	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Beat, k.of(lua.Beat, "", ""), c.server))
+	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Heartbeat, k.of(lua.Heartbeat, "", ""), c.server))
 	if parts, ok := answer.([]any); ok {
 		got.Known = parts[0] == int64(1)
 	}
@@ -180,7 +180,7 @@ func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	for _, ticket := range c.tickets {
 		args = append(args, ticket)
 	}
-	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.Line, k.of(lua.Line, c.service, ""), args...))
+	answer, err := a.writeUnconfirmed(t.Context(), k.call(lua.CheckWaitlist, k.of(lua.CheckWaitlist, c.service, ""), args...))
 	if err != nil {
 		return got, err
 	}

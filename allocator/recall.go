@@ -117,7 +117,7 @@ func (a *Allocator) missesChanges() {
 	}()
 }
 
-// epochSeen is the answer of recall.lua.
+// epochSeen is the answer of check_epoch.lua.
 type epochSeen struct {
 	state, id, schema, pulse string
 	behind, ahead            time.Duration
@@ -148,9 +148,9 @@ func (a *Allocator) lookConfirmed(ctx context.Context, confirmed bool, begin str
 	var answer any
 	var err error
 	if confirmed {
-		answer, err = a.executor.Confirm(ctx, a.keys(DefaultPool).call(lua.Recall, keysOf, args...))
+		answer, err = a.executor.Confirm(ctx, a.keys(DefaultPool).call(lua.CheckEpoch, keysOf, args...))
 	} else {
-		answer, err = a.executor.Read(ctx, keys(a.epochKey()).call(lua.Recall, keysOf, args...))
+		answer, err = a.executor.Read(ctx, keys(a.epochKey()).call(lua.CheckEpoch, keysOf, args...))
 	}
 	if err != nil {
 		return epochSeen{}, fromExecutor(err)

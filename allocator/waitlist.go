@@ -168,7 +168,7 @@ func isPassing(err error) bool {
 // leaveWaitlist gives up a position. Where Redis does not hear of it, it is told again with the next heartbeats.
 func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket string) error {
 	k := a.keys(key.pool)
-	_, err := a.writeUnconfirmed(context.WithoutCancel(ctx), k.call(lua.Leave, k.of(lua.Leave, key.service, ""), key.service, ticket))
+	_, err := a.writeUnconfirmed(context.WithoutCancel(ctx), k.call(lua.LeaveWaitlist, k.of(lua.LeaveWaitlist, key.service, ""), key.service, ticket))
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()
 	if delete(a.waitlist.stuck, ticket); err != nil {

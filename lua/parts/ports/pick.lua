@@ -1,5 +1,5 @@
 local call = redis.call
--- include clear: clear_all
+-- include clear_ended: clear_all
 -- include runs: add_run, cut_run, drop_run, run_of, take_run
 
 -- Picks ports for requests, and takes them out of everybody's reach at once. If one request cannot have its ports, those of the

@@ -12,8 +12,8 @@
 local call = redis.call
 -- include clock: read_clock
 -- include record: mark_offer
--- include rest: let_rest
--- include secret: look_up, no_offer
+-- include resting: let_rest
+-- include ports/find: find_offer, no_offer
 -- include turns: tell_of_return
 
 local keys = {
@@ -24,7 +24,7 @@ local keys = {
 local service, secret, kept_out = ARGV[1], ARGV[2], ARGV[3]
 local now = read_clock()
 
-local state, record, name, port, count, expires = look_up(keys, now, service, keys.offer, secret)
+local state, record, name, port, count, expires = find_offer(keys, now, service, keys.offer, secret)
 if state == 'rejected' then return 0 end
 if state == 'accepted' then return redis.error_reply('OFFER_ACCEPTED this offer was accepted already') end
 if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end

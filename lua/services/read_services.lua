@@ -11,7 +11,7 @@
 -- 10 us. It grows with the number of services, not with that of their ports.
 local call = redis.call
 -- include clock: read_clock
--- include describe: describe
+-- include services/describe: describe
 
 local in_brief = ARGV[1] == '1'
 local now = read_clock()

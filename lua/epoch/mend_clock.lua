@@ -14,7 +14,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include record: count_of
--- include rest: let_rest
+-- include resting: let_rest
 -- include service: read_service
 -- include waitlist: notify_of_ports
 

@@ -13,7 +13,7 @@
 -- out nothing any more. At worst 200 such ports: about 0.9 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include rest: let_rest
+-- include resting: let_rest
 
 local keys = {
   service = KEYS[1], free = KEYS[2], offers = KEYS[3], ports = KEYS[4], old_quarantine = KEYS[5], resting = KEYS[6],

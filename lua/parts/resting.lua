@@ -1,5 +1,5 @@
 local call = redis.call
--- include clear: clear_all
+-- include clear_ended: clear_all
 
 -- Ports that rest until a time of their own, whatever becomes of the cool-down, the range and the service: `resting` has
 -- those of the service, which are in no other set of it. `rest` has all of the pool, so that a range that is added finds

@@ -9,9 +9,9 @@
 --
 -- At worst a block of 100 ports, while 256 places in line were lost: about 1 ms where an offer takes 10 us.
 local call = redis.call
--- include allocate: allocate
+-- include ports/allocate: allocate
 -- include clock: read_clock
--- include find: find
+-- include ports/find: find_allocation
 -- include record: parse_allocation
 -- include turns: tell_of_change
 
@@ -22,7 +22,7 @@ local keys = {
 local service, holder, secret, lasting = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now = read_clock()
 
-local port, allocation, err = find(keys, now, service, holder)
+local port, allocation, err = find_allocation(keys, now, service, holder)
 if err then return redis.error_reply(err) end
 local name, count, fence, lease, its_secret, created = parse_allocation(allocation)
 if secret ~= its_secret then

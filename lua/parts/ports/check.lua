@@ -1,7 +1,7 @@
 local call = redis.call
--- include pick: look_at_exact
+-- include ports/pick: look_at_exact
 -- include record: is_live
--- include request: all_faults, fault
+-- include ports/request: all_faults, fault
 
 -- What requests cannot have, and why.
 

@@ -22,11 +22,11 @@
 -- At worst, 256 exact ports for 100 requests that are put back, since a block is not to be had: about 1.7 ms where the usual
 -- offer takes 10 us.
 local call = redis.call
--- include acquire: acquire, answer_of
+-- include ports/acquire: acquire, answer_of
 -- include clock: read_clock
 -- include record: offer_record
--- include request: check_secret, fault, read_requests
--- include secret: look_up
+-- include ports/request: check_secret, fault, read_requests
+-- include ports/find: find_offer
 -- include service: read_service
 
 local keys = {
@@ -39,7 +39,7 @@ local requests = read_requests(keys, {unpack(KEYS, 13)}, {unpack(ARGV, 5)})
 
 local function resolve(request)
   if not request.own then return 'missing' end
-  local state, record, holder, port, count = look_up(keys, now, service.name, request.offer, request.secret)
+  local state, record, holder, port, count = find_offer(keys, now, service.name, request.offer, request.secret)
   local wrong = check_secret(request, state, holder, port, count)
   if not wrong and state == 'accepted' then
     wrong = fault('OFFER_ACCEPTED', request, 'secret', 'this offer was accepted already')

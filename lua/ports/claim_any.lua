@@ -15,7 +15,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include fence: next_fence
--- include next_port: next_port
+-- include ports/next_port: next_port
 -- include record: allocation_record, name_of, offer_record
 
 local service, free, fresh, names, offers, ports, leases, fence, offer = unpack(KEYS)

@@ -12,10 +12,10 @@
 --
 -- At worst a leased block of 100 ports, while 256 places in line were lost: about 1 ms where an offer takes 10 us.
 local call = redis.call
--- include allocate: allocate
+-- include ports/allocate: allocate
 -- include clock: read_clock
 -- include fence: next_fence
--- include secret: look_up, no_offer
+-- include ports/find: find_offer, no_offer
 -- include turns: tell_of_change
 
 local keys = {
@@ -25,7 +25,7 @@ local keys = {
 local service, secret, seen, least, lasting = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now, time = read_clock()
 
-local state, record, name, port, count, expires, lease = look_up(keys, now, service, keys.offer, secret)
+local state, record, name, port, count, expires, lease = find_offer(keys, now, service, keys.offer, secret)
 if state == 'accepted' then return {record} end
 if state == 'rejected' then return redis.error_reply('OFFER_REJECTED this offer was rejected already') end
 if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end

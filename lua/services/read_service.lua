@@ -9,7 +9,7 @@
 -- At worst a line of 64 servers and more: about 130 us where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include describe: describe
+-- include services/describe: describe
 -- include service: no_service
 
 local keys = {

@@ -9,13 +9,13 @@
 -- At worst a block of 100 ports: about 130 us where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include secret: look_up, no_offer
+-- include ports/find: find_offer, no_offer
 
 local keys = {service = KEYS[1], free = KEYS[2], offers = KEYS[3], ports = KEYS[4], offer = KEYS[5]}
 local service, secret = ARGV[1], ARGV[2]
 local now = read_clock()
 
-local state, record = look_up(keys, now, service, keys.offer, secret)
+local state, record = find_offer(keys, now, service, keys.offer, secret)
 if state == 'accepted' then return redis.error_reply('OFFER_ACCEPTED this offer was accepted already') end
 if state == 'rejected' then return redis.error_reply('OFFER_REJECTED this offer was rejected already') end
 if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end

@@ -1,9 +1,9 @@
 local call = redis.call
--- include check: check_held, check_range
--- include clear: clear_all
--- include pass: may_pass, shortest_of
--- include pick: new_picking, pick, put_back
--- include rest: settle_rest
+-- include ports/check: check_held, check_range
+-- include clear_ended: clear_all
+-- include ports/overtake: may_pass, shortest_of
+-- include ports/pick: new_picking, pick, put_back
+-- include resting: settle_rest
 -- include service: no_service
 -- include waitlist: demand, join, leave, next_free, no_rows_up_to, notify, set_no_rows
 

@@ -12,9 +12,8 @@
 -- At worst a leased block of 100 ports, while 256 places in line were lost: about 600 us where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include find: find
+-- include ports/find: find_allocation, find_offer
 -- include record: offer_record, parse_allocation
--- include secret: look_up
 -- include turns: tell_of_return
 
 local keys = {
@@ -26,14 +25,14 @@ local service, secret, holder = ARGV[1], ARGV[2], ARGV[3]
 local now = read_clock()
 
 if secret ~= '' then
-  local state, _, name, port, count = look_up(keys, now, service, keys.offer, secret)
+  local state, _, name, port, count = find_offer(keys, now, service, keys.offer, secret)
   if state == 'released' then
     local at = string.find(holder, '^[1-9]%d*$') and holder - port
     if holder == name or at and at >= 0 and at < count then return 1 end
   end
 end
 
-local port, allocation, err = find(keys, now, service, holder)
+local port, allocation, err = find_allocation(keys, now, service, holder)
 if err then return redis.error_reply(err) end
 local name, count, fence, lease, its_secret = parse_allocation(allocation)
 if secret ~= '' and secret ~= its_secret then

@@ -14,12 +14,12 @@
 -- 1.9 ms where an offer takes 10 us. A refusal where 250 or fewer are held: 20 us.
 local call = redis.call
 -- include clock: read_clock
--- include describe: describe
--- include held: first_held, held_outside, scan_held
--- include rest: put_to_rest, settle_rest
+-- include services/describe: describe
+-- include services/held_ports: first_held, held_outside, scan_held
+-- include resting: put_to_rest, settle_rest
 -- include runs: run_of
 -- include service: free_before_of, read_service
--- include settle: settle_range
+-- include services/settle_range: settle_range
 -- include waitlist: notify_of_ports
 
 local keys = {

@@ -12,9 +12,9 @@
 -- At worst 250 ports, each of a lease that ran out: about 1.5 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include rest: settle_rest
+-- include resting: settle_rest
 -- include service: read_service
--- include settle: settle_range
+-- include services/settle_range: settle_range
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],

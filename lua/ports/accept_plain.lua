@@ -22,7 +22,7 @@ local record = call('GET', offer)
 if not record then return 0 end
 local of, name, port, count, expires, lease, mark = parse_offer(record)
 local left = expires - now
--- See look_up: the clock decides, and the record must still stand at its port.
+-- See find_offer: the clock decides, and the record must still stand at its port.
 if left <= 0 or of ~= service or count > 1 or lease or mark or call('HGET', offers, port) ~= record then return 0 end
 
 -- So that a repeated call gets the same answer, the secret is remembered for a minute, or the rest of the offer's time if

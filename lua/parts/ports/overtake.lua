@@ -1,4 +1,4 @@
--- include pick: pick_block, put_back
+-- include ports/pick: pick_block, put_back
 -- include waitlist: demand, front, known_of, set_no_rows, spare
 
 -- Who may have ports while others wait before it.

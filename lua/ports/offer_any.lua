@@ -10,7 +10,7 @@
 -- There is no case that takes much longer than another.
 local call = redis.call
 -- include clock: read_clock
--- include next_port: next_port
+-- include ports/next_port: next_port
 -- include record: name_of, offer_record
 
 local service, free, fresh, names, offers, offer = unpack(KEYS)

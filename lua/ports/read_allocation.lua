@@ -9,11 +9,11 @@
 -- At worst a further port of a block: about 40 us where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include find: find
+-- include ports/find: find_allocation
 
 local keys = {service = KEYS[1], names = KEYS[2], ports = KEYS[3]}
 local service, holder = ARGV[1], ARGV[2]
 
-local _, record, err = find(keys, read_clock(), service, holder)
+local _, record, err = find_allocation(keys, read_clock(), service, holder)
 if err then return redis.error_reply(err) end
 return record

@@ -1,6 +1,21 @@
 local call = redis.call
--- include record: has_secret, is_live, parse_offer
+-- include record: has_secret, is_first_port, is_live, parse_offer
 -- include service: no_service
+
+-- Finds an allocation by one of its ports or by its holder's name. A name is never all digits, so neither reads as the other.
+--
+-- answer: first port, record; or nil, nil, error
+local function find_allocation(keys, now, service, holder)
+  local port = string.find(holder, '^%d+$') and holder or call('HGET', keys.names, holder)
+  local record = port and call('HGET', keys.ports, port)
+  if record and is_first_port(record) then
+    port = record
+    record = call('HGET', keys.ports, port)
+  end
+  if record and is_live(record, now) then return port, record end
+  if call('EXISTS', keys.service) == 0 then return nil, nil, no_service(service) end
+  return nil, nil, 'PORT_NOT_FOUND ' .. holder .. ' is not allocated in ' .. service
+end
 
 -- What a secret stands for, read the same way by every script that is handed one.
 --
@@ -17,7 +32,7 @@ local call = redis.call
 -- The clock decides, not the key's TTL. The offer's record must also still stand at its port, so that a key which
 -- outlives its time can never open a port that has gone to somebody else since. It holds the secret, so no two are alike.
 -- Of a block only the first port has the record: the others are known to be kept by the time until which they are.
-local function look_up(keys, now, service, offer, secret)
+local function find_offer(keys, now, service, offer, secret)
   local record = call('GET', offer)
   if not record then return nil end
   local of, name, port, count, expires, lease, mark = parse_offer(record)
@@ -47,4 +62,4 @@ local function no_offer(keys, service)
   return 'OFFER_NOT_FOUND there is no such offer of ' .. service .. ', or it expired'
 end
 
-return look_up, no_offer
+return find_allocation, find_offer, no_offer

@@ -11,7 +11,7 @@
 -- At worst 150 ports that cool down after leases that ran out: about 1.4 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include rest: put_to_rest
+-- include resting: put_to_rest
 -- include service: no_service, read_service
 -- include waitlist: tell_gone
 

@@ -1,6 +1,6 @@
 local call = redis.call
--- include clear: clear_all
--- include rest: let_rest
+-- include clear_ended: clear_all
+-- include resting: let_rest
 -- include runs: add_run, cut_run, run_of, set_run
 
 -- What a change of the range has left to be done stands in service.changing: 'drop 5000 5999' for ports that fell out of the
