@@ -120,7 +120,7 @@ var (
 )
 
 // include returns a text with functions in place of its include lines. has names the functions that the text can call already:
-// they are not included again. An include line that is indented is inside a block, and its functions are known only there.
+// they are not included again. The functions of an include line inside a function are known only there.
 func include(text string, has map[string]bool) string {
 	return includeLine.ReplaceAllStringFunc(text, func(line string) string {
 		m := includeLine.FindStringSubmatch(line)

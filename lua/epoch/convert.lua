@@ -1,16 +1,16 @@
--- Brings a service of schema 0, that of the servers before there were numbers, to schema 1, a step at a time. What is of schema 1
--- already stays as it is, so it may run while servers of schema 1 work.
+-- Converts a service from schema 0, that of the servers before schemas had numbers, to schema 1, a step at a time.
+-- What is of schema 1 stays as it is, so it may run while servers of schema 1 work.
 --
--- KEYS   service HASH, free ZSET, offers HASH, ports HASH, old_quarantine ZSET, resting ZSET, rest HASH, waitlist ZSET,
---        old_beats ZSET
+-- KEYS   service HASH, free ZSET, offers HASH, ports HASH, old_quarantine ZSET, resting ZSET, rest HASH,
+--        waitlist ZSET, old_beats ZSET
 -- ARGV   none
 --
 -- answer 1  the service is of schema 1
---        0  it is to be called again
+--        0  call it again
 -- errors none
 --
--- Ports that were found in use rest, and are not in `free`; the calls of older servers leave the line, since those servers hand
--- out nothing any more. At worst 200 such ports: about 0.9 ms where an offer takes 10 us.
+-- Ports that were found in use move from `free` to `resting`. Calls of older servers leave the waitlist, since those
+-- servers grant nothing any more. Worst case: 200 such ports: about 0.9 ms (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
 -- include resting: let_rest
@@ -26,21 +26,21 @@ if not cooldown then
   call('UNLINK', keys.old_quarantine, keys.old_beats)
   return 1
 end
-local kept_out = call('ZRANGE', keys.old_quarantine, '0', '199', 'WITHSCORES')
-local all, until_of, gone = {}, {}, {}
-for i = 1, #kept_out, 2 do all[#all + 1] = kept_out[i] end
+local quarantined = call('ZRANGE', keys.old_quarantine, '0', '199', 'WITHSCORES')
+local all, until_of, moved = {}, {}, {}
+for i = 1, #quarantined, 2 do all[#all + 1] = quarantined[i] end
 if #all > 0 then
   local scores = call('ZMSCORE', keys.free, unpack(all))
   local offered, allocated = call('HMGET', keys.offers, unpack(all)), call('HMGET', keys.ports, unpack(all))
   for i, port in ipairs(all) do
-    local until_then = kept_out[2 * i] + cooldown
-    if scores[i] == kept_out[2 * i] and not offered[i] and not allocated[i] and until_then > tonumber(now) then
-      gone[#gone + 1] = port
+    local until_then = quarantined[2 * i] + cooldown
+    if scores[i] == quarantined[2 * i] and not offered[i] and not allocated[i] and until_then > tonumber(now) then
+      moved[#moved + 1] = port
       until_of[#until_of + 1] = port
       until_of[#until_of + 1] = string.format('%d', until_then)
     end
   end
-  if #gone > 0 then call('ZREM', keys.free, unpack(gone)) end
+  if #moved > 0 then call('ZREM', keys.free, unpack(moved)) end
   let_rest(keys, until_of)
   call('ZREM', keys.old_quarantine, unpack(all))
   if #all == 200 then return 0 end

@@ -1,18 +1,19 @@
--- Puts right what a service has in the future since Redis' clock stepped back: ports that were released, which look as if they were
--- on offer, and ports that rest for longer than any does. What a holder was told stays: offers and leases end when they say.
+-- Corrects what lies in the future since Redis's clock stepped back: ports of a service that were released look as if
+-- they were on offer, and ports rest too long. Offers and leases end when their holders were told.
 --
 -- KEYS   service HASH, free ZSET, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH, waitlist ZSET,
 --        heartbeats ZSET, waitlists ZSET
--- ARGV   service, how many of the ports in the future to pass over, by how many ms the clock stepped, how long a port rests that was
---        found in use (ms)
+-- ARGV   service, how many of the ports in the future to skip, by how many ms the clock stepped, how long a port
+--        rests that was found in use (ms)
 --
--- answer {mended, next}  how many ports it put right, and how many to pass over in the next call; -1 if those were all
+-- answer {corrected, next}  how many ports it corrected, and how many to skip in the next call; -1 if those were all
 -- errors none
 --
--- At worst 250 ports that were released, and 250 that rest, while 256 places in line were lost: about 1 ms where an offer takes
--- 10 us.
+-- Worst case: 250 ports that were released, and 250 that rest, while 256 positions were lost: about 1 ms (an offer
+-- takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include full: write_though_full
 -- include record: count_of
 -- include resting: let_rest
 -- include service: read_service
@@ -22,19 +23,20 @@ local keys = {
   service = KEYS[1], free = KEYS[2], offers = KEYS[3], ports = KEYS[4], leases = KEYS[5], resting = KEYS[6],
   rest = KEYS[7], waitlist = KEYS[8], heartbeats = KEYS[9], waitlists = KEYS[10],
 }
-local passed, step, quarantine = ARGV[2], ARGV[3], ARGV[4]
+local skip, step, quarantine = ARGV[2], ARGV[3], ARGV[4]
 local now = read_clock()
 local service = read_service(keys, now, ARGV[1])
 if not service.cooldown then return {0, -1} end
 
-local ahead = call('ZRANGEBYSCORE', keys.free, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', passed, '250')
+local ahead = call('ZRANGEBYSCORE', keys.free, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', skip, '250')
 local all, score_of, is_held = {}, {}, {}
 for i = 1, #ahead, 2 do
   all[#all + 1] = tonumber(ahead[i])
   score_of[tonumber(ahead[i])] = ahead[i + 1]
 end
 
--- Notes that the ports of a record are held: those of a block that is on offer have the time of the first, which has the record.
+-- Notes that the ports of a record are held. The ports of an offered block have the score of the first, which has the
+-- record.
 local function hold(port, record, score)
   is_held[port] = true
   for i = 1, count_of(record) - 1 do
@@ -48,7 +50,7 @@ if #all > 0 then
   end
 end
 
--- A block may begin with a port that is not among these.
+-- The block of a port may begin with one that is not among these.
 local first, before = {}, {}
 for _, port in ipairs(all) do
   if not is_held[port] and not score_of[port - 1] then
@@ -72,21 +74,22 @@ if #first > 0 then
   end
 end
 
-local mended = {}
+local released = {}
 for _, port in ipairs(all) do
   if not is_held[port] then
-    mended[#mended + 1] = now
-    mended[#mended + 1] = port
+    released[#released + 1] = now
+    released[#released + 1] = port
   end
 end
 local longest = string.format('%d', now + math.max(quarantine, service.cooldown))
-local late = call('ZRANGEBYSCORE', keys.resting, '(' .. longest, string.format('%d', longest + step), 'LIMIT', '0', '250')
+local late = call('ZRANGEBYSCORE', keys.resting, '(' .. longest, string.format('%d', longest + step),
+  'LIMIT', '0', '250')
 local until_of = {}
 for i, port in ipairs(late) do until_of[2 * i - 1], until_of[2 * i] = port, longest end
-call('HDEL', keys.offers, '') -- nothing, but what a full Redis does not refuse, and so nothing after it
-if #mended > 0 then call('ZADD', keys.free, unpack(mended)) end
+write_though_full(keys.offers)
+if #released > 0 then call('ZADD', keys.free, unpack(released)) end
 let_rest(keys, until_of)
-local count = #mended / 2 + #late
-if service.waiting and count > 0 then notify_of_ports(keys, service, math.huge) end
-if #all < 250 and #late < 250 then return {count, -1} end
-return {count, passed + #all - #mended / 2}
+local corrected = #released / 2 + #late
+if service.waiting and corrected > 0 then notify_of_ports(keys, service, math.huge) end
+if #all < 250 and #late < 250 then return {corrected, -1} end
+return {corrected, skip + #all - #released / 2}

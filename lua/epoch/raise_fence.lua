@@ -1,27 +1,24 @@
--- Raises the fence of a pool above what was given, so that no two holders ever have the same.
+-- Raises the fence of a pool above those that were given, so that no two holders get the same.
 --
 -- KEYS   fence STRING
--- ARGV   the fence that the pool has at least ('0': any), '1' to let it be the time if it is older than a second
+-- ARGV   the lowest fence that the pool may have ('0': any), '1' to raise it to the time if it is older than a second
 --
--- answer {fence, time}  the one that it found ('0': none), and the time, in microseconds
+-- answer {fence, time}  the fence before ('0': none), and the time, in microseconds
 -- errors none
 --
--- It has no case that takes longer than an offer.
+-- Worst case: it takes no longer than an offer.
 local call = redis.call
 -- include clock: read_clock
+-- include full: set_though_full
 
 local keys = {fence = KEYS[1]}
-local least, is_pulse = ARGV[1], ARGV[2]
-local _, time = read_clock()
+local least, is_pulse = unpack(ARGV)
+local _, microseconds = read_clock()
 
-local last, at = call('GET', keys.fence), time[1] .. string.sub('00000' .. time[2], -6)
-local raised = least
-if is_pulse == '1' and last and at - last > 1000000 and at - least > 0 then raised = at end
-if raised - (last or 0) > 0 then
-  local answer = last and redis.pcall('SET', keys.fence, raised, 'KEEPTTL')
-  if not last or answer.err then
-    call('UNLINK', keys.fence) -- a full Redis does not refuse this, and so nothing after it
-    call('SET', keys.fence, raised, 'PX', '7200000') -- the next one that is given has none
-  end
+local last, raised = call('GET', keys.fence), least
+if is_pulse == '1' and last and microseconds - last > 1000000 and microseconds - least > 0 then
+  raised = microseconds
 end
-return {last or '0', at}
+-- With a TTL, since the pool may have no service: the next fence that is given has none.
+if raised - (last or 0) > 0 then set_though_full(keys.fence, raised, '7200000', last) end
+return {last or '0', microseconds}

@@ -1,9 +1,9 @@
 local call = redis.call
 -- include record: count_of, is_first_port, name_of
 
--- Clears what a hold that ran out has left at a port: the record, and the name that it was for. Of a block that was leased
--- it clears all: 100 ports at most. How many ports it has cleared.
-local function clear(keys, port)
+-- Clears what an offer or a lease that ended has left at a port: its record and its name. Of a leased block it clears
+-- all ports, 100 at most. Returns how many ports it has cleared.
+local function clear_port(keys, port)
   local record = call('HGET', keys.offers, port)
   if not record then return 0 end
   local all = {port}
@@ -22,21 +22,19 @@ local function clear(keys, port)
   return #all
 end
 
--- Clears what holds that ran out have left at some ports, about so many ports at most: whether that was all, and at how many
--- ports something was left.
-local function clear_all(keys, all, most)
+-- Clears what offers and leases that ended have left at some ports, until `most` ports are cleared. Returns whether
+-- that was all, and at how many ports something was left.
+local function clear_ended(keys, all, most)
   local cleared, found = 0, 0
   for first = 1, #all, 250 do
     local some = {unpack(all, first, math.min(first + 249, #all))}
     for i, record in ipairs(call('HMGET', keys.offers, unpack(some))) do
       if record then
         if cleared >= most then return false, found end
-        cleared = cleared + clear(keys, some[i])
+        cleared = cleared + clear_port(keys, some[i])
         found = found + 1
       end
     end
   end
   return true, found
 end
-
-return clear_all

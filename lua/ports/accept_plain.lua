@@ -1,14 +1,14 @@
--- Accepts an offer of one port without a lease: the short way that most go, of few keys.
+-- Accepts an offer of one port without a lease: the short path, with few keys, that most take.
 --
--- KEYS   offers HASH, free ZSET, ports HASH, fence STRING, offer STRING (the secret's)
--- ARGV   service, secret, the highest fence of the pool that the server saw, and the highest of all
+-- KEYS   offers HASH, free ZSET, ports HASH, fence STRING, offer STRING (of the secret)
+-- ARGV   service, secret, the highest fence of the pool that the server saw, and the highest of all pools
 --
 -- answer record  a new allocation
---        0       nothing is done: it is to go the long way, accept.lua
---        3       nothing is done: the state is behind
+--        0       nothing was changed: take the long path, accept.lua
+--        3       nothing was changed: this is an older state
 -- errors none
 --
--- There is no case that takes much longer than another.
+-- Worst case: it always takes about as long.
 local call = redis.call
 -- include clock: read_clock
 -- include fence: next_fence
@@ -16,20 +16,20 @@ local call = redis.call
 
 local offers, free, ports, fence, offer = unpack(KEYS)
 local service, secret, seen, least = unpack(ARGV)
-local now, time = read_clock()
+local now, microseconds = read_clock()
 
 local record = call('GET', offer)
 if not record then return 0 end
 local of, name, port, count, expires, lease, mark = parse_offer(record)
 local left = expires - now
--- See find_offer: the clock decides, and the record must still stand at its port.
+-- As in find_offer, the clock decides, and the record must still be at its port.
 if left <= 0 or of ~= service or count > 1 or lease or mark or call('HGET', offers, port) ~= record then return 0 end
 
--- So that a repeated call gets the same answer, the secret is remembered for a minute, or the rest of the offer's time if
--- that is shorter: at a thousand calls a second that is megabytes of Redis, where half an hour would be gigabytes. Either way the
--- first change is one that a full Redis does not refuse, and so it refuses none after it.
+-- A repeated call gets the same answer, so the secret is remembered for a minute, or for the rest of the offer's time
+-- if that is shorter. At a thousand calls a second, a minute takes megabytes of Redis; half an hour would take
+-- gigabytes. Either first write lets the script write even if Redis is full, see parts/full.lua.
 if left > 60000 then call('PEXPIRE', offer, '60000') else call('HDEL', offers, '') end
-local number = next_fence(fence, time, 1, seen, least)
+local number = next_fence(fence, microseconds, 1, seen, least)
 if not number then
   call('PEXPIRE', offer, string.format('%d', left))
   return 3

@@ -1,40 +1,44 @@
--- Offers free ports of a service to instance names, as many as one call asks for: all, or none. Most offers go the short way
--- of offer_any.lua.
+-- Offers free ports of a service to the instance names of one call: all that it requests, or none. Most calls take
+-- the short path of offer_any.lua.
 --
--- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
---        waitlist ZSET, heartbeats ZSET, waitlists ZSET, then of each request: offer STRING (the secret's)
--- ARGV   service, how long the offers are open (ms), ticket in the line ('': none), '1' if the call is to wait in line
---        where nothing is free, then of each request: name, secret, options ('': none) "own lease port prefer count": '1' if
---        the secret is the caller's own, ms, an exact port, one to prefer, how many in a row ('0': not given)
+-- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
+--        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, then of each request:
+--        offer STRING (of the secret)
+-- ARGV   service, how long the offers are open (ms), ticket in the waitlist ('': none), '1' if the call is to wait if
+--        too few ports are free, then of each request: name, secret, options ('': none)
+--        "own lease port prefer count": '1' if the client supplied the secret, lease (ms), exact port, preferred
+--        port, how many consecutive ports ('0': not given)
 --
--- answer {request, ...}  of each record where it is a new offer, {record} where this secret already had it and it is open; not
---                     in a list where there is one request
---        0 or less    the call has to wait: its ticket is in the line. A port comes free by itself in so many ms, negative;
---                     none does that is known of: 0
---        1            it has put some ports in order, 150 at most, and is to be called again
---        2            settle.lua is to be called until it is done, and then this once more
+-- answer {request, ...}  of each request the record of a new offer, or {record} if this secret has it already and it is
+--                        open; of a single request its record or {record} alone
+--        0 or less       the call has to wait: its ticket is in the waitlist. Negative: a port becomes free by itself
+--                        in so many ms; 0: none does
+--        1               the script did other work, on 150 ports at most: call it again
+--        2               call settle.lua until it is done, then this script again
 -- errors SERVICE_NOT_FOUND
---        EXHAUSTED ms detail: ms until a port comes free by itself, or -1
---        and before the detail which request it is, and what of it: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
---        INVALID [0].port detail, of several with | between them; INVALID body detail; only for a secret of the caller's
---        own: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
+--        EXHAUSTED ms detail: ms until a port becomes free by itself, or -1
+--        with the request and its field before the detail: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
+--        INVALID [0].port detail, of several requests with | between them; INVALID body detail
+--        only for a secret that the client supplied: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
 --
--- At worst, 256 exact ports for 100 requests that are put back, since a block is not to be had: about 1.7 ms where the usual
--- offer takes 10 us.
+-- Worst case: 256 exact ports for 100 requests that are put back since a block is missing: about 1.7 ms (the usual
+-- offer takes 10 us).
 local call = redis.call
--- include ports/acquire: acquire, answer_of
 -- include clock: read_clock
--- include record: offer_record
--- include ports/request: check_secret, fault, read_requests
+-- include ports/acquire: acquire, answer_of
 -- include ports/find: find_offer
+-- include ports/request: check_secret, fault, read_requests
+-- include record: offer_record
 -- include service: read_service
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
-  ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11], waitlists = KEYS[12],
+  ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
+  waitlists = KEYS[12],
 }
+local ttl, ticket, stay = ARGV[2], ARGV[3], ARGV[4] == '1'
 local now = read_clock()
-local service, ttl, ticket, stay = read_service(keys, now, ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1'
+local service = read_service(keys, now, ARGV[1])
 local requests = read_requests(keys, {unpack(KEYS, 13)}, {unpack(ARGV, 5)})
 
 local function resolve(request)

@@ -1,24 +1,24 @@
--- Releases an allocation: its ports and its name are free again, the ports once the cool-down is over. Most go the
--- short way of release_plain.lua.
+-- Releases an allocation: its name is free at once, its ports after the cooldown. Most calls take the short path of
+-- release_plain.lua.
 --
--- KEYS   service HASH, free ZSET, names HASH, ports HASH, waitlist ZSET, offers HASH, leases ZSET,
---        resting ZSET, fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (the secret's)
--- ARGV   service, the secret that the allocation must have ('': any), port or name, then the fences of which it must have
---        one (none: any)
+-- KEYS   service HASH, free ZSET, names HASH, ports HASH, waitlist ZSET, offers HASH, leases ZSET, resting ZSET,
+--        fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret)
+-- ARGV   service, the secret that the allocation must have ('': any), port or name, then the fences of which it must
+--        have one (none: any)
 --
--- answer 1  released, also where it was released with this secret a short while ago
+-- answer 1  released, now or with this secret a short while ago
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND, SECRET_MISMATCH, PRECONDITION_FAILED
 --
--- At worst a leased block of 100 ports, while 256 places in line were lost: about 600 us where an offer takes 10 us.
+-- Worst case: a leased block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
 -- include ports/find: find_allocation, find_offer
+-- include ports/notify_lazily: notify_of_return
 -- include record: offer_record, parse_allocation
--- include turns: tell_of_return
 
 local keys = {
-  service = KEYS[1], free = KEYS[2], names = KEYS[3], ports = KEYS[4], waitlist = KEYS[5],
-  offers = KEYS[6], leases = KEYS[7], resting = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], heartbeats = KEYS[11],
+  service = KEYS[1], free = KEYS[2], names = KEYS[3], ports = KEYS[4], waitlist = KEYS[5], offers = KEYS[6],
+  leases = KEYS[7], resting = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], heartbeats = KEYS[11],
   waitlists = KEYS[12], offer = KEYS[13],
 }
 local service, secret, holder = ARGV[1], ARGV[2], ARGV[3]
@@ -51,17 +51,17 @@ for i = 1, count - 1 do
   all[i + 1] = string.format('%d', port + i)
   scores[2 * i + 1], scores[2 * i + 2] = now, all[i + 1]
 end
-call('HDEL', keys.ports, unpack(all)) -- the first change, since a full Redis does not refuse it, and so none after it
+call('HDEL', keys.ports, unpack(all)) -- first, since a full Redis does not refuse it; see parts/full.lua
 call('ZADD', keys.free, unpack(scores))
 if lease then
   call('HDEL', keys.offers, unpack(all))
   call('ZREM', keys.leases, unpack(all))
 end
 call('HDEL', keys.names, name)
-if secret ~= '' then -- so that a repeated call gets the same answer, and releases nobody else's
+if secret ~= '' then -- a repeated call gets the same answer, and releases no later allocation
   local expires = string.format('%d', now + 60000)
   local record = offer_record(service, name, port, count, now, expires, nil, secret, 'released')
   call('SET', keys.offer, record, 'PX', '60000')
 end
-if call('EXISTS', keys.waitlist) == 1 then tell_of_return(keys, now, service, port, count) end
+if call('EXISTS', keys.waitlist) == 1 then notify_of_return(keys, now, service, port, count) end
 return 1

@@ -1,13 +1,14 @@
--- Releases an allocation of one port without a lease, while nobody waits: the short way that most go, of few keys.
+-- Releases an allocation of one port without a lease while no call waits: the short path, with few keys, that most
+-- take.
 --
 -- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET
 -- ARGV   port or name, then the fences of which the allocation must have one (none: any)
 --
 -- answer 1  released
---        0  nothing is done: it is to go the long way, release.lua
+--        0  nothing was changed: take the long path, release.lua
 -- errors none
 --
--- There is no case that takes much longer than another.
+-- Worst case: it always takes about as long.
 local call = redis.call
 -- include clock: read_clock
 -- include record: is_first_port, parse_allocation
@@ -27,7 +28,7 @@ for i = 2, #ARGV do
 end
 if count > 1 or lease or not matches then return 0 end
 
-call('HDEL', ports, port) -- the first change, since a full Redis does not refuse it, and so none after it
+call('HDEL', ports, port) -- first, since a full Redis does not refuse it; see parts/full.lua
 call('ZADD', free, now, port)
 call('HDEL', names, name)
 return 1

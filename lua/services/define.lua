@@ -1,24 +1,25 @@
--- Defines a service, or changes the range, description and cool-down of one.
+-- Defines a service, or changes the range, description and cooldown of one.
 --
--- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET,
---        rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET
--- ARGV   service, description, start, end, cool-down (ms), '1' if the service may exist already, how many services the pool
---        may have
+-- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
+--        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET
+-- ARGV   service, description, start, end, cooldown (ms), '1' if the service may exist already, how many services the
+--        pool may have
 --
--- answer {service as of parts/describe.lua, 1 where it is new, 1 where settle.lua has to be called until it is done}
---        0  nothing is changed yet: it has looked at some 250 ports, and is to be called again
+-- answer {service as of parts/services/describe.lua, 1 if it is new, 1 if settle.lua must be called until it is done}
+--        0  nothing was changed yet: it looked at some 250 ports; call it again
 -- errors SERVICE_EXISTS, RANGE_OVERLAP, RANGE_IN_USE, LIMIT_REACHED
 --
--- Of a range that is cut it looks at what is held, some 250 in a script. What is left to be done then, in ports that were handed
--- out before, stands in `changing`, and settle.lua does it. At worst, ports that cool down after leases that ran out: about
--- 1.9 ms where an offer takes 10 us. A refusal where 250 or fewer are held: 20 us.
+-- If ports leave the range, it looks at the ports that are held, some 250 in a script. It records in `changing` what is
+-- left to do then, and settle.lua does it. Worst case: ports that cool down after leases that ended: about 1.9 ms (an
+-- offer takes 10 us). A refusal if 250 ports or fewer are held: 20 us.
 local call = redis.call
 -- include clock: read_clock
+-- include full: stop_if_full
+-- include resting: rest_cooling, settle_rest
+-- include runs: run_of
+-- include service: free_before_of, is_changing, read_service
 -- include services/describe: describe
 -- include services/held_ports: first_held, held_outside, scan_held
--- include resting: put_to_rest, settle_rest
--- include runs: run_of
--- include service: free_before_of, read_service
 -- include services/settle_range: settle_range
 -- include waitlist: notify_of_ports
 
@@ -27,23 +28,23 @@ local keys = {
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], waitlist = KEYS[11], heartbeats = KEYS[12],
   waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15],
 }
-local description, start, stop, new_cooldown, may_exist, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local name, description, start, stop, cooldown, may_exist, most = unpack(ARGV)
 local first, last = tonumber(start), tonumber(stop)
 local now = read_clock()
-local service = read_service(keys, now, ARGV[1])
+local service = read_service(keys, now, name)
 
-local was = call('HMGET', keys.service, 'start', 'end')
-local exists = was[1]
+local old_start, old_stop = unpack(call('HMGET', keys.service, 'start', 'end'))
+local exists = old_start
 if exists and may_exist ~= '1' then
-  return redis.error_reply('SERVICE_EXISTS ' .. service.name .. ' is ' .. was[1] .. '-' .. was[2])
+  return redis.error_reply('SERVICE_EXISTS ' .. name .. ' is ' .. old_start .. '-' .. old_stop)
 end
 if not exists and call('ZCARD', keys.services) >= tonumber(most) then
   return redis.error_reply('LIMIT_REACHED the pool has ' .. most .. ' services, and may have no more')
 end
 
--- Ranges never overlap, so of those that start at or before our end the last is the only one that can reach into ours.
+-- Ranges never overlap: of those that start before the end of the new one, only the last can reach into it.
 for _, other in ipairs(call('ZREVRANGEBYSCORE', keys.services, last, '-inf', 'LIMIT', '0', '2')) do
-  if other ~= service.name then
+  if other ~= name then
     local other_end = call('ZSCORE', keys.ends, other)
     if tonumber(other_end) >= first then
       return redis.error_reply('RANGE_OVERLAP the range of ' .. other .. ' is ' ..
@@ -53,43 +54,51 @@ for _, other in ipairs(call('ZREVRANGEBYSCORE', keys.services, last, '-inf', 'LI
   end
 end
 
--- The parts of the range that was which fall out, as pairs of ends.
-local old_first, old_last = tonumber(was[1]), tonumber(was[2])
-local cut = {}
+-- The ports that leave the range and those that join it, as pairs of first and last.
+local leaving, joining = {}, {}
+local function add_range(to, from, till)
+  if from <= till then to[#to + 1] = {from, till} end
+end
 if exists then
-  if old_first < first then cut[#cut + 1] = {old_first, math.min(old_last, first - 1)} end
-  if old_last > last then cut[#cut + 1] = {math.max(old_first, last + 1), old_last} end
+  local old_first, old_last = tonumber(old_start), tonumber(old_stop)
+  add_range(leaving, old_first, math.min(old_last, first - 1))
+  add_range(leaving, math.max(old_first, last + 1), old_last)
+  add_range(joining, first, math.min(last, old_first - 1))
+  add_range(joining, math.max(first, old_last + 1), last)
+else
+  add_range(joining, first, last)
 end
 
--- The ports that fall out, where they are few: nil for more than 250.
-local function few_cut()
+-- The ports that leave the range; nil if they are more than 250.
+local function few_leaving()
   local all = {}
-  for _, part in ipairs(cut) do
-    if #all + part[2] - part[1] + 1 > 250 then return nil end
-    for port = part[1], part[2] do all[#all + 1] = string.format('%d', port) end
+  for _, range in ipairs(leaving) do
+    if #all + range[2] - range[1] + 1 > 250 then return nil end
+    for port = range[1], range[2] do all[#all + 1] = string.format('%d', port) end
   end
   return all
 end
 
--- Whether all ports that fall out were never handed out, which is told at once.
-local function is_fresh()
-  for _, part in ipairs(cut) do
-    local run_first, run_last = run_of(keys, part[1])
-    if not run_first or run_last < part[2] then return false end
+-- Whether all ports that leave the range were never handed out.
+local function are_fresh()
+  for _, range in ipairs(leaving) do
+    local run_first, run_last = run_of(keys, range[1])
+    if not run_first or run_last < range[2] then return false end
   end
   return true
 end
 
--- Why the range cannot be cut, in words, and whether it is known yet. How far it has looked stands in `changing`, so that all who
--- would cut it so go on from there. Whoever is given a port outside takes it away, and then it begins anew.
-local function cannot_cut()
-  local few = few_cut()
+-- Says in words which port that leaves the range is held, nil if none is, and whether that is known yet. How far the
+-- search has come is in `changing`, as 'narrow FIRST LAST AT UNTIL': every call that defines this range goes on from
+-- there. A script that grants a port outside of the range ends the search, as does the time UNTIL.
+local function held_leaving()
+  local few = few_leaving()
   if few then return first_held(keys, now, few), true end
-  local changing, looks = service.changing, 'narrow ' .. start .. ' ' .. stop .. ' '
-  local at = changing and string.sub(changing, 1, #looks) == looks and string.match(changing, '^%w+', #looks + 1)
-  local others = not at and changing and string.match(changing, '^narrow .* (%d+)$')
-  local left = others and others - now
-  if left and left > 0 and left <= 5000 then return nil, false end -- they go first
+  local changing, search = service.changing, 'narrow ' .. start .. ' ' .. stop .. ' '
+  local at = changing and string.sub(changing, 1, #search) == search and string.match(changing, '^%w+', #search + 1)
+  local other = not at and changing and string.match(changing, '^narrow .* (%d+)$')
+  local left = other and other - now
+  if left and left > 0 and left <= 5000 then return nil, false end -- the search for another range goes on
   if not at then
     local held, are_all = held_outside(keys, now, first, last)
     if held or are_all then return held, true end
@@ -97,54 +106,45 @@ local function cannot_cut()
   end
   local held, next_at
   if at ~= 'done' then held, next_at = scan_held(keys, now, first, last, at) end
-  call('HSET', keys.service, 'changing', string.format('%s%s %d', looks, next_at or 'done', now + 5000))
+  call('HSET', keys.service, 'changing', string.format('%s%s %d', search, next_at or 'done', now + 5000))
   return held, not next_at
 end
 
--- If Redis is full this refuses the script before its first change, and nothing after it; see grant.
-call('ZADD', keys.free, 'XX', '0', '')
+stop_if_full(keys)
 if exists then
-  if service.changing and string.sub(service.changing, 1, 6) ~= 'narrow' then
+  if is_changing(service) then
     settle_range(keys, service, 250)
     return 0
   end
   if not settle_rest(keys, service) then return 0 end
-  if #cut > 0 and not is_fresh() then
-    local held, is_known = cannot_cut()
+  if #leaving > 0 and not are_fresh() then
+    local held, is_known = held_leaving()
     if held then
       call('HDEL', keys.service, 'changing')
       return redis.error_reply('RANGE_IN_USE ' .. held)
     end
-    if not is_known or not put_to_rest(keys, service) then return 0 end
-  elseif tonumber(new_cooldown) < tonumber(service.cooldown) and not put_to_rest(keys, service) then
+    if not is_known or not rest_cooling(keys, service) then return 0 end
+  elseif tonumber(cooldown) < tonumber(service.cooldown) and not rest_cooling(keys, service) then
     return 0
   end
 end
 
-local todo = {}
-local function add(op, from, to)
-  if from <= to then todo[#todo + 1] = string.format('%s %d %d', op, from, to) end
-end
-for _, part in ipairs(cut) do add('drop', part[1], part[2]) end
-if not exists then
-  add('add', first, last)
-else
-  add('add', first, math.min(last, old_first - 1))
-  add('add', math.max(first, old_last + 1), last)
-end
-service.changing = #todo > 0 and table.concat(todo, ' ')
+local changes = {}
+for _, range in ipairs(leaving) do changes[#changes + 1] = string.format('drop %d %d', range[1], range[2]) end
+for _, range in ipairs(joining) do changes[#changes + 1] = string.format('add %d %d', range[1], range[2]) end
+service.changing = #changes > 0 and table.concat(changes, ' ')
 if service.changing then
   call('HSET', keys.service, 'changing', service.changing)
 else
   call('HDEL', keys.service, 'changing')
 end
-call('HSET', keys.service, 'description', description, 'start', start, 'end', stop, 'cooldown', new_cooldown)
+call('HSET', keys.service, 'description', description, 'start', start, 'end', stop, 'cooldown', cooldown)
 call('HSETNX', keys.service, 'created', now)
-call('ZADD', keys.services, start, service.name)
-call('ZADD', keys.ends, stop, service.name)
-local settled = settle_range(keys, service, 50)
+call('ZADD', keys.services, start, name)
+call('ZADD', keys.ends, stop, name)
+local is_settled = settle_range(keys, service, 50)
 if service.waiting then
-  service.cooldown, service.free_before = new_cooldown, free_before_of(now, new_cooldown)
+  service.cooldown, service.free_before = cooldown, free_before_of(now, cooldown)
   notify_of_ports(keys, service, math.huge)
 end
-return {describe(keys, now), exists and 0 or 1, settled and 0 or 1}
+return {describe(keys, now), exists and 0 or 1, is_settled and 0 or 1}

@@ -2,13 +2,13 @@
 --
 -- KEYS   of each service, 32 at most: service HASH, free ZSET, ports HASH, leases ZSET, resting ZSET, waitlist ZSET,
 --        heartbeats ZSET
--- ARGV   '1' if in brief
+-- ARGV   '1' for brief descriptions
 --
--- answer {service as of parts/describe.lua, ...}, '' where there is no such service
+-- answer {service as of parts/services/describe.lua, ...}, '' if there is no such service
 -- errors none
 --
--- At worst, 32 services with leases, offers, a cool-down, and a line of 64 servers and more: about 1.2 ms where an offer takes
--- 10 us. It grows with the number of services, not with that of their ports.
+-- Worst case: 32 services with leases, offers, a cooldown, and a waitlist of 64 servers and more: about 1.2 ms (an
+-- offer takes 10 us). It grows with the number of services, not with their ports.
 local call = redis.call
 -- include clock: read_clock
 -- include services/describe: describe

@@ -1,24 +1,16 @@
 local call = redis.call
+-- include full: write_though_full
 -- include record: allocation_record
 
--- Makes a change that may be the first of a holder's script. A full Redis refuses a script whose first change may take memory;
--- one that has changed something before, if only nothing, goes through.
-local function write_though_full(keys, command, key, ...)
-  local answer = redis.pcall(command, key, ...)
-  if type(answer) ~= 'table' or not answer.err then return answer end
-  call('HDEL', keys.ports, '')
-  return call(command, key, ...)
-end
-
--- What note_allocation notes, for many allocations to be written at once.
-local function nothing_noted()
+-- Collects allocations that write_allocations then writes together.
+local function new_allocations()
   return {scores = {}, marks = {}, lasting = {}, records = {}}
 end
 
--- Notes an allocation, and returns its record. It is to last, or, if lease is not nil, to end at expires. The ports of one that
--- were just picked are in no key that would have to be cleared.
-local function note_allocation(noted, name, port, count, created, fence, lease, expires, secret, were_picked)
-  local scores, marks, lasting, records = noted.scores, noted.marks, noted.lasting, noted.records
+-- Adds an allocation, and returns its record. It has a lease and ends at `expires`, or lease is nil. Ports that were
+-- just picked are in no key that would have to be cleared.
+local function add_allocation(all, name, port, count, created, fence, lease, expires, secret, were_picked)
+  local scores, marks, lasting, records = all.scores, all.marks, all.lasting, all.records
   local record = allocation_record(name, port, count, created, fence, lease, expires, secret)
   for i = 0, count - 1 do
     local each = i == 0 and port or string.format('%d', port + i)
@@ -34,21 +26,26 @@ local function note_allocation(noted, name, port, count, created, fence, lease, 
   return record
 end
 
--- Writes allocations that were noted. The next holder of a leased port finds by its mark that there is something to clear.
-local function write_allocations(keys, noted)
-  if #noted.scores > 0 then
-    write_though_full(keys, 'ZADD', keys.free, unpack(noted.scores))
-    call('ZADD', keys.leases, unpack(noted.scores))
-    call('HSET', keys.offers, unpack(noted.marks))
+-- Writes the collected allocations, even if Redis is full. A leased port is marked in `offers`: the next holder of
+-- the port sees that there is a lease to clear.
+local function write_allocations(keys, all)
+  if #all.scores > 0 then
+    local answer = redis.pcall('ZADD', keys.free, unpack(all.scores))
+    if type(answer) == 'table' then -- an error
+      write_though_full(keys.ports)
+      call('ZADD', keys.free, unpack(all.scores))
+    end
+    call('ZADD', keys.leases, unpack(all.scores))
+    call('HSET', keys.offers, unpack(all.marks))
   end
-  if #noted.lasting > 0 then
-    call('ZREM', keys.free, unpack(noted.lasting))
-    call('HDEL', keys.offers, unpack(noted.lasting))
+  if #all.lasting > 0 then
+    call('ZREM', keys.free, unpack(all.lasting))
+    call('HDEL', keys.offers, unpack(all.lasting))
   end
-  call('HSET', keys.ports, unpack(noted.records))
+  call('HSET', keys.ports, unpack(all.records))
 end
 
--- Makes ports an allocation, which nobody else can have, and returns its record.
+-- Allocates offered or leased ports, and returns the record.
 local function allocate(keys, name, port, count, created, fence, lease, expires, secret)
   if count == 1 and not lease then
     local record = allocation_record(name, port, count, created, fence, nil, nil, secret)
@@ -57,10 +54,8 @@ local function allocate(keys, name, port, count, created, fence, lease, expires,
     call('HSET', keys.ports, port, record)
     return record
   end
-  local noted = nothing_noted()
-  local record = note_allocation(noted, name, port, count, created, fence, lease, expires, secret)
-  write_allocations(keys, noted)
+  local all = new_allocations()
+  local record = add_allocation(all, name, port, count, created, fence, lease, expires, secret)
+  write_allocations(keys, all)
   return record
 end
-
-return nothing_noted, note_allocation, write_allocations, allocate

@@ -1,64 +1,67 @@
 local call = redis.call
 -- include ports/pick: look_at_exact
--- include record: is_live
 -- include ports/request: all_faults, fault
+-- include record: is_live
 
 -- What requests cannot have, and why.
 
--- The error of requests that can never be met, since the service has no such ports, or not so many; nil if there is none.
+-- The error of requests that can never be met, since the service does not have these ports, or not as many; nil if
+-- there is none.
 local function check_range(keys, service, requests, total)
   local range = call('HMGET', keys.service, 'start', 'end')
   local first, last, faults = tonumber(range[1]), tonumber(range[2]), {}
   local size = last - first + 1
   for _, request in ipairs(requests) do
-    local named = request.exact or request.preferred
-    local port = tonumber(named or first)
+    local given = request.exact or request.preferred
+    local port = tonumber(given or first)
     if request.count > size then
       faults[#faults + 1] =
         fault('INVALID', request, 'count', 'is more than the ' .. size .. ' ports of ' .. service.name)
-    elseif port < first or named and port + request.count - 1 > last then
+    elseif port < first or given and port + request.count - 1 > last then
       faults[#faults + 1] = fault('INVALID', request, request.exact and 'port' or 'prefer',
-        'must lie within the range ' .. first .. '-' .. last .. (request.count > 1 and ', with all that it counts' or ''))
+        'must lie within the range ' .. first .. '-' .. last ..
+        (request.count > 1 and ', with all that it counts' or ''))
     end
   end
   if #faults > 0 then return all_faults(faults) end
   if total > size then return 'INVALID body asks for ' .. total .. ' ports, and ' .. service.name .. ' has ' .. size end
 end
 
--- What keeps the name of a request from having ports, in words; nil if nothing does, and the port that it had when a hold ran
--- out.
+-- Which port the name of a request holds, in words; nil if none, and the port of an offer or a lease of it that
+-- ended.
 local function held_by_name(keys, now, request)
   local port = request.has
   if not port then return nil end
   local record = call('HGET', keys.offers, port)
   local offered = record and record ~= 'leased'
   if not offered then record = call('HGET', keys.ports, port) end
-  if not record or not is_live(record, now) then return nil, port end -- has_rows may have cleared it just now
+  if not record or not is_live(record, now) then return nil, port end -- may_overtake may have cleared it
   return request.name .. (offered and ' is offered port ' or ' has port ') .. port
 end
 
--- What keeps a request from its exact ports, in words, and in how many ms they are free, if that is known; nil if nothing does.
-local function held_exact(keys, service, request, may_take)
+-- What keeps a request from its exact ports, in words, and in how many ms they are free, if that is known; nil if
+-- nothing does.
+local function held_exact(keys, service, request, may_have)
   local port, wait = look_at_exact(keys, service, request)
   if port then
     return 'port ' .. port .. ' is taken' .. (wait and string.format(', and comes free in %d ms', wait) or ''), wait
-  elseif not may_take then
+  elseif not may_have then
     return 'port ' .. request.exact .. ' is for those who wait in line'
   end
 end
 
--- The error of requests whose names have ports, or that ask for exact ports that are taken; nil if there is none. Finds also
--- what the names had when a hold ran out: request.last.
-local function check_held(keys, service, requests, may_take)
+-- The error of requests whose names hold ports, or whose exact ports are held; nil if there is none. Sets
+-- request.last to the port of an offer or a lease of the name that ended.
+local function check_held(keys, service, requests, may_have)
   local faults, of_ports, longest = {}, {}, 0
   for _, request in ipairs(requests) do
     local held, last = held_by_name(keys, service.now, request)
     request.last = last
     if held then faults[#faults + 1] = fault('NAME_TAKEN', request, 'name', held) end
     if request.exact then
-      local taken, wait = held_exact(keys, service, request, may_take)
-      if taken then
-        of_ports[#of_ports + 1] = {request, taken}
+      local wrong, wait = held_exact(keys, service, request, may_have)
+      if wrong then
+        of_ports[#of_ports + 1] = {request, wrong}
         longest = longest and wait and math.max(longest, wait)
       end
     end
@@ -68,5 +71,3 @@ local function check_held(keys, service, requests, may_take)
   end
   if #faults > 0 then return all_faults(faults) end
 end
-
-return check_range, check_held

@@ -2,9 +2,8 @@ local call = redis.call
 -- include record: has_secret, is_first_port, is_live, parse_offer
 -- include service: no_service
 
--- Finds an allocation by one of its ports or by its holder's name. A name is never all digits, so neither reads as the other.
---
--- answer: first port, record; or nil, nil, error
+-- Finds an allocation by one of its ports or by its name; a name is never all digits. Returns the first port and the
+-- record, or nil, nil and the error.
 local function find_allocation(keys, now, service, holder)
   local port = string.find(holder, '^%d+$') and holder or call('HGET', keys.names, holder)
   local record = port and call('HGET', keys.ports, port)
@@ -17,21 +16,21 @@ local function find_allocation(keys, now, service, holder)
   return nil, nil, 'PORT_NOT_FOUND ' .. holder .. ' is not allocated in ' .. service
 end
 
--- What a secret stands for, read the same way by every script that is handed one.
+-- Finds the offer of a secret. offer is the key of the secret.
 --
 -- answer: state, record, name, port, count, expires, lease
---   'open'       the offer can be accepted: its time has not come, and its ports are still kept for it
---   'accepted'   it became an allocation, which is still there; record is the allocation's
+--   'open'       the offer can be accepted: it has not expired, and its ports are still held for it
+--   'accepted'   it became an allocation that still exists; record is that of the allocation
 --   'rejected'   it was rejected a short while ago
 --   'released'   its allocation was released with this secret a short while ago
---   'over'       it was accepted a short while ago, and the allocation is gone since
+--   'over'       it was accepted a short while ago, and the allocation has ended since
 --   'elsewhere'  it is an offer of another service of this pool
---   nil          no such offer, or it expired
--- lease is nil if the allocation is to last.
+--   nil          there is no such offer, or it expired
+-- Without a lease, lease is nil.
 --
--- The clock decides, not the key's TTL. The offer's record must also still stand at its port, so that a key which
--- outlives its time can never open a port that has gone to somebody else since. It holds the secret, so no two are alike.
--- Of a block only the first port has the record: the others are known to be kept by the time until which they are.
+-- The clock decides, not the TTL of the key. The record must also still be at its port: so a key that outlives its
+-- time never opens a port that another holder got since. The record contains the secret, so no two are alike. Of a
+-- block only the first port has the record; its other ports are held for the offer if their scores are its expiry.
 local function find_offer(keys, now, service, offer, secret)
   local record = call('GET', offer)
   if not record then return nil end
@@ -52,14 +51,12 @@ local function find_offer(keys, now, service, offer, secret)
   if allocation and has_secret(allocation, secret) and is_live(allocation, now) then
     return 'accepted', allocation, name, port, count, expires, lease
   end
-  if mark then return nil end -- a claim may be made again with the same secret
+  if mark then return nil end -- the same secret may claim again
   return 'over', record, name, port, count, expires, lease
 end
 
--- The error of a script whose secret opens nothing.
+-- The error of a script whose secret opens no offer.
 local function no_offer(keys, service)
   if call('EXISTS', keys.service) == 0 then return no_service(service) end
   return 'OFFER_NOT_FOUND there is no such offer of ' .. service .. ', or it expired'
 end
-
-return find_allocation, find_offer, no_offer

@@ -1,8 +1,8 @@
 local call = redis.call
 
--- The port to hand out next, if nothing is in the way: the one that has been free the longest; if there is none, the lowest
--- that was never handed out, and the run that it begins, by its last port. Nil if a call has to go the long way, since there is
--- no such service or port, somebody waits, or there is something to be put in order before.
+-- The port that the short path hands out: the one that has been free the longest, or, if there is none, the lowest of
+-- the first run of ports never handed out; then also the last port of that run. Nil if the call must take the long
+-- path: there is no such service or free port, a call waits, or the service has to be settled first.
 local function next_port(service, free, fresh, now)
   local cooldown, waiting, rests, changing = unpack(call('HMGET', service, 'cooldown', 'waiting', 'rests', 'changing'))
   if not cooldown or waiting or changing or rests and tonumber(rests) <= tonumber(now) then return nil end
@@ -12,5 +12,3 @@ local function next_port(service, free, fresh, now)
   local run = call('ZRANGE', fresh, '0', '0', 'WITHSCORES')
   return run[2], run[1]
 end
-
-return next_port

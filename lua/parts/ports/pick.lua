@@ -1,25 +1,29 @@
 local call = redis.call
--- include clear_ended: clear_all
--- include runs: add_run, cut_run, drop_run, run_of, take_run
+-- include clear_ended: clear_ended
+-- include runs: add_run, cut_run, cut_shortest, drop_run, run_of
 
--- Picks ports for requests, and takes them out of everybody's reach at once. If one request cannot have its ports, those of the
--- others are put back: all of them, or none.
+-- Picks ports for requests: no other script can pick a port once it is picked. If one request cannot have its ports,
+-- those of the others are put back.
 
--- What was picked, and how much a script has put in order meanwhile: `back` has ports that were given back, as pairs of score and
--- port, and `pieces` pieces of runs of fresh ones; `tidied` and `put_right` count ports and runs; `coalesced` says that ports
--- were joined to runs, and `left` that some were left for another call.
+-- What a script has picked, and what else it has done:
+--   back       picked ports that were given back, as pairs of score and port
+--   pieces     picked ports that were never handed out, as pairs of first and last
+--   cleared    how many ports it has cleared or coalesced
+--   corrected  how many lengths of runs it has corrected
+--   coalesced  whether it has coalesced ports; `left`: whether it has left some to another script
 local function new_picking()
-  return {back = {}, pieces = {}, tidied = 0, put_right = 0, coalesced = false, left = false}
+  return {back = {}, pieces = {}, cleared = 0, corrected = 0, coalesced = false, left = false}
 end
 
+-- Puts back all that was picked.
 local function put_back(keys, picking)
   if #picking.back > 0 then call('ZADD', keys.free, unpack(picking.back)) end
   for _, piece in ipairs(picking.pieces) do add_run(keys, piece[1], piece[2]) end
   picking.back, picking.pieces = {}, {}
 end
 
--- Picks ports that were given back: a list of them, and their scores.
-local function pick_back(keys, picking, some, scores)
+-- Picks ports that were given back, from `free`.
+local function pick_given_back(keys, picking, some, scores)
   if #some == 0 then return end
   local back = picking.back
   call('ZREM', keys.free, unpack(some))
@@ -29,12 +33,12 @@ local function pick_back(keys, picking, some, scores)
   end
 end
 
--- Picks one port: whether it could.
+-- Picks one port, and returns whether it was free.
 local function pick_port(keys, free_before, picking, port)
   local score = call('ZSCORE', keys.free, port)
   if score then
     if tonumber(score) > tonumber(free_before) then return false end
-    pick_back(keys, picking, {port}, {score})
+    pick_given_back(keys, picking, {port}, {score})
     return true
   end
   local first, last = run_of(keys, port)
@@ -45,9 +49,9 @@ local function pick_port(keys, free_before, picking, port)
   return true
 end
 
--- Looks whether the exact ports of a request are free: the first that is not, and in how many ms it will be, if that is known.
--- Those that are stand in request.back, if they were given back, and in request.fresh, as pieces of runs: from, to, and the
--- run's ends.
+-- Looks whether the exact ports of a request are free. Returns the first that is not, and in how many ms it is, if
+-- that is known. Those that are free are noted in the request: in `back` and `scores` the ports that were given back,
+-- in `fresh` the others, as pieces of runs: from, to, and the first and last port of the run.
 local function look_at_exact(keys, service, request)
   local from, to, all = tonumber(request.exact), request.exact + request.count - 1, {}
   request.back, request.scores, request.fresh = {}, {}, {}
@@ -72,7 +76,8 @@ local function look_at_exact(keys, service, request)
   end
 end
 
--- Cuts pieces out of runs that look_at_exact has found, from the last to the first: what is left above each is a run then.
+-- Cuts pieces, as of look_at_exact, out of their runs. It begins with the last piece: what is left above a piece is a
+-- run.
 local function cut_pieces(keys, some)
   table.sort(some, function(a, b) return a[1] > b[1] end)
   local below, runs, lengths, gone, short = {}, {}, {}, {}, {}
@@ -105,7 +110,7 @@ local function cut_pieces(keys, some)
   if #lengths > 0 then call('ZADD', keys.run_lengths, unpack(lengths)) end
 end
 
--- Picks the exact ports of requests, which look_at_exact has found free.
+-- Picks the exact ports of requests that look_at_exact has found free.
 local function pick_exact(keys, picking, requests)
   local back, scores, some, pieces = {}, {}, {}, picking.pieces
   for _, request in ipairs(requests) do
@@ -115,19 +120,19 @@ local function pick_exact(keys, picking, requests)
       request.port = request.exact
     end
   end
-  pick_back(keys, picking, back, scores)
+  pick_given_back(keys, picking, back, scores)
   if #some > 0 then cut_pieces(keys, some) end
 end
 
--- Makes ports that were given back fresh, so that runs show: those that have been free the longest, 100 at most. Whether there
--- are more.
+-- Moves the ports that have been free the longest, 100 at most, to the runs, so that blocks can be cut from them.
+-- Returns whether there are more.
 local function coalesce(keys, free_before, picking)
   local given_back = call('ZRANGEBYSCORE', keys.free, '-inf', free_before, 'LIMIT', '0', '100')
   if #given_back == 0 then return false end
-  local are_clear, found = clear_all(keys, given_back, 100)
-  picking.tidied = picking.tidied + found
+  local are_clear, found = clear_ended(keys, given_back, 100)
+  picking.cleared = picking.cleared + found
   if not are_clear then return true end
-  picking.tidied = picking.tidied + #given_back
+  picking.cleared = picking.cleared + #given_back
   call('ZREM', keys.free, unpack(given_back))
   table.sort(given_back, function(a, b) return tonumber(a) < tonumber(b) end)
   local first
@@ -141,26 +146,26 @@ local function coalesce(keys, free_before, picking)
   return #given_back == 100
 end
 
--- Picks so many ports in a row: the first of them; nil, and whether another search may find some.
+-- Picks `count` consecutive ports, and returns the first; or nil, and whether another script may find some.
 local function pick_block(keys, free_before, picking, count)
-  local first, gave_up = take_run(keys, picking, count)
+  local first, gave_up = cut_shortest(keys, picking, count)
   if not first and not gave_up and not picking.coalesced then
     picking.coalesced, picking.left = true, coalesce(keys, free_before, picking)
-    first, gave_up = take_run(keys, picking, count)
+    first, gave_up = cut_shortest(keys, picking, count)
   end
   if not first then return nil, gave_up or picking.left end
   picking.pieces[#picking.pieces + 1] = {first, first + count - 1}
   return string.format('%d', first)
 end
 
--- Picks so many ports, each any one: a list of them, shorter if there are not as many.
+-- Picks `count` ports, any of them, and returns them. The list is shorter if fewer are free.
 local function pick_any(keys, free_before, picking, count)
   local all = call('ZRANGEBYSCORE', keys.free, '-inf', free_before, 'WITHSCORES', 'LIMIT', '0', count)
   local found, scores = {}, {}
   for i = 1, #all, 2 do
     found[#found + 1], scores[#scores + 1] = all[i], all[i + 1]
   end
-  pick_back(keys, picking, found, scores)
+  pick_given_back(keys, picking, found, scores)
   while #found < count do
     local run = call('ZRANGE', keys.fresh, '0', '0', 'WITHSCORES')
     if #run == 0 then break end
@@ -173,15 +178,14 @@ local function pick_any(keys, free_before, picking, count)
   return found
 end
 
--- Picks the ports of all requests: exact ones, blocks from the longest to the shortest, preferred ones, and then any.
--- request.port is the first of each. 'picked'; 'none' if there are not as many, or 'again' if another call may find a block.
+-- Picks the ports of all requests: exact ones, blocks from the longest to the shortest, preferred ones, then any.
+-- Sets request.port to the first of each. Returns 'picked', 'none' if too few are free, or 'again' if another script
+-- may find a block.
 local function pick(keys, free_before, picking, requests)
   local blocks, any = {}, {}
   pick_exact(keys, picking, requests)
   for _, request in ipairs(requests) do
-    if not request.exact and request.count > 1 then
-      blocks[#blocks + 1] = request
-    end
+    if not request.exact and request.count > 1 then blocks[#blocks + 1] = request end
   end
   table.sort(blocks, function(a, b)
     if a.count ~= b.count then return a.count > b.count end
@@ -202,5 +206,3 @@ local function pick(keys, free_before, picking, requests)
   for i, request in ipairs(any) do request.port = found[i] end
   return #found == #any and 'picked' or 'none'
 end
-
-return new_picking, put_back, look_at_exact, pick_block, pick

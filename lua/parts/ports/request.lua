@@ -1,7 +1,7 @@
 local call = redis.call
 
--- Reads requests. Each has a name, a secret, and options in args; offers has the keys of their secrets. What is not asked for is
--- nil, or false. request.has is the port that the name has, or had.
+-- Reads requests. `offers` has the key of each secret, args name, secret and options of each. What a request does not
+-- ask for is nil or false. request.has is the port that the name has or had.
 local function read_requests(keys, offers, args)
   local requests, of_names = {}, {}
   for i, offer in ipairs(offers) do
@@ -22,21 +22,20 @@ local function read_requests(keys, offers, args)
   return requests
 end
 
--- The error of one request. Which one, and what of it, stands in front of the detail. Those of several stand behind one
--- another, with | between.
+-- The error of one request: code, which request and which field of it, and the detail.
 local function fault(code, request, field, detail)
   return code .. ' [' .. request.index .. '].' .. field .. ' ' .. detail
 end
 
--- The error that stands for several, the first in front.
+-- Joins errors with | between them. The code is that of the first.
 local function all_faults(faults)
   local text = {faults[1]}
   for i = 2, #faults do text[i] = string.match(faults[i], '%[.*') end
   return table.concat(text, '|')
 end
 
--- The error of a request whose secret is another's, or of what is over, or has something else than is asked for; nil if there
--- is none.
+-- The error of a request whose secret belongs to another offer, to one that has ended, or to other ports than
+-- requested; nil if there is none. The state and what follows it are the answer of find_offer.
 local function check_secret(request, state, holder, port, count)
   if not state then return nil end
   if state == 'elsewhere' or holder ~= request.name then
@@ -51,5 +50,3 @@ local function check_secret(request, state, holder, port, count)
     return fault('INVALID', request, 'count', 'is not the one that this secret has: ' .. count)
   end
 end
-
-return read_requests, fault, all_faults, check_secret

@@ -1,44 +1,41 @@
 local call = redis.call
 
--- How many calls wait, those of servers that were lost left out: of the first 64, that is.
+-- How many calls wait. Of the first 64, those of servers whose heartbeats are missing do not count.
 local function count_waiting(keys, now)
-  local servers, calls, waiting_calls = {}, {}, 0
+  local servers, calls, waiting = {}, {}, 0
   for _, ticket in ipairs(call('ZRANGE', keys.waitlist, '0', '63')) do
     local server = string.match(ticket, '^[^-]+')
     if not calls[server] then servers[#servers + 1] = server end
     calls[server] = (calls[server] or 0) + 1
-    waiting_calls = waiting_calls + 1
+    waiting = waiting + 1
   end
-  if waiting_calls == 0 then return 0 end
-  if waiting_calls == 64 then waiting_calls = call('ZCARD', keys.waitlist) end
-  for i, kept_until in ipairs(call('ZMSCORE', keys.heartbeats, unpack(servers))) do
-    local left = (kept_until or 0) - now
-    if left <= 0 or left > 1500 then waiting_calls = waiting_calls - calls[servers[i]] end
+  if waiting == 0 then return 0 end
+  if waiting == 64 then waiting = call('ZCARD', keys.waitlist) end
+  for i, lasts in ipairs(call('ZMSCORE', keys.heartbeats, unpack(servers))) do
+    local left = (lasts or 0) - now
+    if left <= 0 or left > 1500 then waiting = waiting - calls[servers[i]] end
   end
-  return waiting_calls
+  return waiting
 end
 
--- Counts its ports: offered, allocated, cooling. What is not there is not looked at: of most services nothing is.
+-- How many ports are on offer, allocated, and cooling down. Most services have none: then one command tells.
 local function count_ports(keys, now, cooldown, rests)
   local free, leases = keys.free, keys.leases
   if call('EXISTS', free, keys.ports, keys.resting) == 0 then return 0, 0, 0 end
   local allocated, leased = call('HLEN', keys.ports), 0
-  local leases_held = allocated > 0 and call('ZCARD', leases) or 0
-  if leases_held > 0 then
+  local all_leases = allocated > 0 and call('ZCARD', leases) or 0
+  if all_leases > 0 then
     leased = call('ZCOUNT', leases, '(' .. now, '+inf')
-    allocated = allocated - (leases_held - leased) -- less those that ran out
+    allocated = allocated - (all_leases - leased) -- without those whose lease ended
   end
-  local held = call('ZCOUNT', free, '(' .. now, '+inf') -- until a time: on offer or leased
+  local held = call('ZCOUNT', free, '(' .. now, '+inf') -- on offer or leased
   local cooling = rests and call('ZCOUNT', keys.resting, '(' .. now, '+inf') or 0
   if cooldown ~= '0' then cooling = cooling + call('ZCOUNT', free, '(' .. string.format('%d', now - cooldown), now) end
   return held - leased, allocated, cooling
 end
 
--- Describes a service and counts its ports.
---
--- answer: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now (Unix ms),
---          description, created (Unix ms)}; in brief without the last two
---         nil  no such service
+-- Describes a service: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now
+-- (Unix ms), description, created (Unix ms)}, in brief without the last two. Nil if there is no such service.
 local function describe(keys, now, in_brief)
   local about
   if in_brief then
@@ -53,5 +50,3 @@ local function describe(keys, now, in_brief)
   about[8] = now
   return about
 end
-
-return describe

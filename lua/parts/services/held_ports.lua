@@ -1,9 +1,9 @@
 local call = redis.call
 -- include record: count_of
 
--- What of a service is held outside of some ports.
+-- Looks for ports that are held outside of a range.
 
--- Looks at ports, 250 at most: the words for the first that is held, nil if none is.
+-- Says which of some ports, 250 at most, is held, in words; nil if none is.
 local function first_held(keys, now, all)
   if #all == 0 then return nil end
   local time = tonumber(now)
@@ -25,8 +25,8 @@ local function outside_of(first, last, some)
   return outside
 end
 
--- Looks for a port that is held outside of first-last among those that are held at all, or 250 of them: the words for it, nil
--- if there is none, and whether those were all.
+-- Looks at all ports that are held, or 250 of them. Says in words which of them is held outside of first-last, nil if
+-- none is, and whether those were all.
 local function held_outside(keys, now, first, last)
   local until_then = call('ZRANGEBYSCORE', keys.free, '(' .. now, '+inf', 'LIMIT', '0', '250')
   local allocated = call('HLEN', keys.ports)
@@ -36,26 +36,20 @@ local function held_outside(keys, now, first, last)
   return held, #until_then < 250 and allocated <= 250
 end
 
--- Goes on with a look at all that is on offer, and then all that is allocated, some 250 at a time: the words for the first that
--- is held outside of first-last, and where to go on, nil if that was all. It begins at 'o0'. In this order, since an offer that
--- is accepted meanwhile goes from the one to the other.
+-- Looks at some 250 of the ports that are held. `at` says where: 'o0' at first. Says in words which of them is held
+-- outside of first-last, nil if none is, and where to go on, nil if those were all. Offers come before allocations,
+-- since an offer that is accepted meanwhile becomes an allocation.
 local function scan_held(keys, now, first, last, at)
   local of, cursor = string.match(at, '^(%l)(%d+)$')
-  local found
-  if of == 'o' then
-    found = call('HSCAN', keys.offers, cursor, 'COUNT', '250')
-  else
-    found = call('HSCAN', keys.ports, cursor, 'COUNT', '250')
-  end
-  local all = {}
+  local key = of == 'o' and keys.offers or keys.ports
+  local found, all = call('HSCAN', key, cursor, 'COUNT', '250'), {}
   for i = 1, #found[2], 2 do
     local port, count = found[2][i], count_of(found[2][i + 1])
     all[#all + 1] = port
-    if count > 1 then all[#all + 1] = string.format('%d', port + count - 1) end -- its others on offer have no record
+    -- The other ports of an offered block have no record. A range that has the first and the last has all.
+    if count > 1 then all[#all + 1] = string.format('%d', port + count - 1) end
   end
   local held = first_held(keys, now, outside_of(first, last, all))
   if found[1] ~= '0' then return held, of .. found[1] end
   return held, of == 'o' and 'p0' or nil
 end
-
-return first_held, held_outside, scan_held

@@ -1,13 +1,15 @@
 local call = redis.call
--- include clear_ended: clear_all
+-- include clear_ended: clear_ended
 -- include resting: let_rest
 -- include runs: add_run, cut_run, run_of, set_run
+-- include service: is_changing
 
--- What a change of the range has left to be done stands in service.changing: 'drop 5000 5999' for ports that fell out of the
--- range, 'add 7000 7999' for some that came in, several behind one another, or 'narrow FIRST LAST AT UNTIL' while define.lua
--- looks whether somebody has a port outside of FIRST-LAST; AT says how far it has come.
+-- service.changing says what is left to do of a change of the range: 'drop 5000 5999' for ports that have left it,
+-- 'add 7000 7999' for ports that have joined it, or several of these. While define.lua looks for ports that are held
+-- outside of a new range, it is 'narrow FIRST LAST AT UNTIL': see there.
 
--- Drops ports that are out of the range, of which nobody has one: up to the port that it returns, and how much work it was.
+-- Drops ports that have left the range, none of which is held. Returns the last port that it dropped, and how much
+-- work it was.
 local function drop_ports(keys, first, last, most)
   local run_first, run_last = run_of(keys, first)
   if run_first then
@@ -26,11 +28,11 @@ local function drop_ports(keys, first, last, most)
   end
   call('ZREM', keys.free, unpack(all))
   call('ZREM', keys.resting, unpack(all))
-  clear_all(keys, all, math.huge)
+  clear_ended(keys, all, math.huge)
   return stop, #all
 end
 
--- Adds ports to the service, those that rest as such; answers as drop_ports.
+-- Adds ports to the service; those that rest go on resting. Returns the same as drop_ports.
 local function add_ports(keys, now, first, last, most)
   if call('EXISTS', keys.rest) == 0 then
     add_run(keys, first, last)
@@ -55,12 +57,12 @@ local function add_ports(keys, now, first, last, most)
   return stop, #all
 end
 
--- Goes on with a change of the range, by some 250 ports, or 50 after other work: whether it is done.
+-- Goes on with a change of the range until it has done so much work: a port is 1. Returns whether the change is done.
 local function settle_range(keys, service, most)
-  local steps, changing = 0, service.changing
-  while changing and string.sub(changing, 1, 6) ~= 'narrow' do
+  local steps = 0
+  while is_changing(service) do
     if steps >= most then return false end
-    local op, from, to, others = string.match(changing, '^(%l+) (%d+) (%d+) ?(.*)$')
+    local op, from, to, others = string.match(service.changing, '^(%l+) (%d+) (%d+) ?(.*)$')
     local first, last = tonumber(from), tonumber(to)
     local stop, work
     if op == 'drop' then
@@ -69,6 +71,7 @@ local function settle_range(keys, service, most)
       stop, work = add_ports(keys, service.now, first, last, most)
     end
     steps = steps + work
+    local changing
     if stop < last then
       changing = string.format('%s %d %d', op, stop + 1, last) .. (others ~= '' and ' ' .. others or '')
     else
@@ -79,5 +82,3 @@ local function settle_range(keys, service, most)
   end
   return true
 end
-
-return settle_range
