@@ -117,12 +117,12 @@ local function whose_turn(keys, service, most)
   return tickets, size
 end
 
--- Records in how many ms to look at the waitlist if no message tells the servers to. If only_sooner is 'LT', an
--- earlier time stays.
+-- Records in how many ms to look at the waitlist if no message tells the servers to. With only_sooner, an earlier
+-- time stays.
 local function look_in(keys, service, wait, only_sooner)
   local at = wait and string.format('%d', service.now + wait) or '+inf'
   if only_sooner then
-    call('ZADD', keys.waitlists, only_sooner, at, service.name)
+    call('ZADD', keys.waitlists, 'LT', at, service.name)
   else
     call('ZADD', keys.waitlists, at, service.name)
   end
@@ -188,6 +188,6 @@ local function join(keys, service, ticket)
     call('ZADD', keys.heartbeats, kept_until(service.now), string.match(ticket, '^[^-]+'))
   end
   local wait = next_free(keys, service)
-  look_in(keys, service, wait, 'LT')
+  look_in(keys, service, wait, true)
   return wait or 0
 end

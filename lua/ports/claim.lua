@@ -48,7 +48,7 @@ local function find_claimed(request)
   return record, port, count_of(record)
 end
 
--- What is known of a request, as acquire wants it.
+-- What is known of a request: see resolve in parts/ports/acquire.lua.
 local function look_at(request)
   if not request.own then return 'missing' end
   local state, record, holder, port, count, _, lease =
