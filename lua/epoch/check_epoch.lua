@@ -24,7 +24,7 @@
 -- Worst case: about 60 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
--- include full: write_though_full
+-- include full_redis: write_though_full
 
 local keys = {epoch = KEYS[1]}
 local own_schema, known, new_id, new_state, pulse, fence, fence_behind, most_behind, lacking = unpack(ARGV)

@@ -9,7 +9,7 @@
 --
 -- Worst case: it takes no longer than an offer.
 local call = redis.call
--- include full: set_though_full
+-- include full_redis: set_though_full
 
 local keys = {copied = KEYS[1]}
 local number, lasting = unpack(ARGV)

@@ -9,7 +9,7 @@
 -- Worst case: it takes no longer than an offer.
 local call = redis.call
 -- include clock: read_clock
--- include full: set_though_full
+-- include full_redis: set_though_full
 
 local keys = {fence = KEYS[1]}
 local least, is_pulse = unpack(ARGV)

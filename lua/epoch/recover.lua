@@ -18,7 +18,7 @@ local now = read_clock()
 
 local id, state, missed = unpack(call('HMGET', keys.epoch, 'id', 'state', 'missed'))
 if id ~= looked_at or state ~= 'lost' then return 0 end
-call('HDEL', keys.epoch, 'behind', 'unknown') -- first, since a full Redis does not refuse it; see parts/full.lua
+call('HDEL', keys.epoch, 'behind', 'unknown') -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('HSET', keys.epoch, 'id', new_id, 'state', 'kept', 'since', now, 'missed', string.sub(missed .. ' ' .. id, -3700),
   'pulses', now)
 return 1

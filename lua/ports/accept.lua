@@ -14,7 +14,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include fence: next_fence
--- include full: write_though_full
+-- include full_redis: write_though_full
 -- include ports/allocate: allocate
 -- include ports/find: find_offer, no_offer
 -- include ports/notify_lazily: notify_of_leases

@@ -27,7 +27,7 @@ if left <= 0 or of ~= service or count > 1 or lease or mark or call('HGET', offe
 
 -- A repeated call gets the same answer, so the secret is remembered for a minute, or for the rest of the offer's time
 -- if that is shorter. At a thousand calls a second, a minute takes megabytes of Redis; half an hour would take
--- gigabytes. Either first write lets the script write even if Redis is full, see parts/full.lua.
+-- gigabytes. Either first write lets the script write even if Redis is full, see parts/full_redis.lua.
 if left > 60000 then call('PEXPIRE', offer, '60000') else call('HDEL', offers, '') end
 local number = next_fence(fence, microseconds, 1, seen, least)
 if not number then

@@ -25,8 +25,9 @@ local call = redis.call
 -- include fence: is_behind, next_fence
 -- include ports/acquire: acquire, answer_of
 -- include ports/allocate: add_allocation, new_allocations, write_allocations
+-- include ports/check_requests: check_secret
 -- include ports/find: find_offer
--- include ports/request: check_secret, read_requests
+-- include ports/read_requests: read_requests
 -- include record: count_of, has_secret, is_live, offer_record
 -- include service: read_service
 

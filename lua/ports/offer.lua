@@ -26,8 +26,9 @@
 local call = redis.call
 -- include clock: read_clock
 -- include ports/acquire: acquire, answer_of
+-- include ports/check_requests: check_secret, fault
 -- include ports/find: find_offer
--- include ports/request: check_secret, fault, read_requests
+-- include ports/read_requests: read_requests
 -- include record: offer_record
 -- include service: read_service
 

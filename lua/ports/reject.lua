@@ -38,7 +38,7 @@ for i = 0, count - 1 do
   scores[2 * i + 1], scores[2 * i + 2] = cooled_down, each
   until_of[2 * i + 1], until_of[2 * i + 2] = each, until_then
 end
-call('HDEL', keys.names, name) -- first, since a full Redis does not refuse it; see parts/full.lua
+call('HDEL', keys.names, name) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('HDEL', keys.offers, port)
 if rest == '0' then
   call('ZADD', keys.free, unpack(scores))

@@ -51,7 +51,7 @@ for i = 1, count - 1 do
   all[i + 1] = string.format('%d', port + i)
   scores[2 * i + 1], scores[2 * i + 2] = now, all[i + 1]
 end
-call('HDEL', keys.ports, unpack(all)) -- first, since a full Redis does not refuse it; see parts/full.lua
+call('HDEL', keys.ports, unpack(all)) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('ZADD', keys.free, unpack(scores))
 if lease then
   call('HDEL', keys.offers, unpack(all))

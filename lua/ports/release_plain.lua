@@ -28,7 +28,7 @@ for i = 2, #ARGV do
 end
 if count > 1 or lease or not matches then return 0 end
 
-call('HDEL', ports, port) -- first, since a full Redis does not refuse it; see parts/full.lua
+call('HDEL', ports, port) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('ZADD', free, now, port)
 call('HDEL', names, name)
 return 1

@@ -14,7 +14,7 @@
 -- offer takes 10 us). A refusal if 250 ports or fewer are held: 20 us.
 local call = redis.call
 -- include clock: read_clock
--- include full: stop_if_full
+-- include full_redis: stop_if_full
 -- include resting: rest_cooling, settle_rest
 -- include runs: run_of
 -- include service: free_before_of, is_changing, read_service

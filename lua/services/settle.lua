@@ -11,7 +11,7 @@
 -- Worst case: 250 ports, each of a lease that ended: about 1.5 ms (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
--- include full: write_though_full
+-- include full_redis: write_though_full
 -- include resting: settle_rest
 -- include service: read_service
 -- include services/settle_range: settle_range

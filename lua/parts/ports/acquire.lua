@@ -1,7 +1,7 @@
 local call = redis.call
 -- include clear_ended: clear_ended
--- include full: stop_if_full
--- include ports/check: check_held, check_range
+-- include full_redis: stop_if_full
+-- include ports/check_requests: check_held, check_range
 -- include ports/overtake: may_overtake, shortest_of
 -- include ports/pick: new_picking, pick, put_back
 -- include resting: settle_rest

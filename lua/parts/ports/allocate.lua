@@ -1,5 +1,5 @@
 local call = redis.call
--- include full: write_though_full
+-- include full_redis: write_though_full
 -- include record: allocation_record
 
 -- Collects allocations that write_allocations then writes together.

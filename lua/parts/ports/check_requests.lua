@@ -1,9 +1,20 @@
 local call = redis.call
 -- include ports/pick: look_at_exact
--- include ports/request: all_faults, fault
 -- include record: is_live
 
--- What requests cannot have, and why.
+-- What is wrong with requests. The texts are those of the answers of HTTP.
+
+-- The error of one request: code, which request and which field of it, and the detail.
+local function fault(code, request, field, detail)
+  return code .. ' [' .. request.index .. '].' .. field .. ' ' .. detail
+end
+
+-- Joins errors with | between them. The code is that of the first.
+local function all_faults(faults)
+  local text = {faults[1]}
+  for i = 2, #faults do text[i] = string.match(faults[i], '%[.*') end
+  return table.concat(text, '|')
+end
 
 -- The error of requests that can never be met, since the service does not have these ports, or not as many; nil if
 -- there is none.
@@ -70,4 +81,21 @@ local function check_held(keys, service, requests, may_have)
     faults[#faults + 1] = fault(string.format('PORT_TAKEN %d', longest or -1), of_port[1], 'port', of_port[2])
   end
   if #faults > 0 then return all_faults(faults) end
+end
+
+-- The error of a request whose secret belongs to another offer, to one that has ended, or to other ports than
+-- requested; nil if there is none. The state and what follows it are the answer of find_offer.
+local function check_secret(request, state, holder, port, count)
+  if not state then return nil end
+  if state == 'elsewhere' or holder ~= request.name then
+    return fault('INVALID', request, 'secret', 'belongs to another offer')
+  elseif state == 'released' or state == 'over' then
+    return fault('OFFER_ACCEPTED', request, 'secret', 'this offer was accepted, and its port was released')
+  elseif state == 'rejected' then
+    return fault('OFFER_REJECTED', request, 'secret', 'this offer was rejected already')
+  elseif request.exact and request.exact ~= port then
+    return fault('INVALID', request, 'port', 'is not the one that this secret has: ' .. port)
+  elseif request.counted and request.count ~= count then
+    return fault('INVALID', request, 'count', 'is not the one that this secret has: ' .. count)
+  end
 end
