@@ -1,4 +1,4 @@
--- Accepts an offer of one port without a lease: the short path, with few keys, that most take.
+-- Accepts an offer of one port without a lease: the short path, with few keys, that most calls take.
 --
 -- KEYS   offers HASH, free ZSET, ports HASH, fence STRING, offer STRING (of the secret)
 -- ARGV   service, secret, the highest fence of the pool that the server saw, and the highest of all pools

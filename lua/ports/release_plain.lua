@@ -1,5 +1,5 @@
 -- Releases an allocation of one port without a lease while no call waits: the short path, with few keys, that most
--- take.
+-- calls take.
 --
 -- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET
 -- ARGV   port or name, then the fences of which the allocation must have one (none: any)
