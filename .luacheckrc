@@ -5,4 +5,4 @@ std = {
     'error', 'ipairs', 'next', 'pairs', 'pcall', 'select', 'tonumber', 'tostring', 'type', 'unpack',
   },
 }
-max_line_length = 135
+max_line_length = 120

@@ -182,7 +182,7 @@ func TestAWaitlistIsServedAfterAStepBack(t *testing.T) {
 		for what, look := range map[string]func(){
 			"a look at the waitlist": func() { a.lookAtWaitlists(map[waitlistKey][]string{{DefaultPool, "web"}: nil}) },
 			"another's heartbeat": func() {
-				_, err := a.write(t.Context(), k.Call(lua.Beat, "", "", "another"))
+				_, err := a.write(t.Context(), k.Call(lua.Heartbeat, "", "", "another"))
 				must(t, err)
 			},
 		} {

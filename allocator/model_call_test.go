@@ -166,7 +166,7 @@ func (r *run) tryWaiting(t *rapid.T, a *Allocator, c *request) (got answer, err 
 // beatFrom keeps the places of a server, as beat does.
 func (r *run) beatFrom(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	k := a.keys.Pool(c.pool)
-	answer, err := a.write(t.Context(), k.Call(lua.Beat, "", "", c.server))
+	answer, err := a.write(t.Context(), k.Call(lua.Heartbeat, "", "", c.server))
 	if parts, ok := answer.([]any); ok {
 		got.Known = parts[0] == int64(1)
 	}
@@ -180,7 +180,7 @@ func (r *run) lookFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 	for _, ticket := range c.tickets {
 		args = append(args, ticket)
 	}
-	answer, err := a.write(t.Context(), k.Call(lua.Line, c.service, "", args...))
+	answer, err := a.write(t.Context(), k.Call(lua.CheckWaitlist, c.service, "", args...))
 	if err != nil {
 		return got, err
 	}

@@ -176,7 +176,7 @@ func isPassing(err error) bool {
 // leaveWaitlist gives up a position. If Redis does not answer, the next heartbeats do it again.
 func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket string) error {
 	k := a.keys.Pool(key.pool)
-	leave := k.Call(lua.Leave, key.service, "", key.service, ticket)
+	leave := k.Call(lua.LeaveWaitlist, key.service, "", key.service, ticket)
 	err := a.runAll(context.WithoutCancel(ctx), []executor.Call{leave}, 1)[0].Err // it may be repeated, and waits for no replica
 	a.waitlist.mu.Lock()
 	defer a.waitlist.mu.Unlock()

@@ -145,7 +145,7 @@ func (a *Allocator) heartbeat(waitlists map[waitlistKey][]string) {
 	pools, calls := slices.Collect(maps.Keys(of)), make([]executor.Call, 0, len(of))
 	for _, pool := range pools {
 		k := a.keys.Pool(pool)
-		calls = append(calls, k.Call(lua.Beat, "", "", a.waitlist.server))
+		calls = append(calls, k.Call(lua.Heartbeat, "", "", a.waitlist.server))
 	}
 	due := map[waitlistKey][]string{}
 	for i, r := range a.runAll(context.Background(), calls, callsPerBatch) {
@@ -176,7 +176,7 @@ func (a *Allocator) lookAtWaitlists(waitlists map[waitlistKey][]string) {
 			for _, ticket := range tickets[first:min(first+ticketsPerLook, len(tickets))] {
 				args = append(args, ticket)
 			}
-			keys, calls = append(keys, key), append(calls, k.Call(lua.Line, key.service, "", args...))
+			keys, calls = append(keys, key), append(calls, k.Call(lua.CheckWaitlist, key.service, "", args...))
 		}
 	}
 	for i, r := range a.runAll(context.Background(), calls, callsPerBatch) {
@@ -186,7 +186,7 @@ func (a *Allocator) lookAtWaitlists(waitlists map[waitlistKey][]string) {
 	}
 }
 
-// newsOf reads the answer of line.lua.
+// newsOf reads the answer of check_waitlist.lua.
 func newsOf(answer any) (n news) {
 	parts, _ := answer.([]any)
 	if len(parts) < 2 {

@@ -1,7 +1,8 @@
-// Package lua holds the scripts that decide who gets a port: one file per act, each headed by its contract.
+// Package lua holds the scripts that decide who gets a port. Each script is a file, grouped by what it acts on: ports, services,
+// the waitlist, the epoch. The head of each file is its contract.
 //
-// What several acts do the same way are the functions of parts/. "-- include waitlist: join, leave" in an act, or at the head of a
-// part, stands for these functions of parts/waitlist.lua. They are put in its place, each behind those that it calls, and once.
+// The functions that scripts share are in parts/. A line "-- include ports/pick: put_back" at the head of a script or part is
+// replaced by the function put_back of parts/ports/pick.lua, after the functions that it calls; each is included once.
 package lua
 
 import (
@@ -14,55 +15,58 @@ import (
 	"strings"
 )
 
-//go:embed *.lua parts/*.lua
+//go:embed */*.lua parts/*/*.lua
 var files embed.FS
 
-// Script is one act, as it is sent to Redis.
+// Script is a script as it is sent to Redis.
 type Script struct {
 	Source string
-	Hash   string // the SHA-1 of Source, by which Redis knows a script that was loaded
+	Hash   string // the SHA-1 of Source, by which Redis knows a loaded script
 
 	// The names of its keys, in the order of KEYS.
 	Keys []string
-	Each []string // those of each request, or service, behind the others
+	Each []string // the names of the keys that follow for each request, or service
 }
 
-// The scripts. KEYS, ARGV, answers and errors stand at the head of each one's file.
+// The scripts. The head of each file has its KEYS, ARGV, answers and errors.
 var (
-	Define         = script("define")
-	Remove         = script("remove")
-	OfferAny       = script("offer_any")
-	Offer          = script("offer")
-	ClaimAny       = script("claim_any")
-	Claim          = script("claim")
-	AcceptPlain    = script("accept_plain")
-	Accept         = script("accept")
-	Reject         = script("reject")
-	Renew          = script("renew")
-	ReleasePlain   = script("release_plain")
-	Release        = script("release")
-	Settle         = script("settle")
-	Beat           = script("beat")
-	Line           = script("line")
-	Leave          = script("leave")
-	Recall         = script("recall")
-	Raise          = script("raise")
-	Convert        = script("convert")
-	Recover        = script("recover")
-	Copied         = script("copied")
-	MendClock      = script("mend_clock")
-	ReadService    = script("read_service")
-	ReadServices   = script("read_services")
-	ListServices   = script("list_services")
-	ListPool       = script("list_pool")
-	UnlistPools    = script("unlist_pools")
-	ReadOffer      = script("read_offer")
-	ReadAllocation = script("read_allocation")
+	Offer          = script("ports/offer")
+	OfferAny       = script("ports/offer_any")
+	Claim          = script("ports/claim")
+	ClaimAny       = script("ports/claim_any")
+	Accept         = script("ports/accept")
+	AcceptPlain    = script("ports/accept_plain")
+	Reject         = script("ports/reject")
+	Renew          = script("ports/renew")
+	Release        = script("ports/release")
+	ReleasePlain   = script("ports/release_plain")
+	ReadOffer      = script("ports/read_offer")
+	ReadAllocation = script("ports/read_allocation")
+
+	Define       = script("services/define")
+	Remove       = script("services/remove")
+	Settle       = script("services/settle")
+	ReadService  = script("services/read_service")
+	ReadServices = script("services/read_services")
+	ListServices = script("services/list_services")
+	ListPool     = script("services/list_pool")
+	UnlistPools  = script("services/unlist_pools")
+
+	Heartbeat     = script("waitlist/heartbeat")
+	CheckWaitlist = script("waitlist/check_waitlist")
+	LeaveWaitlist = script("waitlist/leave_waitlist")
+
+	CheckEpoch  = script("epoch/check_epoch")
+	Recover     = script("epoch/recover")
+	RaiseFence  = script("epoch/raise_fence")
+	ExtendTrail = script("epoch/extend_trail")
+	Convert     = script("epoch/convert")
+	MendClock   = script("epoch/mend_clock")
 )
 
-// script returns the act of a file, with the functions that it includes.
-func script(act string) *Script {
-	source := include(textOf(act), map[string]bool{})
+// script returns the script of a file, with the functions that it includes.
+func script(file string) *Script {
+	source := include(textOf(file), map[string]bool{})
 	sum := sha1.Sum([]byte(source))
 	s := &Script{Source: source, Hash: hex.EncodeToString(sum[:])}
 	s.Keys, s.Each = keysOf(source)
@@ -78,7 +82,7 @@ func All() []*Script { return all }
 func textOf(file string) string {
 	text, err := files.ReadFile(file + ".lua")
 	if err != nil {
-		panic(err) // the file is to be part of this program
+		panic(err) // the file is not embedded
 	}
 	return string(text)
 }
@@ -89,7 +93,7 @@ var (
 	keyName   = regexp.MustCompile(`(\w+) (?:HASH|ZSET|STRING|SET)\b`)
 )
 
-// keysOf reads the names of the keys in the header of an act.
+// keysOf reads the names of the keys in the header of a script.
 func keysOf(source string) (keys, each []string) {
 	text := ""
 	if lines := keysLines.FindStringSubmatch(source); lines != nil {
@@ -109,14 +113,14 @@ func names(keys string) (found []string) {
 }
 
 var (
-	includeLine = regexp.MustCompile(`(?m)^( *)-- include (\w+): (\w+(?:, \w+)*)\n`)
+	includeLine = regexp.MustCompile(`(?m)^( *)-- include ([\w/]+): (\w+(?:, \w+)*)\n`)
 	function    = regexp.MustCompile(`(?ms)^(?:--[^\n]*\n)*local function (\w+)\(.*?^end\n`)
 	comment     = regexp.MustCompile(`--[^\n]*`)
 	word        = regexp.MustCompile(`\w+`)
 )
 
-// include returns a text with functions in place of its include lines, but for those that it has already. Those that are
-// included inside a function are seen nowhere else.
+// include returns a text with functions in place of its include lines. has names the functions that the text can call already:
+// they are not included again. The functions of an include line inside a function are known only there.
 func include(text string, has map[string]bool) string {
 	return includeLine.ReplaceAllStringFunc(text, func(line string) string {
 		m := includeLine.FindStringSubmatch(line)
@@ -135,8 +139,8 @@ func include(text string, has map[string]bool) string {
 // part is a file of functions.
 type part struct {
 	name      string
-	functions map[string]string // the text of each, by its name
-	others    map[string]*part  // where the functions are from that it includes, by their names
+	functions map[string]string // by name: the text of each function
+	included  map[string]*part  // by name: the part that has each function that this one includes
 }
 
 var parts = map[string]*part{}
@@ -154,14 +158,14 @@ func partOf(name string) *part {
 	for _, m := range includeLine.FindAllStringSubmatch(text, -1) {
 		for each := range strings.SplitSeq(m[3], ", ") {
 			if m[1] == "" {
-				p.others[each] = partOf(m[2])
+				p.included[each] = partOf(m[2])
 			}
 		}
 	}
 	return p
 }
 
-// add writes a function behind those that it calls, unless the script has it.
+// add writes a function after those that it calls, unless the script has it.
 func (p *part) add(b *strings.Builder, name string, has map[string]bool) {
 	text, known := p.functions[name]
 	if !known {
@@ -172,7 +176,7 @@ func (p *part) add(b *strings.Builder, name string, has map[string]bool) {
 	}
 	has[name] = true
 	for _, w := range word.FindAllString(comment.ReplaceAllString(text, ""), -1) {
-		if other := p.others[w]; other != nil {
+		if other := p.included[w]; other != nil {
 			other.add(b, w, has)
 		} else if p.functions[w] != "" {
 			p.add(b, w, has)

@@ -2,6 +2,7 @@ package lua
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,13 +16,13 @@ import (
 var (
 	codes    = regexp.MustCompile(`'([A-Z]+(?:_[A-Z]+)+|INVALID|EXHAUSTED)\b`)
 	listed   = regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)+\b|\b(?:INVALID|EXHAUSTED)\b`)
-	calls    = regexp.MustCompile(`\b(?:p?call|write_though_full)\((?:keys, )?'([A-Z]+)',?\s*([^,()]*)`)
+	calls    = regexp.MustCompile(`\bp?call\('([A-Z]+)',?\s*([^,()]*)`)
 	named    = regexp.MustCompile(`(\w+) = KEYS\[(?:i \+ )?(\d+|i)\]`)
 	numbered = regexp.MustCompile(`KEYS\[[^\]]+\]`)
 	unpacked = regexp.MustCompile(`(?m)^local ([\w, ]+) = unpack\(KEYS\)$`)
 	others   = regexp.MustCompile(`unpack\(KEYS, (\d+)\)`)
 	keyUses  = regexp.MustCompile(`\bkeys\.(\w+)`)
-	includes = regexp.MustCompile(`(?m)^-- include \w+: (.*)$`)
+	includes = regexp.MustCompile(`(?m)^-- include [\w/]+: (.*)$`)
 	defines  = regexp.MustCompile(`(?m)^ *local function (\w+)`)
 )
 
@@ -30,7 +31,7 @@ const callLine = "local call = redis.call\n"
 
 // TestContracts holds each act to the header of its file.
 func TestContracts(t *testing.T) {
-	for _, act := range filesOf(t, "*.lua") {
+	for _, act := range scriptFiles(t) {
 		t.Run(act, func(t *testing.T) {
 			header, code := read(t, act)
 			for _, line := range []string{"-- KEYS   ", "-- ARGV   ", "-- answer ", "-- errors "} {
@@ -54,14 +55,14 @@ func TestEveryFileIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := ""
-	for _, act := range filesOf(t, "*.lua") {
+	for _, act := range scriptFiles(t) {
 		if !strings.Contains(string(source), `script("`+act+`")`) {
 			t.Errorf("%s.lua is no script of lua.go", act)
 		}
 		all += script(act).Source
 	}
 	of := map[string]string{}
-	for _, part := range filesOf(t, "parts/*.lua") {
+	for _, part := range partFiles(t) {
 		for name := range partOf(part).functions {
 			if of[name] != "" {
 				t.Errorf("%s is a function of parts/%s.lua and of parts/%s.lua", name, part, of[name])
@@ -86,15 +87,17 @@ func TestLuacheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, act := range filesOf(t, "*.lua") {
-		write(act, script(act).Source)
+	for _, act := range scriptFiles(t) {
+		write(strings.ReplaceAll(act, "/", "_"), script(act).Source)
 	}
-	for _, part := range filesOf(t, "parts/*.lua") {
+	for _, part := range partFiles(t) {
 		text := textOf("parts/" + part)
 		if !strings.HasPrefix(text, callLine) && strings.Contains(text, "-- include ") {
 			text = callLine + text // what it includes needs it
 		}
-		write("parts_"+part, include(text, map[string]bool{}))
+		// Its functions may be used by others only: TestEveryFileIsUsed finds those that are not used at all.
+		text += "return " + strings.Join(slices.Sorted(maps.Keys(partOf(part).functions)), ",\n") + "\n"
+		write("parts_"+strings.ReplaceAll(part, "/", "_"), include(text, map[string]bool{}))
 	}
 	if said, err := exec.Command(luacheck, "-q", "--config", "../.luacheckrc", dir).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, said)
@@ -181,7 +184,7 @@ func checkIncludes(t *testing.T, sent, code string) {
 	}
 	for _, m := range includes.FindAllStringSubmatch(code, -1) {
 		for name := range strings.SplitSeq(m[1], ", ") {
-			if !regexp.MustCompile(`(?m)^[^-\n]*\b` + name + `\(`).MatchString(code) {
+			if !regexp.MustCompile(`\b` + name + `\(`).MatchString(comment.ReplaceAllString(code, "")) {
 				t.Errorf("it includes %s, and does not call it", name)
 			}
 		}
@@ -201,15 +204,39 @@ func checkIncludes(t *testing.T, sent, code string) {
 	}
 }
 
-// filesOf lists the files of a pattern, without their folder and ending.
-func filesOf(t *testing.T, pattern string) (names []string) {
+// scriptFiles lists the scripts by their paths, such as ports/offer.
+func scriptFiles(t *testing.T) (names []string) {
 	t.Helper()
-	paths, err := fs.Glob(files, pattern)
-	if err != nil || len(paths) == 0 {
-		t.Fatal(pattern, err)
+	for _, path := range luaFiles(t) {
+		if !strings.HasPrefix(path, "parts/") {
+			names = append(names, path)
+		}
 	}
-	for _, path := range paths {
-		names = append(names, strings.TrimSuffix(path[strings.LastIndex(path, "/")+1:], ".lua"))
+	return names
+}
+
+// partFiles lists the parts by their paths in parts/, such as ports/pick.
+func partFiles(t *testing.T) (names []string) {
+	t.Helper()
+	for _, path := range luaFiles(t) {
+		if part, is := strings.CutPrefix(path, "parts/"); is {
+			names = append(names, part)
+		}
+	}
+	return names
+}
+
+// luaFiles lists all files, embedded or not, without their ending.
+func luaFiles(t *testing.T) (names []string) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS("."), ".", func(path string, _ fs.DirEntry, err error) error {
+		if name, is := strings.CutSuffix(path, ".lua"); is {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
 	}
 	return names
 }

@@ -132,7 +132,7 @@ func (e *Epoch) CheckFences(ctx context.Context, pools ...string) error {
 		if highest == 0 {
 			continue
 		}
-		calls = append(calls, e.keys.Pool(pool).Call(lua.Raise, "", "", 0, pulses))
+		calls = append(calls, e.keys.Pool(pool).Call(lua.RaiseFence, "", "", 0, pulses))
 		seen, of = append(seen, highest), append(of, pool)
 	}
 	if len(calls) == 0 || e.Open(ctx) != nil {
@@ -189,7 +189,7 @@ func (e *Epoch) raise(ctx context.Context, pools []string, fence int64) error {
 	calls := make([]executor.Call, len(pools))
 	for i, pool := range pools {
 		seen, _ := e.Fences(pool)
-		calls[i] = e.keys.Pool(pool).Call(lua.Raise, "", "", max(fence, seen), "0")
+		calls[i] = e.keys.Pool(pool).Call(lua.RaiseFence, "", "", max(fence, seen), "0")
 	}
 	for _, r := range e.executor.RunAll(ctx, calls, callsPerBatch) {
 		if _, _, err := parseRaised(r); err != nil {
@@ -199,7 +199,7 @@ func (e *Epoch) raise(ctx context.Context, pools []string, fence int64) error {
 	return nil
 }
 
-// parseRaised reads the answer of raise.lua: the fence that the pool had, and the time, in microseconds.
+// parseRaised reads the answer of raise_fence.lua: the fence that the pool had, and the time, in microseconds.
 func parseRaised(r executor.Result) (last, at int64, err error) {
 	if r.Err != nil {
 		return 0, 0, r.Err

@@ -121,11 +121,11 @@ func (e *Epoch) recallCall(begin string, fenceBehind time.Duration, unknown int6
 	if fenceBehind > 0 {
 		behind = max(behind, 1)
 	}
-	return e.keys.Call(lua.Recall, schema, id, uuid.NewString(), begin, cmp.Or(pulse, "0"), e.fences.highest(),
+	return e.keys.Call(lua.CheckEpoch, schema, id, uuid.NewString(), begin, cmp.Or(pulse, "0"), e.fences.highest(),
 		behind, maxBehind.Milliseconds(), unknown)
 }
 
-// seen is the answer of recall.lua.
+// seen is the answer of check_epoch.lua.
 type seen struct {
 	state, id, schema, pulse string
 	behind, ahead            time.Duration

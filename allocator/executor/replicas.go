@@ -111,12 +111,12 @@ func (b *batcher) execReplicated(ctx context.Context, pipeline redis.Pipeliner, 
 			continue
 		}
 		next := b.trail.next(b.opts.TrailKey(slot))
-		write := evalSHA(lua.Copied, []string{next.key}, []any{next.number, trailLasts.Milliseconds()})
+		write := evalSHA(lua.ExtendTrail, []string{next.key}, []any{next.number, trailLasts.Milliseconds()})
 		left, wait := pipeline.Do(ctx, write...), b.wait(ctx, pipeline)
 		_, _ = pipeline.Exec(ctx)
 		if redis.HasErrorPrefix(left.Err(), "NOSCRIPT") {
 			pipeline = b.node.Pipeline()
-			pipeline.ScriptLoad(ctx, lua.Copied.Source)
+			pipeline.ScriptLoad(ctx, lua.ExtendTrail.Source)
 			left, wait = pipeline.Do(ctx, write...), b.wait(ctx, pipeline)
 			_, _ = pipeline.Exec(ctx)
 		}

@@ -170,7 +170,7 @@ var keysOf = func() map[*lua.Script]scriptKeys {
 	find := func(names []string) (found []keyOf) {
 		for _, name := range names {
 			key, isKnown := ofAPool[name]
-			if !isKnown && ofNoPool[name] == nil && name != "copied" { // the executor calls copied.lua, with Pool.Copied
+			if !isKnown && ofNoPool[name] == nil && name != "copied" { // the executor calls extend_trail.lua, with Pool.Copied
 				panic("a script has a key that nobody knows: " + name)
 			}
 			found = append(found, key)

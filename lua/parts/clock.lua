@@ -1,9 +1,8 @@
 local call = redis.call
 
--- Redis's own clock, which a script reads once: Unix milliseconds, as a string, and {seconds, microseconds}.
+-- Reads Redis's clock, which a script does once: Unix milliseconds and Unix microseconds, as strings.
 local function read_clock()
   local time = call('TIME')
-  return time[1] .. string.sub('00000' .. time[2], -6, -4), time
+  local microseconds = time[1] .. string.sub('00000' .. time[2], -6)
+  return string.sub(microseconds, 1, -4), microseconds
 end
-
-return read_clock

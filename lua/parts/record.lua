@@ -1,19 +1,24 @@
--- The records of offers and allocations: flat JSON objects whose texts need no escape. Nothing else writes or reads them.
+-- The records of offers and allocations: flat JSON objects whose texts need no escapes. No other part or script
+-- writes or parses them.
 --
--- offer       service, name, port, count if it is more than 1, created, expires, lease if there is one, secret, and a mark
---             of what became of it: "rejected", "released", or "claimed", which is a claim that is remembered as an offer
--- allocation  name, port, count if it is more than 1, created, fence, lease and expires if there is a lease, secret
+-- offer       service, name, port, count if it is more than 1, created, expires, lease if it has one, secret, and a
+--             mark that says what became of it: "rejected", "released", or "claimed" for a claim that is remembered
+--             as an offer
+-- allocation  name, port, count if it is more than 1, created, fence, lease and expires if it has a lease, secret
 --
--- Times are Unix milliseconds, a lease is in milliseconds. Numbers may be given as strings, but for a count.
+-- Times are Unix milliseconds, a lease is in milliseconds. Functions take numbers as strings or numbers, but a count
+-- only as a number.
 
--- Writes an offer.
+-- Writes an offer. lease and mark may be nil.
 local function offer_record(service, name, port, count, created, expires, lease, secret, mark)
   return '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
     (count > 1 and ',"count":' .. count or '') .. ',"created":' .. created .. ',"expires":' .. expires ..
-    (lease and ',"lease":' .. lease or '') .. ',"secret":"' .. secret .. '"' .. (mark and ',"' .. mark .. '":true}' or '}')
+    (lease and ',"lease":' .. lease or '') .. ',"secret":"' .. secret ..
+    (mark and '","' .. mark .. '":true}' or '"}')
 end
 
--- Reads an offer: service, name, port, count, expires, lease, mark. All are strings but the count; lease and mark may be nil.
+-- Parses an offer: service, name, port, count, expires, lease, mark. All are strings but the count; lease and mark
+-- may be nil.
 local function parse_offer(record)
   local service, name, port, count, expires, lease, mark = string.match(record,
     '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+)(.-),"created":%d+,"expires":(%d+)(.-),"secret":"[^"]+"(.*)}$')
@@ -21,19 +26,20 @@ local function parse_offer(record)
     lease ~= '' and string.match(lease, '%d+') or nil, mark ~= '' and string.match(mark, '"(%l+)":true') or nil
 end
 
--- Marks an offer.
+-- Adds a mark to an offer.
 local function mark_offer(record, mark)
   return string.sub(record, 1, -2) .. ',"' .. mark .. '":true}'
 end
 
--- Writes an allocation; lease and expires are nil if it is to last.
+-- Writes an allocation. Without a lease, lease and expires are nil.
 local function allocation_record(name, port, count, created, fence, lease, expires, secret)
   return '{"name":"' .. name .. '","port":' .. port .. (count > 1 and ',"count":' .. count or '') ..
     ',"created":' .. created .. ',"fence":' .. fence ..
     (lease and ',"lease":' .. lease .. ',"expires":' .. expires or '') .. ',"secret":"' .. secret .. '"}'
 end
 
--- Reads an allocation: name, count, fence, lease, secret, created. All are strings but the count; the lease may be nil.
+-- Parses an allocation: name, count, fence, lease, secret, created. All are strings but the count; the lease may be
+-- nil.
 local function parse_allocation(record)
   local name, count, created, fence, lease, secret = string.match(record,
     '^{"name":"([^"]+)","port":%d+(.-),"created":(%d+),"fence":(%d+)(.-),"secret":"([^"]+)"}$')
@@ -41,12 +47,12 @@ local function parse_allocation(record)
     lease ~= '' and string.match(lease, '%d+') or nil, secret, created
 end
 
--- The name that an offer or an allocation is for.
+-- The name of an offer or an allocation.
 local function name_of(record)
   return string.match(record, '"name":"([^"]+)"')
 end
 
--- How many ports an offer or an allocation is for.
+-- How many ports an offer or an allocation has.
 local function count_of(record)
   return tonumber(string.match(record, '"count":(%d+)') or 1)
 end
@@ -56,16 +62,13 @@ local function has_secret(record, secret)
   return string.find(record, '"secret":"' .. secret .. '"', 1, true) ~= nil
 end
 
--- Whether an offer or an allocation is still there: it has no lease, or its time has not come.
+-- Whether an offer or an allocation still holds its ports: its `expires` lies in the future, or it has none.
 local function is_live(record, now)
   local at = string.find(record, '"expires":', 1, true)
   return not at or tonumber(now) < tonumber(string.match(record, '%d+', at))
 end
 
--- Whether what stands at a further port of a block is the number of the first, which has the record.
+-- Whether `ports` has at a port the number of a block's first port, which has the record.
 local function is_first_port(record)
   return string.find(record, '^%d') ~= nil
 end
-
-return offer_record, parse_offer, mark_offer, allocation_record, parse_allocation, name_of, count_of, has_secret, is_live,
-  is_first_port

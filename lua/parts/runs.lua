@@ -1,8 +1,10 @@
 local call = redis.call
 
--- The ports never handed out, as runs: `fresh` has the last port of each, scored by the first, and `run_lengths` how long it
--- is, for those of 2 and more. Where single ports are taken from a run, `run_lengths` is left as it was; take_run puts it right.
+-- The ports never handed out, as runs of consecutive ports: `fresh` has the last port of each run, scored by the
+-- first. `run_lengths` has the lengths of runs of 2 ports and more. If single ports are cut from a run, its length
+-- there stays as it was; cut_shortest corrects it.
 
+-- Writes a run.
 local function set_run(keys, first, last)
   call('ZADD', keys.fresh, first, string.format('%d', last))
   if last > first then
@@ -12,12 +14,13 @@ local function set_run(keys, first, last)
   end
 end
 
+-- Removes the run that ends with this port.
 local function drop_run(keys, last)
   call('ZREM', keys.fresh, last)
   call('ZREM', keys.run_lengths, last)
 end
 
--- Makes ports fresh that are in no run, and joins them to the runs beside them.
+-- Adds ports that are in no run, and joins them with the runs beside them.
 local function add_run(keys, first, last)
   local before = string.format('%d', first - 1)
   local start = call('ZSCORE', keys.fresh, before)
@@ -29,13 +32,13 @@ local function add_run(keys, first, last)
   set_run(keys, first, tonumber(after) or last)
 end
 
--- The run that a port is in: first, last; nil if it is in none.
+-- The first and last port of the run that a port is in; nil if it is in none.
 local function run_of(keys, port)
   local run = call('ZREVRANGEBYSCORE', keys.fresh, port, '-inf', 'WITHSCORES', 'LIMIT', '0', '1')
   if run[1] and tonumber(run[1]) >= tonumber(port) then return tonumber(run[2]), tonumber(run[1]) end
 end
 
--- Takes the ports from-to out of the run first-last.
+-- Cuts the ports from-to out of the run first-last.
 local function cut_run(keys, first, last, from, to)
   if to < last then
     set_run(keys, to + 1, last)
@@ -45,11 +48,11 @@ local function cut_run(keys, first, last, from, to)
   if from > first then set_run(keys, first, from - 1) end
 end
 
--- Takes the lowest ports of the shortest run that is long enough: the first of them; nil if there is none, and whether it
--- gave up. Each run that turns out shorter than `run_lengths` has it was shortened since the last search, and is put right:
--- 50 at most in one script, which counts them in picking.put_right.
-local function take_run(keys, picking, count)
-  while picking.put_right < 50 do
+-- Cuts `count` ports from the start of the shortest run that is long enough, and returns the first; or nil, and
+-- whether it gave up. A run that is shorter than `run_lengths` says was cut since the last search, and its length is
+-- corrected. A script corrects 50 lengths at most; picking.corrected counts them.
+local function cut_shortest(keys, picking, count)
+  while picking.corrected < 50 do
     local last = call('ZRANGEBYSCORE', keys.run_lengths, count, '+inf', 'LIMIT', '0', '1')[1]
     if not last then return nil, false end
     local first = tonumber(call('ZSCORE', keys.fresh, last))
@@ -58,12 +61,12 @@ local function take_run(keys, picking, count)
       return first
     end
     if first then set_run(keys, first, tonumber(last)) else call('ZREM', keys.run_lengths, last) end
-    picking.put_right = picking.put_right + 1
+    picking.corrected = picking.corrected + 1
   end
   return nil, true
 end
 
--- How many ports in a row are free around some that are, not counted beyond `enough`.
+-- The length of the row of free ports around first-last, which are free. It counts no further than `enough`.
 local function row_around(keys, free_before, first, last, enough)
   local length = last - first + 1
   for _, step in ipairs({-1, 1}) do
@@ -84,5 +87,3 @@ local function row_around(keys, free_before, first, last, enough)
   end
   return length
 end
-
-return set_run, drop_run, add_run, run_of, cut_run, take_run, row_around

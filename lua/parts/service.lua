@@ -1,14 +1,18 @@
 local call = redis.call
 
--- The score up to which a port is free, its cool-down being over.
+-- The score up to which a port is free: it became free a cooldown ago.
 local function free_before_of(now, cooldown)
   if not cooldown or cooldown == '0' then return now end
   return string.format('%d', now - cooldown)
 end
 
--- What of a service decides who gets a port: its name and the time, its cool-down (ms), false if there is no such service;
--- free_before, the score up to which a port is free; waiting, if calls wait for a port; rests, a time at which no resting port
--- is free yet; and changing, what of a change of the range is still to be done (see settle_range).
+-- Reads what decides who gets a port of a service:
+--   name, now    as given
+--   cooldown     ms; false if there is no such service
+--   free_before  the score up to which a port is free
+--   waiting      set if calls wait for a port
+--   rests        no resting port is free before this time; false if none rests
+--   changing     what is left to do of a change of the range, see services/settle_range.lua; false if nothing is
 local function read_service(keys, now, name)
   local cooldown, waiting, rests, changing =
     unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing'))
@@ -18,9 +22,12 @@ local function read_service(keys, now, name)
   }
 end
 
--- The error of a script that works on a service that is not there.
+-- Whether a change of the range is left to do: settle_range of services/settle_range.lua does it.
+local function is_changing(service)
+  return service.changing and string.sub(service.changing, 1, 6) ~= 'narrow'
+end
+
+-- The error of a script whose service does not exist.
 local function no_service(name)
   return 'SERVICE_NOT_FOUND there is no service ' .. name
 end
-
-return free_before_of, read_service, no_service

@@ -128,7 +128,8 @@ func takeEveryRoute(t *testing.T, c *cluster, server *replica, pool string) {
 // scripts are those that a pool needs.
 var scripts = map[string]*lua.Script{
 	"define": lua.Define, "remove": lua.Remove, "offer": lua.Offer, "accept": lua.Accept, "reject": lua.Reject, "release": lua.Release,
-	"claim": lua.Claim, "renew": lua.Renew, "line": lua.Line, "leave": lua.Leave, "beat": lua.Beat, "settle": lua.Settle,
+	"claim": lua.Claim, "renew": lua.Renew, "settle": lua.Settle,
+	"heartbeat": lua.Heartbeat, "check_waitlist": lua.CheckWaitlist, "leave_waitlist": lua.LeaveWaitlist,
 	"read_service": lua.ReadService, "read_services": lua.ReadServices, "list_services": lua.ListServices,
 	"read_offer": lua.ReadOffer, "read_allocation": lua.ReadAllocation,
 }

@@ -1,0 +1,52 @@
+local call = redis.call
+
+-- How many calls wait. Of the first 64, those of servers whose heartbeats are missing do not count.
+local function count_waiting(keys, now)
+  local servers, calls, waiting = {}, {}, 0
+  for _, ticket in ipairs(call('ZRANGE', keys.waitlist, '0', '63')) do
+    local server = string.match(ticket, '^[^-]+')
+    if not calls[server] then servers[#servers + 1] = server end
+    calls[server] = (calls[server] or 0) + 1
+    waiting = waiting + 1
+  end
+  if waiting == 0 then return 0 end
+  if waiting == 64 then waiting = call('ZCARD', keys.waitlist) end
+  for i, lasts in ipairs(call('ZMSCORE', keys.heartbeats, unpack(servers))) do
+    local left = (lasts or 0) - now
+    if left <= 0 or left > 1500 then waiting = waiting - calls[servers[i]] end
+  end
+  return waiting
+end
+
+-- How many ports are on offer, allocated, and cooling down. Most services have none: then one command tells.
+local function count_ports(keys, now, cooldown, rests)
+  local free, leases = keys.free, keys.leases
+  if call('EXISTS', free, keys.ports, keys.resting) == 0 then return 0, 0, 0 end
+  local allocated, leased = call('HLEN', keys.ports), 0
+  local all_leases = allocated > 0 and call('ZCARD', leases) or 0
+  if all_leases > 0 then
+    leased = call('ZCOUNT', leases, '(' .. now, '+inf')
+    allocated = allocated - (all_leases - leased) -- without those whose lease ended
+  end
+  local held = call('ZCOUNT', free, '(' .. now, '+inf') -- on offer or leased
+  local cooling = rests and call('ZCOUNT', keys.resting, '(' .. now, '+inf') or 0
+  if cooldown ~= '0' then cooling = cooling + call('ZCOUNT', free, '(' .. string.format('%d', now - cooldown), now) end
+  return held - leased, allocated, cooling
+end
+
+-- Describes a service: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now
+-- (Unix ms), description, created (Unix ms)}, in brief without the last two. Nil if there is no such service.
+local function describe(keys, now, in_brief)
+  local about
+  if in_brief then
+    about = call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests')
+  else
+    about = call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'description', 'created')
+  end
+  if not about[1] then return nil end
+  about[9], about[10] = about[6], about[7]
+  about[7] = about[4] and count_waiting(keys, now) or 0
+  about[4], about[5], about[6] = count_ports(keys, now, about[3], about[5])
+  about[8] = now
+  return about
+end

@@ -1,0 +1,55 @@
+local call = redis.call
+-- include record: count_of
+
+-- Looks for ports that are held outside of a range.
+
+-- Says which of some ports, 250 at most, is held, in words; nil if none is.
+local function first_held(keys, now, all)
+  if #all == 0 then return nil end
+  local time = tonumber(now)
+  local scores = call('ZMSCORE', keys.free, unpack(all))
+  local allocations, ends = call('HMGET', keys.ports, unpack(all)), call('ZMSCORE', keys.leases, unpack(all))
+  for i, port in ipairs(all) do
+    local is_allocated = allocations[i] and (not ends[i] or tonumber(ends[i]) > time)
+    if is_allocated then return 'port ' .. port .. ' is allocated' end
+    if scores[i] and tonumber(scores[i]) > time then return 'port ' .. port .. ' is on offer' end
+  end
+end
+
+-- Those of some ports that lie outside of first-last.
+local function outside_of(first, last, some)
+  local outside = {}
+  for _, port in ipairs(some) do
+    if port - first < 0 or port - last > 0 then outside[#outside + 1] = port end
+  end
+  return outside
+end
+
+-- Looks at all ports that are held, or 250 of them. Says in words which of them is held outside of first-last, nil if
+-- none is, and whether those were all.
+local function held_outside(keys, now, first, last)
+  local until_then = call('ZRANGEBYSCORE', keys.free, '(' .. now, '+inf', 'LIMIT', '0', '250')
+  local allocated = call('HLEN', keys.ports)
+  local some = allocated <= 250 and call('HKEYS', keys.ports) or call('HRANDFIELD', keys.ports, '250')
+  local held = first_held(keys, now, outside_of(first, last, until_then))
+    or first_held(keys, now, outside_of(first, last, some))
+  return held, #until_then < 250 and allocated <= 250
+end
+
+-- Looks at some 250 of the ports that are held. `at` says where: 'o0' at first. Says in words which of them is held
+-- outside of first-last, nil if none is, and where to go on, nil if those were all. Offers come before allocations,
+-- since an offer that is accepted meanwhile becomes an allocation.
+local function scan_held(keys, now, first, last, at)
+  local of, cursor = string.match(at, '^(%l)(%d+)$')
+  local key = of == 'o' and keys.offers or keys.ports
+  local found, all = call('HSCAN', key, cursor, 'COUNT', '250'), {}
+  for i = 1, #found[2], 2 do
+    local port, count = found[2][i], count_of(found[2][i + 1])
+    all[#all + 1] = port
+    -- The other ports of an offered block have no record. A range that has the first and the last has all.
+    if count > 1 then all[#all + 1] = string.format('%d', port + count - 1) end
+  end
+  local held = first_held(keys, now, outside_of(first, last, all))
+  if found[1] ~= '0' then return held, of .. found[1] end
+  return held, of == 'o' and 'p0' or nil
+end

@@ -1,0 +1,84 @@
+local call = redis.call
+-- include clear_ended: clear_ended
+-- include resting: let_rest
+-- include runs: add_run, cut_run, run_of, set_run
+-- include service: is_changing
+
+-- service.changing says what is left to do of a change of the range: 'drop 5000 5999' for ports that have left it,
+-- 'add 7000 7999' for ports that have joined it, or several of these. While define.lua looks for ports that are held
+-- outside of a new range, it is 'narrow FIRST LAST AT UNTIL': see there.
+
+-- Drops ports that have left the range, none of which is held. Returns the last port that it dropped, and how much
+-- work it was.
+local function drop_ports(keys, first, last, most)
+  local run_first, run_last = run_of(keys, first)
+  if run_first then
+    local stop = math.min(run_last, last)
+    cut_run(keys, run_first, run_last, first, stop)
+    return stop, 10
+  end
+  local stop, all = math.min(last, first + most - 1), {}
+  for port = first, stop do all[#all + 1] = string.format('%d', port) end
+  local runs = call('ZRANGEBYSCORE', keys.fresh, first, stop)
+  if #runs > 0 then
+    local ends = tonumber(runs[#runs])
+    call('ZREM', keys.fresh, unpack(runs))
+    call('ZREM', keys.run_lengths, unpack(runs))
+    if ends > stop then set_run(keys, stop + 1, ends) end
+  end
+  call('ZREM', keys.free, unpack(all))
+  call('ZREM', keys.resting, unpack(all))
+  clear_ended(keys, all, math.huge)
+  return stop, #all
+end
+
+-- Adds ports to the service; those that rest go on resting. Returns the same as drop_ports.
+local function add_ports(keys, now, first, last, most)
+  if call('EXISTS', keys.rest) == 0 then
+    add_run(keys, first, last)
+    return last, 10
+  end
+  local stop, all, until_of, over, from = math.min(last, first + most - 1), {}, {}, {}, first
+  for port = first, stop do all[#all + 1] = string.format('%d', port) end
+  for i, time in ipairs(call('HMGET', keys.rest, unpack(all))) do
+    if time and tonumber(time) > tonumber(now) then
+      until_of[#until_of + 1] = all[i]
+      until_of[#until_of + 1] = time
+      local port = first + i - 1
+      if port > from then add_run(keys, from, port - 1) end
+      from = port + 1
+    elseif time then
+      over[#over + 1] = all[i]
+    end
+  end
+  if from <= stop then add_run(keys, from, stop) end
+  if #over > 0 then call('HDEL', keys.rest, unpack(over)) end
+  let_rest(keys, until_of)
+  return stop, #all
+end
+
+-- Goes on with a change of the range until it has done so much work: a port is 1. Returns whether the change is done.
+local function settle_range(keys, service, most)
+  local steps = 0
+  while is_changing(service) do
+    if steps >= most then return false end
+    local op, from, to, others = string.match(service.changing, '^(%l+) (%d+) (%d+) ?(.*)$')
+    local first, last = tonumber(from), tonumber(to)
+    local stop, work
+    if op == 'drop' then
+      stop, work = drop_ports(keys, first, last, most)
+    else
+      stop, work = add_ports(keys, service.now, first, last, most)
+    end
+    steps = steps + work
+    local changing
+    if stop < last then
+      changing = string.format('%s %d %d', op, stop + 1, last) .. (others ~= '' and ' ' .. others or '')
+    else
+      changing = others ~= '' and others
+    end
+    if changing then call('HSET', keys.service, 'changing', changing) else call('HDEL', keys.service, 'changing') end
+    service.changing = changing
+  end
+  return true
+end

@@ -1,0 +1,104 @@
+-- Claims ports of a service for the instance names of one call: offers and accepts them in one step, all that it
+-- requests, or none. Most calls take the short path of claim_any.lua.
+--
+-- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
+--        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, fence STRING, then of each request:
+--        offer STRING (of the secret)
+-- ARGV   service, how long a secret that the client supplied is remembered (ms), then as in offer.lua: ticket, '1' to
+--        wait, and of each request name, secret and options; last the highest fence of the pool that the server saw,
+--        and the highest of all pools
+--
+-- answer {request, ...}    of each request the record of a new allocation, or {record} if this secret has it already;
+--                          of a single request its record or {record} alone
+--        0 or less, 1, 2   as in offer.lua
+--        3                 nothing was changed: this is an older state
+-- errors SERVICE_NOT_FOUND
+--        EXHAUSTED ms detail: ms until a port becomes free by itself, or -1
+--        with the request and its field before the detail: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
+--        INVALID [0].port detail, of several requests with | between them; INVALID body detail
+--        only for a secret that the client supplied: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
+--
+-- Worst case: 256 exact ports, some fresh and some given back, for 100 requests with leases and secrets of the
+-- client: about 2.1 ms (the usual offer takes 10 us).
+local call = redis.call
+-- include clock: read_clock
+-- include fence: is_behind, next_fence
+-- include ports/acquire: acquire, answer_of
+-- include ports/allocate: add_allocation, new_allocations, write_allocations
+-- include ports/check_requests: check_secret
+-- include ports/find: find_offer
+-- include ports/read_requests: read_requests
+-- include record: count_of, has_secret, is_live, offer_record
+-- include service: read_service
+
+local keys = {
+  service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
+  ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
+  waitlists = KEYS[12], fence = KEYS[13],
+}
+local remember, ticket, stay, seen, least = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[#ARGV - 1], ARGV[#ARGV]
+local now, microseconds = read_clock()
+local service = read_service(keys, now, ARGV[1])
+local requests = read_requests(keys, {unpack(KEYS, 14)}, {unpack(ARGV, 5, #ARGV - 2)})
+
+-- The allocation of a request's name, its first port and how many it has, if it has the request's secret.
+local function find_claimed(request)
+  local port = request.has
+  local record = port and call('HGET', keys.ports, port)
+  if not record or not has_secret(record, request.secret) or not is_live(record, now) then return nil end
+  return record, port, count_of(record)
+end
+
+-- What is known of a request: see resolve in parts/ports/acquire.lua.
+local function look_at(request)
+  if not request.own then return 'missing' end
+  local state, record, holder, port, count, _, lease =
+    find_offer(keys, now, service.name, request.offer, request.secret)
+  if not state then
+    record, port, count = find_claimed(request)
+    if record then state, holder = 'accepted', request.name end
+  end
+  local wrong = check_secret(request, state, holder, port, count)
+  if wrong then return 'refused', wrong end
+  if state == 'accepted' then return 'done', record end
+  if state ~= 'open' then return 'missing' end
+  -- The secret has an open offer: it is accepted.
+  request.port, request.count, request.lease, request.is_offered = port, count, request.lease or lease, true
+  return 'held'
+end
+
+local total, most = 0, 256 -- ports of one call
+local function resolve(request)
+  local status, value = look_at(request)
+  total = total + request.count
+  if status ~= 'refused' and total > most then
+    return 'refused', 'INVALID body asks for more than ' .. most .. ' ports'
+  end
+  return status, value
+end
+
+local function may_grant()
+  return is_behind(call('GET', keys.fence), seen, microseconds) and 'behind' or nil
+end
+
+-- Remembers the secret of a claim like that of an accepted offer. One that was never offered may claim again.
+local function remember_claim(request)
+  local expires = string.format('%d', now + remember)
+  local record = offer_record(service.name, request.name, request.port, request.count, now, expires, nil,
+    request.secret, not request.is_offered and 'claimed')
+  call('SET', request.offer, record, 'PX', remember)
+end
+
+local function write(unwritten, answers)
+  local fence, all = next_fence(keys.fence, microseconds, #unwritten, seen, least), new_allocations()
+  for i, request in ipairs(unwritten) do
+    local number = i == 1 and fence or string.format('%d', fence + i - 1)
+    local ends = request.lease and string.format('%d', now + request.lease)
+    answers[request.index + 1] = add_allocation(all, request.name, request.port, request.count, now, number,
+      request.lease, ends, request.secret, not request.is_offered)
+    if request.own then remember_claim(request) end
+  end
+  write_allocations(keys, all)
+end
+
+return answer_of(acquire(keys, service, {requests = requests, ticket = ticket, stay = stay}, resolve, write, may_grant))

@@ -1,0 +1,22 @@
+-- Reads one service, and counts its ports. Changes nothing.
+--
+-- KEYS   service HASH, free ZSET, ports HASH, leases ZSET, resting ZSET, waitlist ZSET, heartbeats ZSET
+-- ARGV   service
+--
+-- answer service as of parts/services/describe.lua
+-- errors SERVICE_NOT_FOUND
+--
+-- Worst case: a waitlist of 64 servers and more: about 130 us (an offer takes 10 us).
+local call = redis.call
+-- include clock: read_clock
+-- include service: no_service
+-- include services/describe: describe
+
+local keys = {
+  service = KEYS[1], free = KEYS[2], ports = KEYS[3], leases = KEYS[4], resting = KEYS[5], waitlist = KEYS[6],
+  heartbeats = KEYS[7],
+}
+local service = ARGV[1]
+local now = read_clock()
+
+return describe(keys, now) or redis.error_reply(no_service(service))
