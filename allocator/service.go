@@ -231,7 +231,7 @@ func parseServices(of []string, r executor.Result, add func(Service)) error {
 	return nil
 }
 
-// parseService reads what parts/describe.lua returns.
+// parseService reads what parts/services/describe.lua returns.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
 	if !ok || len(fields) != 10 && len(fields) != 8 {
