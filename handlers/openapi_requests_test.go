@@ -25,22 +25,22 @@ import (
 // with the words that say so in openapi.yaml.
 var beyondSchema = []struct{ field, detail, words string }{
 	{"end", "^must not be below start$", "the last must not be below the first"},
-	{"name", "^must be the one in the path", "The one in the path."},
+	{"name", "^must be the one in the path", "The same as in the path."},
 	{"port", "^must lie within the range ", "It must lie within the range of the service, and so must the block"},
 	{"prefer", "^must lie within the range ", "It must lie within the range of the service, too"},
 	{"count", "^is more than the ", "not more than the service has"},
-	{"body", "^asks for ", "nor than 256 (a setting may be lower)"},
-	{"port|count", "^is not the one that this secret has", "So are a `port` and a `count` that are not those"},
+	{"body", "^asks for ", "at most 256 (a setting may be lower)"},
+	{"port|count", "^is not the one that this secret has", "So are a `port` and a `count` other than those"},
 	{"name|secret|port", "^is given twice$", "No two have the same name or secret, or ask for the same port"},
-	{"secret", "^belongs to another offer$", "One that belongs to another name's offer, or to another service's, is refused"},
+	{"secret", "^belongs to another offer$", "A secret that belongs to the offer of another name or service is refused"},
 	{"lease", "^is required: this allocation has none yet$", "`lease` is required then"},
 	{"lease", "^must lie within 1s-30d$|^must be seconds", "within 1s-30d"},
 	{"cooldown", "^must lie within 0s-30d$|^must be seconds", "within 0s-30d"},
 	{"lease|cooldown", "^must be of whole milliseconds$", "Whole milliseconds"},
-	{"wait", "^must lie within 0s-", "The server's longest is a setting"},
+	{"wait", "^must lie within 0s-", "The longest wait is a setting of the server"},
 	{"wait", "^must be seconds", "Whole nanoseconds"},
-	{"wait", "^makes no sense with port", "A certain `port` cannot be waited for"},
-	{"cursor", "^is not one that a list gave$", "what none gave may be refused"},
+	{"wait", "^makes no sense with port", "A call cannot wait for a specific `port`"},
+	{"cursor", "^is not one that a list gave$", "any other value may be refused"},
 	{"limit", "^must lie within ", "in digits without leading zeros"},
 	{".*", "^is given twice$", "unknown and duplicate fields are refused"},
 	{"start|end|port|prefer|count", "^must be a whole number$", "`5000.0` and `5e3` are refused"},
@@ -142,11 +142,10 @@ type drawer struct {
 	subject    map[string]string   // the one that the request being drawn is about
 }
 
-// operation is one of the document, under one of its servers.
+// operation is one of the document, under one of its paths.
 type operation struct {
 	*openapi3.Operation
-	method, path string // with the server's
-	parameters   openapi3.Parameters
+	method, path string
 }
 
 func newDrawer(seed uint64) *drawer {
@@ -160,9 +159,10 @@ func newDrawer(seed uint64) *drawer {
 		d.values["name"] = append(d.values["name"], fmt.Sprint("web-", i))
 	}
 	for path, item := range document().Paths.Map() {
-		for _, mount := range mounts(item) {
-			for method, o := range item.Operations() {
-				d.operations = append(d.operations, operation{o, method, strings.TrimSuffix(mount, "/") + path, append(slices.Clone(item.Parameters), o.Parameters...)})
+		for method, o := range item.Operations() {
+			d.operations = append(d.operations, operation{o, method, path})
+			if below, ok := strings.CutPrefix(path, poolPath); ok { // the shorter path of the pool "default"
+				d.operations = append(d.operations, operation{o, method, defaultMount + below})
 			}
 		}
 	}
@@ -251,8 +251,12 @@ func (d *drawer) request() *drawn {
 		o = pick(d, d.operations)
 	}
 	d.subject = nil
-	if len(d.subjects) > 0 && d.IntN(5) > 0 {
-		d.subject = pick(d, d.subjects)
+	subjects := d.subjects
+	if strings.Contains(o.path, "{secret}") { // of an offer
+		subjects = slices.DeleteFunc(slices.Clone(subjects), func(s map[string]string) bool { return s["If-Match"] != "" })
+	}
+	if len(subjects) > 0 && d.IntN(5) > 0 {
+		d.subject = pick(d, subjects)
 		if d.subject["pool"] != "default" && !strings.HasPrefix(o.path, poolPath) {
 			d.subject = nil
 		}
@@ -263,7 +267,7 @@ func (d *drawer) request() *drawn {
 	if r.method == "GET" && d.IntN(10) == 0 {
 		r.method = "HEAD"
 	}
-	for _, ref := range o.parameters {
+	for _, ref := range o.Parameters {
 		p := ref.Value
 		if !p.Required && d.IntN(2) > 0 {
 			continue
@@ -315,7 +319,7 @@ func (d *drawer) learn(r *drawn, answer answer) {
 		subject["If-Match"] = fmt.Sprintf(`"%d"`, told.Fence)
 	}
 	d.subjects = append(d.subjects, subject)
-	d.subjects = d.subjects[max(0, len(d.subjects)-3):]
+	d.subjects = d.subjects[max(0, len(d.subjects)-4):]
 }
 
 const poolPath = "/v1/pools/{pool}"
@@ -375,7 +379,7 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 }
 
 func (d *drawer) likely(field string) string {
-	if d.IntN(8) == 0 {
+	if d.IntN(16) == 0 {
 		return ""
 	}
 	if text := d.subject[field]; text != "" && d.IntN(10) > 0 {
