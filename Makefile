@@ -70,7 +70,7 @@ test-faults: build ## let real processes and networks fail under load, FAULTS=1 
 
 .PHONY: check-openapi
 check-openapi: ## lint handlers/openapi.yaml, and generate clients in Go and TypeScript from it; needs Node.js and npm
-	@handlers/check-openapi.sh
+	@.ci/check-openapi
 
 .PHONY: check-deployments
 check-deployments: ## check every file of deployments/ with the parser of what reads it

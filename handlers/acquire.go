@@ -73,7 +73,7 @@ func (s *Server) readAcquisition(c *fiber.Ctx) (a acquisition, err error) {
 	if a.wait.Longest, err = parseWait(c); err != nil {
 		return a, err
 	}
-	a.ctx, a.stop = s.whileWanted(c, &a.wait)
+	a.ctx, a.stop = s.waitContext(c, &a.wait)
 	return a, nil
 }
 
@@ -127,4 +127,57 @@ func tooMany(list []byte) bool {
 		err = d.SkipValue()
 	}
 	return false
+}
+
+// How metrics distinguish a call whose client hung up from one that failed. Load balancers use this status, too.
+const (
+	statusHungUp = 499
+	codeHungUp   = "HUNG_UP"
+)
+
+// waits reports whether a request says how long it may wait.
+func waits(c *fiber.Ctx) bool { return c.Context().QueryArgs().Has("wait") }
+
+// parseWait reads how long a request may wait for a port: not at all if it does not say.
+func parseWait(c *fiber.Ctx) (time.Duration, error) {
+	if !waits(c) {
+		return 0, nil
+	}
+	wait, err := parseSeconds(c.Query("wait"))
+	if err != nil {
+		return 0, allocator.Invalid(allocator.FieldError{Field: "wait", Detail: "must be seconds, such as 30 or 1.5, or a duration, such as 1m30s"})
+	}
+	return wait, nil
+}
+
+// waitContext returns the context of a call that may wait. It ends when the client hangs up or the server drains; its cause
+// says which. waitContext sets how the call asks whether its client is still there, and where it notes how long it waited.
+// A call that does not wait is over too soon for that.
+func (s *Server) waitContext(c *fiber.Ctx, wait *allocator.Wait) (ctx context.Context, stop func()) {
+	if wait.Longest <= 0 {
+		return c.UserContext(), func() {}
+	}
+	wait.Stood = new(time.Duration)
+	c.Locals(waitedKey{}, wait.Stood)
+	ctx, end := context.WithCancelCause(s.open)
+	closed, leave, err := s.watcher.Watch(c.Context().Conn(), func() { end(allocator.ErrAbandoned) })
+	if err != nil { // no socket to look at
+		return ctx, func() { end(nil) }
+	}
+	wait.Abandoned = closed
+	return ctx, func() {
+		leave()
+		end(nil)
+	}
+}
+
+// waitedKey is where a request keeps how long its call waited.
+type waitedKey struct{}
+
+// waited returns how long the call of a request waited.
+func waited(c *fiber.Ctx) time.Duration {
+	if stood, ok := c.Locals(waitedKey{}).(*time.Duration); ok {
+		return *stood
+	}
+	return 0
 }

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -122,4 +123,11 @@ func appendTime(b []byte, t time.Time) []byte {
 // appendSeconds appends d, which is of whole milliseconds, as a number of seconds.
 func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, float64(d.Milliseconds())/1000, 'f', -1, 64)
+}
+
+// linkNext says in the Link header where a list goes on, if it does.
+func linkNext(c *fiber.Ctx, next string, limit int) {
+	if next != "" {
+		c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?limit=%d&cursor=%s>; rel="next"`, unescape(c.Path()), limit, next))
+	}
 }

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	_ "embed"
+	"strconv"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -103,6 +104,17 @@ func base(c *fiber.Ctx) string {
 		return "/v1/pools/" + pool
 	}
 	return defaultMount
+}
+
+// page reads the query of a list. A limit that is no number is out of bounds as well, and the allocator says so.
+func page(c *fiber.Ctx) (cursor string, limit int) {
+	limit = allocator.MaxPage
+	if text := c.Query("limit"); text != "" {
+		if limit, _ = strconv.Atoi(text); strconv.Itoa(limit) != text { // "+5" and "05" are none
+			limit = 0
+		}
+	}
+	return strings.Clone(c.Query("cursor")), limit
 }
 
 //go:embed openapi.yaml

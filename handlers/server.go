@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"portmaster/allocator"
+	"portmaster/handlers/connection"
 )
 
 // Options are the settings of a Server. All are required.
@@ -27,14 +28,14 @@ type Options struct {
 
 // Server serves the HTTP API of one Allocator.
 type Server struct {
-	allocator *allocator.Allocator
-	app       *fiber.App
-	log       *slog.Logger
-	slowCall  time.Duration
-	health    *health
-	metrics   *metrics
-	crowd     *crowd
-	absence   absence
+	allocator   *allocator.Allocator
+	app         *fiber.App
+	log         *slog.Logger
+	slowCall    time.Duration
+	health      *health
+	metrics     *metrics
+	connections *connection.Limiter
+	watcher     connection.Watcher
 
 	// Ends when the server drains, and what waits with it.
 	open  context.Context
@@ -48,14 +49,14 @@ type Server struct {
 func New(a *allocator.Allocator, opts Options) *Server {
 	health := &health{allocator: a}
 	s := &Server{
-		allocator: a,
-		health:    health,
-		log:       opts.Log,
-		slowCall:  opts.SlowCall,
-		metrics:   newMetrics(health),
-		crowd:     &crowd{limit: int64(opts.Concurrency), surplus: map[net.Conn]struct{}{}},
-		outages:   rate.Sometimes{First: 1, Interval: time.Second},
-		slowCalls: rate.Sometimes{First: 1, Interval: time.Second},
+		allocator:   a,
+		health:      health,
+		log:         opts.Log,
+		slowCall:    opts.SlowCall,
+		metrics:     newMetrics(health),
+		connections: connection.NewLimiter(opts.Concurrency),
+		outages:     rate.Sometimes{First: 1, Interval: time.Second},
+		slowCalls:   rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	s.open, s.drain = context.WithCancelCause(context.Background())
 	s.app = fiber.New(fiber.Config{
@@ -63,8 +64,8 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		WriteTimeout:                 opts.WriteTimeout,
 		IdleTimeout:                  opts.IdleTimeout,
 		BodyLimit:                    opts.BodyLimit,
-		Concurrency:                  opts.Concurrency + 2*maxSurplus, // never reached: fasthttp would answer in plain text
-		ReadBufferSize:               8 << 10,                         // bounds the header of a request
+		Concurrency:                  opts.Concurrency + 2*connection.MaxSurplus, // never reached: fasthttp would answer in plain text
+		ReadBufferSize:               8 << 10,                                    // bounds the header of a request
 		CaseSensitive:                true,
 		StrictRouting:                true,
 		DisableStartupMessage:        true,
@@ -72,7 +73,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		ErrorHandler:                 s.unmatched,
 	})
 	s.app.Server().CloseOnShutdown = true
-	s.app.Server().ConnState = s.crowd.follow
+	s.app.Server().ConnState = s.connections.Follow
 	s.app.Server().Handler = s.check(s.app.Server().Handler)
 	s.app.Server().ErrorHandler = s.refuseBroken(s.app.Server().ErrorHandler)
 	s.mount()
