@@ -85,7 +85,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		return err
 	}
 	if a.opts.ReleaseNeedsSecret && proof.Secret == "" && len(proof.Fences) == 0 {
-		return &Error{Code: CodePreconditionRequired, Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
+		return &Error{Code: CodePreconditionRequired, Detail: "send the allocation's secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys(pool)
 	args := make([]any, 3, 3+len(proof.Fences))

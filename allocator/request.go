@@ -88,5 +88,5 @@ func errGivenUp(cause error) error {
 	if !isGone(cause) {
 		return cause
 	}
-	return unavailable("the call was given up while it waited in line", cause)
+	return unavailable("the call was cancelled while it waited", cause)
 }

@@ -14,7 +14,7 @@ import (
 	"portmaster/allocator"
 )
 
-// requestBody is what a body says of one request. What may be absent and must not be 0 is a pointer.
+// requestBody is a request as a body has it. A field that may be absent but not 0 is a pointer.
 type requestBody struct {
 	Name   string    `json:"name"`
 	Secret *string   `json:"secret"`
@@ -31,8 +31,8 @@ func (b requestBody) request() allocator.Request {
 	}
 }
 
-// given tells the allocator of a number that may be absent, which to it is 0. One that is 0 becomes -1, which is as far
-// out of bounds.
+// given returns a number for the allocator, to which 0 means absent. A number that is given as 0 becomes -1, which is out of
+// bounds as well.
 func given[T int | duration](value *T) T {
 	switch {
 	case value == nil:
@@ -43,8 +43,8 @@ func given[T int | duration](value *T) T {
 	return *value
 }
 
-// givenSecret tells the allocator of a secret that may be absent, which to it is empty. One that is empty becomes what is no
-// secret either.
+// givenSecret returns a secret for the allocator, to which "" means absent. A secret that is given as "" becomes another text
+// that is no secret.
 func givenSecret(secret *string) string {
 	switch {
 	case secret == nil:
@@ -55,16 +55,16 @@ func givenSecret(secret *string) string {
 	return *secret
 }
 
-// acquisition is a call for ports, as the body and the query say.
+// acquisition is a call for ports, as read from the body and the query.
 type acquisition struct {
 	requests []allocator.Request
-	isList   bool // the body is a list; else it is the one request
+	isList   bool // the body is a list, and not a single request
 	wait     allocator.Wait
-	ctx      context.Context // of the call; stop ends it
+	ctx      context.Context // of the call; ended by stop
 	stop     func()
 }
 
-// readAcquisition reads a call for ports. If there is no error, stop has to be called when the call is over.
+// readAcquisition reads a call for ports. If it returns no error, the caller has to call stop when the call is over.
 func (s *Server) readAcquisition(c *fiber.Ctx) (a acquisition, err error) {
 	a.isList = isList(c.Request().Body())
 	if a.requests, err = decodeRequests(c, a.isList); err != nil {
@@ -77,7 +77,7 @@ func (s *Server) readAcquisition(c *fiber.Ctx) (a acquisition, err error) {
 	return a, nil
 }
 
-// decodeRequests reads a body that is one request, or a list of them.
+// decodeRequests reads a body that is a single request or a list of them.
 func decodeRequests(c *fiber.Ctx, isList bool) ([]allocator.Request, error) {
 	if !isList {
 		var body requestBody
@@ -85,7 +85,7 @@ func decodeRequests(c *fiber.Ctx, isList bool) ([]allocator.Request, error) {
 		return []allocator.Request{body.request()}, err
 	}
 	if tooMany(c.Request().Body()) {
-		return nil, allocator.Invalid(allocator.FieldError{Field: "body", Detail: fmt.Sprintf("must list 1 to %d", allocator.MaxRequests)})
+		return nil, allocator.Invalid(allocator.FieldError{Field: "body", Detail: fmt.Sprintf("must list 1 to %d requests", allocator.MaxRequests)})
 	}
 	var list []requestBody
 	if err := decode(c, &list); err != nil {
@@ -98,8 +98,8 @@ func decodeRequests(c *fiber.Ctx, isList bool) ([]allocator.Request, error) {
 	return requests, nil
 }
 
-// fault returns the error of the call. Of a body that is the one request it names the fields themselves, and needs not say which
-// request is at fault.
+// fault returns the error of the call. If the body is a single request, the names of fields lose their "[0].", and an error
+// other than INVALID loses its fields, since they only say which request of a list is at fault.
 func (a acquisition) fault(err error) error {
 	failed, ok := errors.AsType[*allocator.Error](err)
 	if a.isList || !ok || len(failed.Fields) == 0 {
@@ -115,8 +115,8 @@ func (a acquisition) fault(err error) error {
 	return &one
 }
 
-// tooMany reports whether a list has more items than a call may ask for. It looks no further than at the first too many, for
-// to decode them all would take long.
+// tooMany reports whether a list has more items than a call may have. It stops at the first item over the limit, since
+// decoding all of them could take long.
 func tooMany(list []byte) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(list))
 	_, err := d.ReadToken()

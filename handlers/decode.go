@@ -23,8 +23,8 @@ import (
 	"portmaster/allocator"
 )
 
-// decode reads the JSON of a request's body into target, strictly: unknown and duplicate fields, wrong types,
-// trailing data and broken UTF-8 are ErrInvalid, which names the field.
+// decode reads the JSON of a request's body into target. Unknown and duplicate fields, wrong types, trailing data and broken
+// UTF-8 are an ErrInvalid that names the field.
 func decode(c *fiber.Ctx, target any) error {
 	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the body must have no Content-Encoding")
@@ -35,7 +35,7 @@ func decode(c *fiber.Ctx, target any) error {
 	return decodeJSON(c.Request().Body(), target)
 }
 
-// decodeAny reads a body that may be absent into target, as decode does: it then says nothing, as {} does.
+// decodeAny is decode for an optional body: an absent one is the same as {}.
 func decodeAny(c *fiber.Ctx, target any) error {
 	if len(c.Request().Body()) == 0 {
 		return nil
@@ -65,7 +65,7 @@ func decodeJSON(body []byte, target any) error {
 	return nil
 }
 
-// findNull names the field that is null, which the decoder takes for one that is absent.
+// findNull returns the name of a field that is null, which the decoder treats as absent.
 func findNull(body []byte) (field string, found bool) {
 	if !bytes.Contains(body, []byte("null")) {
 		return "", false
@@ -81,13 +81,13 @@ func findNull(body []byte) (field string, found bool) {
 	}
 }
 
-// bodyFault names the field at which decoding failed, and why. list says that the body is one.
+// bodyFault returns the field at which decoding failed, and why. list says whether the body is a list.
 func bodyFault(err error, list bool) allocator.FieldError {
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
 		fault := allocator.FieldError{Field: fieldName(e.JSONPointer, list)}
 		switch {
 		case errors.Is(e.Err, json.ErrUnknownName):
-			fault.Detail = "is not a field of this body"
+			fault.Detail = "unknown field"
 		case errors.Is(e.Err, errDuration):
 			fault.Detail = errDuration.Error()
 		case e.GoType != nil && e.GoType.Kind().String() == "struct":
@@ -114,8 +114,8 @@ func bodyFault(err error, list bool) allocator.FieldError {
 	return allocator.FieldError{Field: "body", Detail: "is not valid JSON"}
 }
 
-// fieldName reads a JSON pointer: the name of the field of the body, in a list behind the item that it is of, such as
-// "[2].name"; or "body" for the whole. An item is flat, so what lies deeper is told by the field that it is in.
+// fieldName returns the name of the field that a JSON pointer points to, such as "name", in a list "[2].name", or "body" for
+// the whole. Bodies are flat: anything deeper gets the name of the field that it is in.
 func fieldName(pointer jsontext.Pointer, list bool) string {
 	parts, item := slices.Collect(pointer.Tokens()), ""
 	if list && len(parts) > 0 {
@@ -131,7 +131,7 @@ func fieldName(pointer jsontext.Pointer, list bool) string {
 	return field
 }
 
-// isList reports whether a body is a JSON array, by its first character that is no white space.
+// isList reports whether a body is a JSON array, by its first character that is not white space.
 func isList(body []byte) bool {
 	for _, c := range body {
 		switch c {
@@ -153,8 +153,8 @@ func kindName(kind string) string {
 	return "a " + kind
 }
 
-// strict returns the handler of a route, behind a look at the query: a parameter that the route does not take, or that is
-// given twice or without a value, is ErrInvalid.
+// strict returns the handler of a route with a check of the query in front: a parameter that is unknown to the route, given
+// twice, or without a value is an ErrInvalid.
 func strict(r route) func(*Server, *fiber.Ctx) error {
 	return func(s *Server, c *fiber.Ctx) error {
 		if query := c.Request().URI().QueryString(); len(query) > 0 {
@@ -176,7 +176,7 @@ func checkQuery(query string, known []string) error {
 		detail := ""
 		switch {
 		case !slices.Contains(known, name):
-			detail = "is not a query parameter of this route"
+			detail = "unknown query parameter"
 		case len(given[name]) > 1:
 			detail = "is given twice"
 		case given[name][0] == "":
@@ -192,8 +192,8 @@ func checkQuery(query string, known []string) error {
 	return allocator.Invalid(faults...)
 }
 
-// unescape reads those percent-encoded characters of a path that need not be: to RFC 3986 (6.2.2.2) %2D is the same as -.
-// Any other stays as it is, and is in no name.
+// unescape decodes the percent-encoded characters of a path that need no encoding: by RFC 3986 (6.2.2.2) %2D is the same as -.
+// Others stay encoded, and so the path has no valid name.
 func unescape(path string) string {
 	if !strings.Contains(path, "%") {
 		return path
@@ -211,10 +211,10 @@ const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 
 var percentEncoded = regexp.MustCompile("%[0-9A-Fa-f]{2}")
 
-// duration is a time span of a body: a number of seconds, or a text such as "1d12h".
+// duration is a time span in a body: a number of seconds, or a text such as "1d12h".
 type duration time.Duration
 
-// errDuration says what a duration must be.
+// errDuration is the error of anything else.
 var errDuration = errors.New(`must be seconds, such as 90 or 1.5, or a duration, such as "1h30m" or "30d"`)
 
 // UnmarshalJSONFrom reads a number or a text.
@@ -228,7 +228,7 @@ func (d *duration) UnmarshalJSONFrom(from *jsontext.Decoder) error {
 	case '0':
 		number, negative := strings.CutPrefix(token.String(), "-")
 		span, err = parseSpan(number, "s")
-		if negative { // out of bounds, which is more than to be none
+		if negative { // valid, but out of bounds: that is the better error
 			span = -span
 		}
 	case '"':
@@ -243,7 +243,7 @@ func (d *duration) UnmarshalJSONFrom(from *jsontext.Decoder) error {
 	return nil
 }
 
-// parseSeconds reads a time span of a query: as a text of a body, or as a number of seconds.
+// parseSeconds reads a time span in a query: a number of seconds, or a text as in a body.
 func parseSeconds(text string) (time.Duration, error) {
 	if strings.Trim(text, "0123456789.") == "" {
 		return parseSpan(text, "s")
@@ -251,24 +251,24 @@ func parseSeconds(text string) (time.Duration, error) {
 	return parseSpan(text, "")
 }
 
-// maxSpan is how long the text of a time span may be, in characters.
+// maxSpan is the length limit of the text of a time span, in characters.
 const maxSpan = 64
 
-// The text of a time span, which openapi.yaml has as well: its parts, each a number and a unit, or 0.
+// The text of a time span: parts of a number and a unit, or 0. openapi.yaml has the same patterns.
 var (
 	spanPart = regexp.MustCompile(`([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h|d)`)
 	spanText = regexp.MustCompile(`^(0|(` + spanPart.String() + `)+)$`)
 )
 
-// units are those of a time span.
+// units are the units of a time span.
 var units = map[string]time.Duration{
 	"ns": time.Nanosecond, "us": time.Microsecond, "µs": time.Microsecond, "μs": time.Microsecond, "ms": time.Millisecond,
 	"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
 }
 
-// parseSpan reads a time span such as "1d12h" or "1.5s", behind which unit is to be thought where it has none. It does so
-// exactly or not at all: what is finer than a nanosecond or longer than a time.Duration is refused, lest it become something
-// that is allowed.
+// parseSpan reads a time span such as "1d12h" or "1.5s". unit is appended to the text, for a number without one. The result
+// is exact: a span finer than a nanosecond or longer than a time.Duration is refused, since rounding or overflow could make
+// it valid.
 func parseSpan(text, unit string) (time.Duration, error) {
 	if utf8.RuneCountInString(text) > maxSpan || !spanText.MatchString(text+unit) {
 		return 0, errDuration

@@ -1,5 +1,6 @@
-// Package handlers is the HTTP API: it parses a request, calls the allocator, and renders the answer. The route table is in
-// routes.go, one file follows for each resource, and errors.go is the one place where an error becomes a status.
+// Package handlers is the HTTP API: it parses a request, calls the allocator, and renders the answer. routes.go has the route
+// table; services.go (with the pools), offers.go and ports.go have the handlers of a resource each; in errors.go an error
+// becomes a status.
 package handlers
 
 import (
@@ -21,8 +22,8 @@ type Options struct {
 	WriteTimeout time.Duration // for a whole answer
 	IdleTimeout  time.Duration // for the next request on a kept-alive connection
 	BodyLimit    int           // bytes
-	Concurrency  int           // connections; those beyond are told to come back later
-	SlowCall     time.Duration // a call that takes longer, its time in line not counted, is logged
+	Concurrency  int           // connections; requests on further ones get 503
+	SlowCall     time.Duration // calls that take longer are logged; waiting for a port does not count
 	Log          *slog.Logger
 }
 
@@ -37,11 +38,11 @@ type Server struct {
 	connections *connection.Limiter
 	watcher     connection.Watcher
 
-	// Ends when the server drains, and what waits with it.
+	// Ends when the server drains, and with it the calls that wait.
 	open  context.Context
 	drain context.CancelCauseFunc
 
-	// An outage or an overload touches every request: one line a second tells it.
+	// An outage or an overload affects every request: it is logged once a second.
 	outages, slowCalls rate.Sometimes
 }
 
@@ -64,8 +65,8 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		WriteTimeout:                 opts.WriteTimeout,
 		IdleTimeout:                  opts.IdleTimeout,
 		BodyLimit:                    opts.BodyLimit,
-		Concurrency:                  opts.Concurrency + 2*connection.MaxSurplus, // never reached: fasthttp would answer in plain text
-		ReadBufferSize:               8 << 10,                                    // bounds the header of a request
+		Concurrency:                  opts.Concurrency + 2*connection.MaxSurplus, // never reached, since fasthttp would answer in plain text
+		ReadBufferSize:               8 << 10,                                    // limits the header of a request
 		CaseSensitive:                true,
 		StrictRouting:                true,
 		DisableStartupMessage:        true,
@@ -83,9 +84,9 @@ func New(a *allocator.Allocator, opts Options) *Server {
 // Serve answers the requests that come in on l, until Shutdown.
 func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 
-// Drain makes /readyz fail, so that load balancers send no more requests, and ends the calls that wait in line. Everything
-// else goes on.
+// Drain makes /readyz fail, so that load balancers send no more requests, and ends the calls that wait for a port. Other
+// calls continue.
 func (s *Server) Drain() { s.drain(allocator.ErrDraining) }
 
-// Shutdown lets the requests under way finish, for the given time at most, and ends Serve.
+// Shutdown lets open requests finish, for at most the given time, and ends Serve.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.app.ShutdownWithTimeout(timeout) }

@@ -23,7 +23,7 @@ func (d definition) definition() allocator.Definition {
 	}
 }
 
-// serviceBody is the body that tells of a service.
+// serviceBody is the body that describes a service.
 type serviceBody struct {
 	Name        string     `json:"name"`
 	Description string     `json:"description"`
@@ -72,7 +72,7 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 		return err
 	}
 	if body.Name != name {
-		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the one in the path, or absent"})
+		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the name in the path, or absent"})
 	}
 	service, created, err := s.allocator.Define(c.UserContext(), pool(c), body.definition())
 	if err != nil {
@@ -116,10 +116,10 @@ func (s *Server) removeService(c *fiber.Ctx) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// poolBody is the body that tells of a pool.
+// poolBody is the body that describes a pool.
 type poolBody struct {
 	Name     string `json:"name"`
-	Services *int   `json:"services,omitempty"` // absent if it is not known
+	Services *int   `json:"services,omitempty"` // absent if unknown
 }
 
 // listPools: GET /v1/pools
