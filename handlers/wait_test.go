@@ -100,7 +100,7 @@ func TestWaitIsOver(t *testing.T) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5000")
 		a.offer("django", "web-01")
-		for _, route := range routesOfWants {
+		for _, route := range routesOfRequests {
 			began := time.Now()
 			r := a.post(route+"?wait=0.3", `{"name":"web-02"}`)
 			r.problem(409, "EXHAUSTED")
@@ -116,7 +116,7 @@ func TestWaitIsOver(t *testing.T) {
 func TestWaitInvalid(t *testing.T) {
 	a := newAPI(t, storetest.Mini(t), func(s *settings) { s.allocator.MaxWait = 5 * time.Second })
 	a.define("django", "5000-5009")
-	for _, route := range routesOfWants {
+	for _, route := range routesOfRequests {
 		for _, bad := range []string{
 			"", "soon", "-1", "-1s", "5.001", "6", "6s", "5001ms", "1e1", "NaN", "Inf", "1.5.5", ".", "1s5", "1 s", "1,5", "0x5", "1d", "-0", "-0s", "%2B0", "%2B1s", "0d0", "1s.", "0.5ns",
 			"99999999999999999999", "9999999999h", "0.0000000001",
