@@ -68,6 +68,10 @@ test-faults: build ## let real processes and networks fail under load, FAULTS=1 
 	PORTMASTER_TEST_TLS=1 $(GO) test -count=1 ./allocator ./handlers
 	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/systemtest -program $(abspath $(BIN))/portmaster
 
+.PHONY: check-openapi
+check-openapi: ## lint handlers/openapi.yaml, and generate clients in Go and TypeScript from it; needs Node.js and npm
+	@.ci/check-openapi
+
 .PHONY: check-deployments
 check-deployments: ## check every file of deployments/ with the parser of what reads it
 	cd deployments/check && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test -count=1 ./...

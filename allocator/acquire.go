@@ -101,7 +101,7 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 		}
 		return answer, err
 	}
-	return nil, unavailable("ports are given back faster than they are gathered for a block", nil)
+	return nil, unavailable("ports come free faster than they can be joined to a block", nil)
 }
 
 // callOf returns the call of a script that offers or claims.

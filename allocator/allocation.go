@@ -122,7 +122,7 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 	}
 	if a.opts.ReleaseNeedsSecret && proof.Secret == "" && len(proof.Fences) == 0 {
 		return &Error{Code: CodePreconditionRequired,
-			Detail: "say which allocation is meant: with its secret in Portmaster-Secret, or its ETag in If-Match"}
+			Detail: "send the allocation's secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys.Pool(pool)
 	args := make([]any, 3, 3+len(proof.Fences))

@@ -80,7 +80,7 @@ type FieldError struct {
 func (e *Error) Error() string {
 	text := string(e.Code) + ": " + e.Detail
 	for _, f := range e.Fields {
-		text += "; " + f.Field + " " + f.Detail
+		text += "; " + f.Field + ": " + f.Detail
 	}
 	if e.cause != nil {
 		text += ": " + e.cause.Error()

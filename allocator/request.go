@@ -100,5 +100,5 @@ func errGivenUp(cause error) error {
 	if !isGone(cause) {
 		return cause
 	}
-	return unavailable("the call was given up while it waited", cause)
+	return unavailable("the call was cancelled while it waited", cause)
 }

@@ -113,7 +113,7 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 		service, err := parseService(d.Name, parts[0])
 		return service, parts[1] == int64(1), parts[2] == int64(0), err
 	}
-	return Service{}, false, false, unavailable("ports are handed out faster than they are looked at", nil)
+	return Service{}, false, false, unavailable("ports are handed out faster than the range can be checked", nil)
 }
 
 // settle puts a service in order: it frees ports whose rest is over, and completes a change of its range.
@@ -124,7 +124,7 @@ func (a *Allocator) settle(ctx context.Context, pool keyspace.Pool, service stri
 			return err
 		}
 	}
-	return unavailable("the service is changed faster than it is put in order", nil)
+	return unavailable("the service changes faster than its ports can be updated", nil)
 }
 
 // Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
@@ -143,7 +143,7 @@ func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
 			return a.notGone(ctx, pool, err)
 		}
 	}
-	return unavailable("ports are given back faster than they are put to rest", nil)
+	return unavailable("the service changes faster than it can be removed", nil)
 }
 
 // Service reads a service and counts its ports. It returns ErrServiceNotFound.

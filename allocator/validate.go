@@ -59,7 +59,7 @@ func (f *faults) secret(field, secret string) {
 
 func (f *faults) description(description string) {
 	if n := len(description); n > MaxDescription {
-		f.add("description", "has %d bytes, of %d at most", n, MaxDescription)
+		f.add("description", "has %d bytes; at most %d are allowed", n, MaxDescription)
 	}
 }
 
@@ -83,7 +83,7 @@ func (a *Allocator) checkAcquisition(c acquisition) error {
 // requests finds the faults of a call's requests, which may ask for most ports in all.
 func (f *faults) requests(requests []Request, most int) {
 	if len(requests) < 1 || len(requests) > MaxRequests {
-		f.add("body", "must list 1 to %d", MaxRequests)
+		f.add("body", "must list 1 to %d requests", MaxRequests)
 		return
 	}
 	names, secrets, ports, total := map[string]bool{}, map[string]bool{}, map[int]bool{}, 0
@@ -101,7 +101,7 @@ func (f *faults) requests(requests []Request, most int) {
 		f.apart(r, at, ports)
 	}
 	if total > most && len(requests) > 1 {
-		f.add("body", "asks for %d ports, of %d at most in one call", total, most)
+		f.add("body", "asks for %d ports; one call may ask for at most %d", total, most)
 	}
 }
 
@@ -129,13 +129,13 @@ func (f *faults) request(r Request, at string, most int) {
 	f.port(at+"port", r.Port)
 	f.port(at+"prefer", r.Prefer)
 	if most = min(most, MaxCount); r.Count != nil && (*r.Count < 1 || *r.Count > most) {
-		f.add(at+"count", "must lie within 1-%d", most)
+		f.add(at+"count", "must be within 1-%d", most)
 	}
 	if r.Prefer != nil && r.Port != nil {
-		f.add(at+"prefer", "makes no sense with port")
+		f.add(at+"prefer", "cannot be combined with port")
 	}
 	if r.Prefer != nil && r.count() > 1 {
-		f.add(at+"prefer", "makes no sense with count")
+		f.add(at+"prefer", "cannot be combined with count")
 	}
 }
 
@@ -147,18 +147,18 @@ func (f *faults) lease(field string, lease *time.Duration) {
 
 func (f *faults) port(field string, port *int) {
 	if port != nil && (*port < 1 || *port > 65535) {
-		f.add(field, "must lie within 1-65535")
+		f.add(field, "must be within 1-65535")
 	}
 }
 
 // wait checks how long a call may wait.
 func (f *faults) wait(wait, longest time.Duration, requests []Request) {
 	if wait < 0 || wait > longest {
-		f.add("wait", "must lie within 0s-%s", longest)
+		f.add("wait", "must be within 0s-%s", longest)
 	}
 	for _, r := range requests {
 		if wait > 0 && r.Port != nil {
-			f.add("wait", "makes no sense with port: only the next port that comes free can be waited for")
+			f.add("wait", "cannot be combined with port: only the next port that comes free can be waited for")
 			return
 		}
 	}
@@ -167,18 +167,18 @@ func (f *faults) wait(wait, longest time.Duration, requests []Request) {
 // duration checks a duration that Redis stores in milliseconds: from shortest to MaxLease. within is that range in words.
 func (f *faults) duration(field string, d, shortest time.Duration, within string) {
 	if d < shortest || d > MaxLease {
-		f.add(field, "must lie within %s", within)
+		f.add(field, "must be within %s", within)
 	} else if d%time.Millisecond != 0 {
-		f.add(field, "must be of whole milliseconds")
+		f.add(field, "must be a whole number of milliseconds")
 	}
 }
 
 func (f *faults) portRange(start, end, low, high int) {
 	if start < low || start > high {
-		f.add("start", "must lie within %d-%d", low, high)
+		f.add("start", "must be within %d-%d", low, high)
 	}
 	if end < low || end > high {
-		f.add("end", "must lie within %d-%d", low, high)
+		f.add("end", "must be within %d-%d", low, high)
 	}
 	if start > end {
 		f.add("end", "must not be below start")
@@ -192,14 +192,14 @@ func (f *faults) cursor(cursor string) int {
 	}
 	n, err := strconv.Atoi(cursor)
 	if err != nil || n < 0 {
-		f.add("cursor", "is not one that a list gave")
+		f.add("cursor", "is not a cursor that a list returned")
 	}
 	return n
 }
 
 func (f *faults) limit(limit int) {
 	if limit < 1 || limit > MaxPage {
-		f.add("limit", "must lie within 1-%d", MaxPage)
+		f.add("limit", "must be within 1-%d", MaxPage)
 	}
 }
 

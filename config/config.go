@@ -1,5 +1,5 @@
-// Package config reads the settings of the server from the environment. The defaults and descriptions of the struct's
-// tags are the documentation: `portmaster serve --help` and the table in README.md are generated from them.
+// Package config reads the settings of the server from the environment. The defaults and descriptions in the tags of Config
+// are the documentation: `portmaster serve --help` and the table in README.md are generated from them.
 package config
 
 import (
@@ -32,14 +32,14 @@ type Config struct {
 	HTTPBodyLimit      int           `split_words:"true" default:"65536" desc:"largest request body, in bytes"`
 	HTTPConcurrency    int           `split_words:"true" default:"65536" desc:"maximum number of open connections; a request on one more gets 503"`
 	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db]; also rediss://, unix://, Sentinel and Cluster (see config/README.md). If empty, the state is kept inside the process and ends with it"`
-	RedisPasswordFile  string        `split_words:"true" desc:"file with the Redis password, in place of one in the URL; read for each new connection"`
+	RedisPasswordFile  string        `split_words:"true" desc:"file with the Redis password, instead of one in the URL; read for each new connection"`
 	RedisCAFile        string        `split_words:"true" desc:"certificates (PEM) to verify Redis with; if empty, those that the system trusts"`
 	RedisCertFile      string        `split_words:"true" desc:"client certificate (PEM) of this server; read for each new connection"`
 	RedisKeyFile       string        `split_words:"true" desc:"private key (PEM) of that certificate"`
 	RedisTimeout       time.Duration `split_words:"true" default:"800ms" desc:"how long a call may wait for Redis"`
 	RedisQueue         int           `split_words:"true" default:"4096" desc:"how many calls may wait for Redis; one more is refused at once"`
-	Durability         Durability    `default:"local" desc:"local, or replicated:N: a change is answered only when N replicas of its master have it"`
-	MaxRollback        time.Duration `split_words:"true" default:"10s" desc:"how much older than the acknowledged state Redis may be, as after a failover, before the server hands out no port until portmaster recover is run; with replicated:N it may not be older at all"`
+	Durability         Durability    `default:"local" desc:"local, or replicated:N: a change is confirmed only when N replicas of its master have it"`
+	MaxRollback        time.Duration `split_words:"true" default:"10s" desc:"how much older than the acknowledged state Redis may be, as after a failover. If it is older, the server hands out no port until portmaster recover is run. With replicated:N it may not be older at all"`
 	AllowVolatile      bool          `split_words:"true" default:"false" desc:"true: do not warn if Redis has no append-only file"`
 	KeyPrefix          string        `split_words:"true" default:"portmaster" desc:"first part of every key in Redis"`
 	OfferTTL           time.Duration `split_words:"true" default:"30m" desc:"how long an offer stays open"`
@@ -47,7 +47,7 @@ type Config struct {
 	MaxWaiting         int           `split_words:"true" default:"2000" desc:"how many calls may wait for a port on this server; one more is refused"`
 	MaxPorts           int           `split_words:"true" default:"256" desc:"how many ports one call may ask for: 1 to 256"`
 	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected as in use is not handed out"`
-	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: a release needs the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
+	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: a release requires the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
 	MaxServices        int           `split_words:"true" default:"10000" desc:"how many services a pool may have"`
 	MaxPools           int           `split_words:"true" default:"10000" desc:"how many pools there may be"`
 	PortMin            int           `split_words:"true" default:"1024" desc:"lowest port that a range may contain"`
@@ -55,11 +55,11 @@ type Config struct {
 	LogFormat          string        `split_words:"true" default:"text" desc:"text or json"`
 	LogLevel           slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
 	LogSlowCall        time.Duration `split_words:"true" default:"500ms" desc:"log a call that takes longer, not counting its wait for a port; at most one a second"`
-	ShutdownDelay      time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM, how long /readyz fails before the server stops listening, so that load balancers can turn away"`
+	ShutdownDelay      time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM, how long /readyz fails before the server stops listening, so that load balancers stop using it"`
 	ShutdownTimeout    time.Duration `split_words:"true" default:"10s" desc:"after that, how long open requests may take to finish"`
 }
 
-// Secret is a text that is not printed, since it may hold a password.
+// Secret is a text that is never printed, since it may contain a password.
 type Secret string
 
 // String hides the text.
@@ -76,7 +76,7 @@ func (s Secret) GoString() string { return strconv.Quote(s.String()) }
 // MarshalText hides the text from encoders, such as that of a log in JSON.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Load reads the environment. Its error is one line, and names the variable that is wrong.
+// Load reads the environment. Its error is one line that names the wrong variable.
 func Load() (Config, error) {
 	var c Config
 	if err := envconfig.Process(Prefix, &c); err != nil {
@@ -88,18 +88,18 @@ func Load() (Config, error) {
 	return c, c.validate()
 }
 
-// kinds says in words what the types of Config stand for.
+// kinds describes the types of Config in words.
 var kinds = map[string]string{
 	"time.Duration":     "duration, such as 30m or 1500ms",
 	"int":               "whole number",
-	"bool":              "truth value: true or false",
+	"bool":              "boolean: true or false",
 	"slog.Level":        "level: debug, info, warn or error",
 	"config.Durability": "durability: local or replicated:N",
 }
 
 var keyPrefix = regexp.MustCompile(`^[A-Za-z0-9._-]+(:[A-Za-z0-9._-]+)*$`)
 
-// validate finds the first value that parses and is wrong all the same.
+// validate returns an error for the first value that is out of bounds.
 func (c Config) validate() error {
 	if !validAddr(c.HTTPAddr) {
 		return fail("HTTP_ADDR", "must be host:port or :port, not %q", c.HTTPAddr)
@@ -122,64 +122,64 @@ func (c Config) validate() error {
 		{"SHUTDOWN_TIMEOUT", c.ShutdownTimeout, 0, time.Hour},
 	} {
 		if d.value < d.min || d.value > d.max {
-			return fail(d.variable, "must lie within %s-%s, not %s", d.min, d.max, d.value)
+			return fail(d.variable, "must be within %s-%s, not %s", d.min, d.max, d.value)
 		}
 	}
 	switch {
 	case c.HTTPBodyLimit < 1024 || c.HTTPBodyLimit > 1<<20:
-		return fail("HTTP_BODY_LIMIT", "must lie within 1024-1048576, not %d", c.HTTPBodyLimit)
+		return fail("HTTP_BODY_LIMIT", "must be within 1024-1048576, not %d", c.HTTPBodyLimit)
 	case c.HTTPConcurrency < 1:
 		return fail("HTTP_CONCURRENCY", "must be at least 1, not %d", c.HTTPConcurrency)
 	case c.RedisQueue < 1 || c.RedisQueue > 1<<20:
-		return fail("REDIS_QUEUE", "must lie within 1-1048576, not %d", c.RedisQueue)
+		return fail("REDIS_QUEUE", "must be within 1-1048576, not %d", c.RedisQueue)
 	case c.MaxWaiting < 1 || c.MaxWaiting > 1<<20:
-		return fail("MAX_WAITING", "must lie within 1-1048576, not %d", c.MaxWaiting)
+		return fail("MAX_WAITING", "must be within 1-1048576, not %d", c.MaxWaiting)
 	case c.MaxPorts < 1 || c.MaxPorts > 256:
-		return fail("MAX_PORTS", "must lie within 1-256, not %d", c.MaxPorts)
+		return fail("MAX_PORTS", "must be within 1-256, not %d", c.MaxPorts)
 	case c.Durability > 0 && c.RedisURL == "":
-		return fail("DURABILITY", "needs %s_REDIS_URL: the store inside the process has no replica", Prefix)
+		return fail("DURABILITY", "requires %s_REDIS_URL: the store inside the process has no replica", Prefix)
 	case !keyPrefix.MatchString(c.KeyPrefix):
-		return fail("KEY_PREFIX", "must be of A-Z a-z 0-9 . _ -, in parts joined by colons, not %q", c.KeyPrefix)
+		return fail("KEY_PREFIX", "must be parts of A-Z a-z 0-9 . _ -, joined by colons, not %q", c.KeyPrefix)
 	case c.MaxServices < 1 || c.MaxServices > 65535:
-		return fail("MAX_SERVICES", "must lie within 1-65535, not %d", c.MaxServices)
+		return fail("MAX_SERVICES", "must be within 1-65535, not %d", c.MaxServices)
 	case c.MaxPools < 1 || c.MaxPools > 100_000:
-		return fail("MAX_POOLS", "must lie within 1-100000, not %d", c.MaxPools)
+		return fail("MAX_POOLS", "must be within 1-100000, not %d", c.MaxPools)
 	case c.PortMin < 1 || c.PortMin > 65535:
-		return fail("PORT_MIN", "must lie within 1-65535, not %d", c.PortMin)
+		return fail("PORT_MIN", "must be within 1-65535, not %d", c.PortMin)
 	case c.PortMax < c.PortMin || c.PortMax > 65535:
-		return fail("PORT_MAX", "must lie within PORT_MIN-65535, not %d", c.PortMax)
+		return fail("PORT_MAX", "must be within PORT_MIN-65535, not %d", c.PortMax)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fail("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}
 	return c.validateRedisFiles()
 }
 
-// validateRedisFiles finds a file that lacks what it is for.
+// validateRedisFiles returns an error for a file that is set without the setting that it belongs to.
 func (c Config) validateRedisFiles() error {
 	overTLS := strings.HasPrefix(string(c.RedisURL), "rediss://") || strings.HasPrefix(string(c.RedisURL), "rediss+cluster://")
 	switch {
 	case c.RedisPasswordFile != "" && c.RedisURL == "":
-		return fail("REDIS_PASSWORD_FILE", "needs %s_REDIS_URL", Prefix)
+		return fail("REDIS_PASSWORD_FILE", "requires %s_REDIS_URL", Prefix)
 	case c.RedisCAFile != "" && !overTLS:
-		return fail("REDIS_CA_FILE", "needs a %s_REDIS_URL of rediss://", Prefix)
+		return fail("REDIS_CA_FILE", "requires a %s_REDIS_URL that begins with rediss://", Prefix)
 	case c.RedisCertFile != "" && !overTLS:
-		return fail("REDIS_CERT_FILE", "needs a %s_REDIS_URL of rediss://", Prefix)
+		return fail("REDIS_CERT_FILE", "requires a %s_REDIS_URL that begins with rediss://", Prefix)
 	case c.RedisKeyFile != "" && !overTLS:
-		return fail("REDIS_KEY_FILE", "needs a %s_REDIS_URL of rediss://", Prefix)
+		return fail("REDIS_KEY_FILE", "requires a %s_REDIS_URL that begins with rediss://", Prefix)
 	case c.RedisCertFile != "" && c.RedisKeyFile == "":
-		return fail("REDIS_CERT_FILE", "needs %s_REDIS_KEY_FILE", Prefix)
+		return fail("REDIS_CERT_FILE", "requires %s_REDIS_KEY_FILE", Prefix)
 	case c.RedisKeyFile != "" && c.RedisCertFile == "":
-		return fail("REDIS_KEY_FILE", "needs %s_REDIS_CERT_FILE", Prefix)
+		return fail("REDIS_KEY_FILE", "requires %s_REDIS_CERT_FILE", Prefix)
 	}
 	return nil
 }
 
-// fail returns the one line that names a variable and says what is wrong with it.
+// fail returns an error of one line that names a variable and says what is wrong with it.
 func fail(variable, format string, args ...any) error {
 	return fmt.Errorf("%s_%s %s", Prefix, variable, fmt.Sprintf(format, args...))
 }
 
-// validAddr reports whether addr is host:port or :port, the port a number.
+// validAddr reports whether addr is host:port or :port with a number as the port.
 func validAddr(addr string) bool {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -189,7 +189,7 @@ func validAddr(addr string) bool {
 	return err == nil
 }
 
-// Help lists every variable, its default and what it does, aligned for a terminal.
+// Help lists every variable with its default and description, aligned for a terminal.
 func Help() string {
 	var text bytes.Buffer
 	aligned := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
@@ -205,8 +205,8 @@ func Table() string {
 	return text.String()
 }
 
-// Unknown lists the variables that begin with the prefix and are no setting, such as a misspelt one. They are no error:
-// Kubernetes sets some for a Service that is called portmaster.
+// Unknown lists the variables that begin with the prefix but are no setting, such as a misspelt one. They are no error,
+// because Kubernetes sets such variables for a Service called portmaster.
 func Unknown() []string {
 	var keys bytes.Buffer
 	usage(&keys, "{{range .}}{{usage_key .}}\n{{end}}")

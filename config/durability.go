@@ -9,7 +9,7 @@ import (
 // Durability is how many replicas must have a change before it is answered: "local" is none, "replicated:N" is N.
 type Durability int
 
-// maxReplicas is more than anybody waits for.
+// maxReplicas is the largest N; no deployment waits for more.
 const maxReplicas = 16
 
 // UnmarshalText reads local or replicated:N.

@@ -12,8 +12,8 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// routesOfWants are the two that take wants.
-var routesOfWants = []string{"/v1/services/django/offers", "/v1/services/django/ports"}
+// routesOfRequests are the two that take wants.
+var routesOfRequests = []string{"/v1/services/django/offers", "/v1/services/django/ports"}
 
 func TestPort(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
@@ -22,7 +22,7 @@ func TestPort(t *testing.T) {
 		o := read[offer](a.post("/v1/services/django/offers", `{"name":"web-01","port":5005}`).want(201))
 		equal(t, "port", o.Port, 5005)
 		// On offer it is known when it comes free, and allocated it is not.
-		for _, route := range routesOfWants {
+		for _, route := range routesOfRequests {
 			r := a.post(route, `{"name":"web-02","port":5005}`)
 			contains(t, r.problem(409, "PORT_TAKEN").Detail, "5005")
 			if seconds, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || seconds < 1700 || seconds > 1800 {
@@ -30,7 +30,7 @@ func TestPort(t *testing.T) {
 			}
 		}
 		a.accept(o)
-		for _, route := range routesOfWants {
+		for _, route := range routesOfRequests {
 			r := a.post(route, `{"name":"web-02","port":5005}`)
 			r.problem(409, "PORT_TAKEN")
 			equal(t, "Retry-After", r.header.Get("Retry-After"), "")
@@ -54,7 +54,7 @@ func TestPrefer(t *testing.T) {
 		equal(t, "free", a.claim("django", `{"name":"web-01","prefer":5001}`).Port, 5001)
 		o := read[offer](a.post("/v1/services/django/offers", `{"name":"web-02","prefer":5001}`).want(201))
 		equal(t, "taken", o.Port, 5000)
-		for _, route := range routesOfWants {
+		for _, route := range routesOfRequests {
 			for _, outside := range []int{4999, 5003} {
 				a.post(route, fmt.Sprintf(`{"name":"web-03","prefer":%d}`, outside)).invalid("prefer")
 			}
@@ -87,7 +87,7 @@ func TestBlock(t *testing.T) {
 			equal(t, "by "+way, read[allocation](a.get("/v1/services/django/ports/"+way).want(200)), held)
 		}
 		a.get("/v1/services/django/ports/5005").problem(404, "PORT_NOT_FOUND")
-		for _, route := range routesOfWants {
+		for _, route := range routesOfRequests {
 			a.post(route, `{"name":"web-02","port":5003}`).problem(409, "PORT_TAKEN")
 			a.post(route, `{"name":"web-02","count":6}`).problem(409, "EXHAUSTED")
 		}
@@ -116,85 +116,12 @@ func TestCountOfOne(t *testing.T) {
 	}
 }
 
-// Of a list all are served, or none.
-func TestListOfWants(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store)
-		a.define("django", "5000-5005")
-		secret := uuid.NewString()
-		body := `[{"name":"web-01","secret":"` + secret + `"},{"name":"web-02","port":5000},{"name":"web-03","count":2},{"name":"web-04","prefer":5004}]`
-		r := a.post("/v1/services/django/offers", body).want(201)
-		equal(t, "Location", r.header.Get("Location"), "")
-		offers := read[[]offer](r)
-		equal(t, "in the order of the body", names(offers), "web-01 web-02 web-03 web-04")
-		equal(t, "secret", offers[0].Secret, secret)
-		equal(t, "port", offers[1].Port, 5000)
-		equal(t, "count", offers[2].Count, 2)
-		equal(t, "preferred", offers[3].Port, 5004)
-		equal(t, "ports", a.service("django").Ports, ports{Total: 6, Free: 1, Offered: 5})
-		for _, o := range offers {
-			equal(t, "read", read[offer](a.get(o.path())), o)
-		}
-
-		again := fmt.Sprintf(`[{"name":"web-01","secret":"%s"}]`, secret)
-		equal(t, "again", read[[]offer](a.post("/v1/services/django/offers", again).want(200))[0], offers[0])
-		more := fmt.Sprintf(`[{"name":"web-01","secret":"%s"},{"name":"web-05"}]`, secret)
-		equal(t, "one is new", names(read[[]offer](a.post("/v1/services/django/offers", more).want(201))), "web-01 web-05")
-		equal(t, "ports", a.service("django").Ports, ports{Total: 6, Offered: 6})
-	})
-}
-
-// Where one want cannot be served none is, and the answer names it.
-func TestListOfWantsFails(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store)
-		a.define("django", "5000-5003")
-		a.define("flask", "6000-6009")
-		a.offer("django", "taken")
-		accepted, rejected, elsewhere := a.offer("django", "accepted"), a.offer("django", "rejected"), a.offer("flask", "elsewhere")
-		a.accept(accepted)
-		a.delete(rejected.path()).want(204)
-		before := a.service("django").Ports
-		for _, test := range []struct{ second, code, field string }{
-			{`{"name":"taken"}`, "NAME_TAKEN", "[1].name"},
-			{`{"name":"b","port":5000}`, "PORT_TAKEN", "[1].port"},
-			{`{"name":"rejected","secret":"` + rejected.Secret + `"}`, "OFFER_REJECTED", "[1].secret"},
-			{`{"name":"b","secret":"` + elsewhere.Secret + `"}`, "INVALID", "[1].secret"},
-			{`{"name":"b","port":6000}`, "INVALID", "[1].port"},
-			{`{"name":"b","prefer":6000}`, "INVALID", "[1].prefer"},
-			{`{"name":"b","count":3}`, "EXHAUSTED", ""},
-			{`{"name":"b","count":4}`, "INVALID", "body"},
-			{`{"name":"b","count":5}`, "INVALID", "[1].count"},
-			{`{"name":"b"},{"name":"c"}`, "EXHAUSTED", ""},
-		} {
-			for _, route := range routesOfWants {
-				r := a.post(route, `[{"name":"a"},`+test.second+`]`)
-				status := 409
-				if test.code == "INVALID" {
-					status = 400
-				}
-				p := r.problem(status, test.code)
-				if test.field == "" {
-					equal(t, test.second+": faults", len(p.Errors), 0)
-				} else if len(p.Errors) != 1 || p.Errors[0].Field != test.field {
-					t.Errorf("%s: want a fault at %s\n%s", test.second, test.field, r)
-				}
-			}
-		}
-		accept := `[{"name":"a"},{"name":"accepted","secret":"` + accepted.Secret + `"}]`
-		p := a.post("/v1/services/django/offers", accept).problem(409, "OFFER_ACCEPTED")
-		equal(t, "field", p.Errors[0].Field, "[1].secret")
-		equal(t, "all is as before", a.service("django").Ports, before)
-		a.post("/v1/services/django/ports", accept).want(201) // to a claim it is its own
-	})
-}
-
 // What is wrong with a want, whichever route it comes to.
-func TestWantInvalid(t *testing.T) {
+func TestRequestInvalid(t *testing.T) {
 	a := newAPI(t, storetest.Mini(t))
 	a.define("django", "5000-5009")
 	const secret = `"5d0e2c8b-2f4a-4c39-9b1e-0c6f3a7d8e91"`
-	for _, route := range routesOfWants {
+	for _, route := range routesOfRequests {
 		for _, test := range []struct{ want, fields string }{
 			{`"lease":0`, "lease"},
 			{`"lease":0.0`, "lease"},
@@ -319,33 +246,8 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// The most that a call may ask for.
-func TestMostWants(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store)
-		a.define("django", "5000-5299")
-		list := func(blocks int) string { // of 5 ports, among 100
-			var wants []string
-			for i := range 100 {
-				count := 1
-				if i < blocks {
-					count = 5
-				}
-				wants = append(wants, fmt.Sprintf(`{"name":"web-%d","secret":"%s","lease":"720h","count":%d}`, i, uuid.NewString(), count))
-			}
-			return "[" + strings.Join(wants, ",") + "]"
-		}
-		body := list(39)
-		first := a.post("/v1/services/django/ports", body).want(201)
-		equal(t, "ports", a.service("django").Ports, ports{Total: 300, Free: 44, Allocated: 256})
-		equal(t, "again", a.post("/v1/services/django/ports", body).want(200).body, first.body)
-		p := a.post("/v1/services/django/ports", list(40)).problem(400, "INVALID")
-		equal(t, "fault", p.Errors[0].Field, "body")
-	})
-}
-
 // What the range can never meet is refused at once, whether the call would wait or not.
-func TestImpossibleWants(t *testing.T) {
+func TestImpossibleRequests(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5009")
@@ -355,7 +257,7 @@ func TestImpossibleWants(t *testing.T) {
 			`[{"name":"a"},{"name":"big","count":11}]`:        "[1].count",
 			`[{"name":"a","count":6},{"name":"b","count":5}]`: "body",
 		} {
-			for _, route := range routesOfWants {
+			for _, route := range routesOfRequests {
 				for _, query := range []string{"", "?wait=60s"} {
 					p := a.post(route+query, body).problem(400, "INVALID")
 					equal(t, body+query, p.Errors[0].Field, field)
@@ -363,60 +265,6 @@ func TestImpossibleWants(t *testing.T) {
 			}
 		}
 		equal(t, "nobody waits", a.service("django").Waiting, 0)
-	})
-}
-
-// The order of a list decides nothing: what must be goes before what may be, and long blocks before short ones.
-func TestListInAnyOrder(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store)
-		wants := []string{
-			`{"name":"prefers","prefer":5005}`, `{"name":"needs","port":5005}`, `{"name":"short","count":2}`, `{"name":"long","count":3}`,
-			`{"name":"any"}`,
-		}
-		for turn := range wants {
-			service := fmt.Sprintf("s%d", turn)
-			first := 5000 + 100*turn
-			a.define(service, fmt.Sprintf("%d-%d", first, first+7)) // rows of 5 and 2 beside the port that is needed
-			body := strings.ReplaceAll("["+strings.Join(append(wants[turn:len(wants):len(wants)], wants[:turn]...), ",")+"]", "5005", fmt.Sprint(first+5))
-			ports := map[string]int{}
-			for _, each := range read[[]allocation](a.post("/v1/services/"+service+"/ports", body).want(201)) {
-				ports[each.Name] = each.Port - first
-			}
-			equal(t, "needs", ports["needs"], 5)
-			equal(t, "long", ports["long"], 0)
-			equal(t, "short", ports["short"], 3)
-			equal(t, "the others", ports["any"]+ports["prefers"], 6+7)
-		}
-	})
-}
-
-// A list hears of all names and ports that it cannot have, and of all ports that there are not.
-func TestAllFaultsOfAList(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store)
-		a.define("django", "5000-5009")
-		a.claim("django", `{"name":"web-01","port":5001}`)
-		a.claim("django", `{"name":"web-02","port":5002,"lease":60}`)
-		for body, want := range map[string]string{
-			`[{"name":"a","port":4999},{"name":"b"},{"name":"c","port":5009,"count":2},{"name":"d","prefer":5010}]`: "INVALID [0].port [2].port [3].prefer",
-			`[{"name":"a","port":5001},{"name":"b","port":5003},{"name":"c","port":5002}]`:                          "PORT_TAKEN [0].port [2].port",
-			`[{"name":"web-01"},{"name":"b","port":5003},{"name":"web-02","port":5001}]`:                            "NAME_TAKEN [0].name [2].name [2].port",
-		} {
-			for _, route := range routesOfWants {
-				r := a.post(route, body)
-				p := read[problem](r)
-				got := p.Code
-				for _, f := range p.Errors {
-					got += " " + f.Field
-				}
-				equal(t, body, got, want)
-				if p.Code == "PORT_TAKEN" && r.header.Get("Retry-After") != "" {
-					t.Errorf("it says when a port comes free that is held for ever: %s", r)
-				}
-			}
-		}
-		equal(t, "ports", a.service("django").Ports, ports{Total: 10, Free: 8, Allocated: 2})
 	})
 }
 

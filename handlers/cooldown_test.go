@@ -38,7 +38,7 @@ func TestCooldown(t *testing.T) {
 	held := a.claim("django", `{"name":"web-02"}`)
 	a.delete("/v1/services/django/ports/web-01").want(204)
 	equal(t, "ports", a.service("django").Ports, ports{Total: 2, Allocated: 1, Cooling: 1})
-	for _, route := range routesOfWants {
+	for _, route := range routesOfRequests {
 		r := a.post(route, `{"name":"web-01"}`)
 		r.problem(409, "EXHAUSTED")
 		equal(t, "Retry-After", r.header.Get("Retry-After"), "60")

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/big"
 	"mime"
 	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -20,8 +23,8 @@ import (
 	"portmaster/allocator"
 )
 
-// decode reads the JSON of a request's body into target, strictly: unknown and duplicate fields, wrong types,
-// trailing data and broken UTF-8 are ErrInvalid, which names the field.
+// decode reads the JSON of a request's body into target. Unknown and duplicate fields, wrong types, trailing data and broken
+// UTF-8 are an ErrInvalid that names the field.
 func decode(c *fiber.Ctx, target any) error {
 	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the body must have no Content-Encoding")
@@ -32,7 +35,7 @@ func decode(c *fiber.Ctx, target any) error {
 	return decodeJSON(c.Request().Body(), target)
 }
 
-// decodeAny reads a body that may be absent into target, as decode does: it then says nothing, as {} does.
+// decodeAny is decode for an optional body: an absent one is the same as {}.
 func decodeAny(c *fiber.Ctx, target any) error {
 	if len(c.Request().Body()) == 0 {
 		return nil
@@ -62,7 +65,7 @@ func decodeJSON(body []byte, target any) error {
 	return nil
 }
 
-// findNull names the field that is null, which the decoder takes for one that is absent.
+// findNull returns the name of a field that is null, which the decoder treats as absent.
 func findNull(body []byte) (field string, found bool) {
 	if !bytes.Contains(body, []byte("null")) {
 		return "", false
@@ -78,13 +81,13 @@ func findNull(body []byte) (field string, found bool) {
 	}
 }
 
-// bodyFault names the field at which decoding failed, and why. list says that the body is one.
+// bodyFault returns the field at which decoding failed, and why. list says whether the body is a list.
 func bodyFault(err error, list bool) allocator.FieldError {
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
 		fault := allocator.FieldError{Field: fieldName(e.JSONPointer, list)}
 		switch {
 		case errors.Is(e.Err, json.ErrUnknownName):
-			fault.Detail = "is not a field of this body"
+			fault.Detail = "unknown field"
 		case errors.Is(e.Err, errDuration):
 			fault.Detail = errDuration.Error()
 		case e.GoType != nil && e.GoType.Kind().String() == "struct":
@@ -111,8 +114,8 @@ func bodyFault(err error, list bool) allocator.FieldError {
 	return allocator.FieldError{Field: "body", Detail: "is not valid JSON"}
 }
 
-// fieldName reads a JSON pointer: the name of the field of the body, in a list behind the item that it is of, such as
-// "[2].name"; or "body" for the whole. An item is flat, so what lies deeper is told by the field that it is in.
+// fieldName returns the name of the field that a JSON pointer points to, such as "name", in a list "[2].name", or "body" for
+// the whole. Bodies are flat: anything deeper gets the name of the field that it is in.
 func fieldName(pointer jsontext.Pointer, list bool) string {
 	parts, item := slices.Collect(pointer.Tokens()), ""
 	if list && len(parts) > 0 {
@@ -128,7 +131,7 @@ func fieldName(pointer jsontext.Pointer, list bool) string {
 	return field
 }
 
-// isList reports whether a body is a JSON array, by its first character that is no white space.
+// isList reports whether a body is a JSON array, by its first character that is not white space.
 func isList(body []byte) bool {
 	for _, c := range body {
 		switch c {
@@ -150,8 +153,8 @@ func kindName(kind string) string {
 	return "a " + kind
 }
 
-// strict returns the handler of a route, behind a look at the query: a parameter that the route does not take, or that is
-// given twice or without a value, is ErrInvalid.
+// strict returns the handler of a route with a check of the query in front: a parameter that is unknown to the route, given
+// twice, or without a value is an ErrInvalid.
 func strict(r route) func(*Server, *fiber.Ctx) error {
 	return func(s *Server, c *fiber.Ctx) error {
 		if query := c.Request().URI().QueryString(); len(query) > 0 {
@@ -173,7 +176,7 @@ func checkQuery(query string, known []string) error {
 		detail := ""
 		switch {
 		case !slices.Contains(known, name):
-			detail = "is not a query parameter of this route"
+			detail = "unknown query parameter"
 		case len(given[name]) > 1:
 			detail = "is given twice"
 		case given[name][0] == "":
@@ -189,8 +192,8 @@ func checkQuery(query string, known []string) error {
 	return allocator.Invalid(faults...)
 }
 
-// unescape reads those percent-encoded characters of a path that need not be: to RFC 3986 (6.2.2.2) %2D is the same as -.
-// Any other stays as it is, and is in no name.
+// unescape decodes the percent-encoded characters of a path that need no encoding: by RFC 3986 (6.2.2.2) %2D is the same as -.
+// Others stay encoded, and so the path has no valid name.
 func unescape(path string) string {
 	if !strings.Contains(path, "%") {
 		return path
@@ -208,20 +211,75 @@ const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 
 var percentEncoded = regexp.MustCompile("%[0-9A-Fa-f]{2}")
 
-// page reads the query of a list. A limit that is no number is out of bounds as well, and the allocator says so.
-func page(c *fiber.Ctx) (cursor string, limit int) {
-	limit = allocator.MaxPage
-	if text := c.Query("limit"); text != "" {
-		if limit, _ = strconv.Atoi(text); strconv.Itoa(limit) != text { // "+5" and "05" are none
-			limit = 0
-		}
+// duration is a time span in a body: a number of seconds, or a text such as "1d12h".
+type duration time.Duration
+
+// errDuration is the error of anything else.
+var errDuration = errors.New(`must be seconds, such as 90 or 1.5, or a duration, such as "1h30m" or "30d"`)
+
+// UnmarshalJSONFrom reads a number or a text.
+func (d *duration) UnmarshalJSONFrom(from *jsontext.Decoder) error {
+	token, err := from.ReadToken()
+	if err != nil {
+		return err
 	}
-	return strings.Clone(c.Query("cursor")), limit
+	var span time.Duration
+	switch token.Kind() {
+	case '0':
+		number, negative := strings.CutPrefix(token.String(), "-")
+		span, err = parseSpan(number, "s")
+		if negative { // valid, but out of bounds: that is the better error
+			span = -span
+		}
+	case '"':
+		span, err = parseSpan(token.String(), "")
+	default:
+		err = errDuration
+	}
+	if err != nil {
+		return errDuration
+	}
+	*d = duration(span)
+	return nil
 }
 
-// linkNext says in the Link header where a list goes on, if it does.
-func linkNext(c *fiber.Ctx, next string, limit int) {
-	if next != "" {
-		c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?limit=%d&cursor=%s>; rel="next"`, unescape(c.Path()), limit, next))
+// parseSeconds reads a time span in a query: a number of seconds, or a text as in a body.
+func parseSeconds(text string) (time.Duration, error) {
+	if strings.Trim(text, "0123456789.") == "" {
+		return parseSpan(text, "s")
 	}
+	return parseSpan(text, "")
+}
+
+// maxSpan is the length limit of the text of a time span, in characters.
+const maxSpan = 64
+
+// The text of a time span: parts of a number and a unit, or 0. openapi.yaml has the same patterns.
+var (
+	spanPart = regexp.MustCompile(`([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h|d)`)
+	spanText = regexp.MustCompile(`^(0|(` + spanPart.String() + `)+)$`)
+)
+
+// units are the units of a time span.
+var units = map[string]time.Duration{
+	"ns": time.Nanosecond, "us": time.Microsecond, "µs": time.Microsecond, "μs": time.Microsecond, "ms": time.Millisecond,
+	"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
+}
+
+// parseSpan reads a time span such as "1d12h" or "1.5s". unit is appended to the text, for a number without one. The result
+// is exact: a span finer than a nanosecond or longer than a time.Duration is refused, since rounding or overflow could make
+// it valid.
+func parseSpan(text, unit string) (time.Duration, error) {
+	if utf8.RuneCountInString(text) > maxSpan || !spanText.MatchString(text+unit) {
+		return 0, errDuration
+	}
+	sum := new(big.Rat)
+	for _, part := range spanPart.FindAllStringSubmatch(text+unit, -1) {
+		number, _ := new(big.Rat).SetString(part[1])
+		sum.Add(sum, number.Mul(number, new(big.Rat).SetInt64(int64(units[part[2]]))))
+	}
+	if !sum.IsInt() || !sum.Num().IsInt64() {
+		return 0, errDuration
+	}
+	return time.Duration(sum.Num().Int64()), nil
 }

@@ -13,7 +13,7 @@ import (
 	"portmaster/allocator"
 )
 
-// The codes of what only HTTP knows.
+// The codes of errors that only HTTP knows.
 const (
 	codeOK                   = "OK"
 	codeNotFound             = "NOT_FOUND"
@@ -24,7 +24,7 @@ const (
 	codeInternal             = "INTERNAL"
 )
 
-// problems holds the status and the title of every code.
+// problems has the status and the title of every code.
 var problems = map[string]struct {
 	status int
 	title  string
@@ -33,25 +33,25 @@ var problems = map[string]struct {
 	string(allocator.CodeServiceNotFound):      {404, "No such service"},
 	string(allocator.CodeOfferNotFound):        {404, "No such offer"},
 	string(allocator.CodePortNotFound):         {404, "No such allocation"},
-	string(allocator.CodeServiceExists):        {409, "The service exists"},
+	string(allocator.CodeServiceExists):        {409, "The service already exists"},
 	string(allocator.CodeRangeOverlap):         {409, "The range overlaps another service's"},
 	string(allocator.CodeRangeInUse):           {409, "A port outside the new range is in use"},
 	string(allocator.CodeServiceInUse):         {409, "The service has ports in use"},
-	string(allocator.CodeLimitReached):         {409, "There may be no more of them"},
-	string(allocator.CodeNameTaken):            {409, "The instance name has a port"},
+	string(allocator.CodeLimitReached):         {409, "The limit is reached"},
+	string(allocator.CodeNameTaken):            {409, "The instance name already has a port"},
 	string(allocator.CodeOfferAccepted):        {409, "The offer was accepted"},
 	string(allocator.CodeOfferRejected):        {409, "The offer was rejected"},
 	string(allocator.CodeExhausted):            {409, "No port is free"},
 	string(allocator.CodePortTaken):            {409, "The port is taken"},
 	string(allocator.CodeSecretMismatch):       {403, "The allocation has another secret"},
-	string(allocator.CodePreconditionRequired): {428, "Releasing needs the allocation's secret or its ETag"},
-	string(allocator.CodePreconditionFailed):   {412, "The allocation is another one by now"},
-	string(allocator.CodeTooManyWaiting):       {429, "Too many calls wait in line"},
+	string(allocator.CodePreconditionRequired): {428, "A release requires the allocation's secret or its ETag"},
+	string(allocator.CodePreconditionFailed):   {412, "The port or name has another holder now"},
+	string(allocator.CodeTooManyWaiting):       {429, "Too many calls are waiting"},
 	string(allocator.CodeUnavailable):          {503, "Unavailable; nothing was done"},
 	string(allocator.CodeOutcomeUnknown):       {504, "The outcome is unknown"},
 
 	codeNotFound:             {404, "No such route"},
-	codeMethodNotAllowed:     {405, "The route has no such method"},
+	codeMethodNotAllowed:     {405, "The route does not support this method"},
 	codeTooLarge:             {413, "The request is too large"},
 	codeUnsupportedMediaType: {415, "The body must be plain application/json"},
 	codeTimeout:              {408, "The request took too long to arrive"},
@@ -66,9 +66,9 @@ type panicked struct {
 
 func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
-// fail answers a request with the problem that err is, logs it if an operator should hear of it, and returns its code.
+// fail answers a request with the problem of err, logs it if an operator should know, and returns its code.
 func (s *Server) fail(c *fiber.Ctx, err error) string {
-	if errors.Is(err, allocator.ErrAbandoned) { // nobody hears it
+	if errors.Is(err, allocator.ErrAbandoned) { // nobody reads the answer
 		c.Status(statusHungUp)
 		return codeHungUp
 	}
@@ -91,8 +91,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) string {
 	return code
 }
 
-// explain finds out what err means to the caller. What it does not know is an internal error, of which the caller learns
-// nothing more.
+// explain returns what err means to the caller. An unknown error is an internal one; its text goes to the log only.
 func explain(err error) (code string, problem *allocator.Error) {
 	if known, ok := errors.AsType[*allocator.Error](err); ok {
 		return string(known.Code), known
@@ -102,9 +101,9 @@ func explain(err error) (code string, problem *allocator.Error) {
 		case fiber.StatusNotFound:
 			return codeNotFound, &allocator.Error{Detail: "there is no such route; see /openapi.yaml"}
 		case fiber.StatusMethodNotAllowed:
-			return codeMethodNotAllowed, &allocator.Error{Detail: "the methods of this route are in the Allow header"}
+			return codeMethodNotAllowed, &allocator.Error{Detail: "the Allow header lists the methods of this route"}
 		case fiber.StatusRequestEntityTooLarge, fiber.StatusRequestHeaderFieldsTooLarge:
-			return codeTooLarge, &allocator.Error{Detail: "the header or the body is over the limit"}
+			return codeTooLarge, &allocator.Error{Detail: "the header or the body exceeds the limit"}
 		case fiber.StatusUnsupportedMediaType:
 			return codeUnsupportedMediaType, &allocator.Error{Detail: http.Message}
 		case fiber.StatusRequestTimeout:
@@ -116,7 +115,7 @@ func explain(err error) (code string, problem *allocator.Error) {
 	return codeInternal, &allocator.Error{Detail: "the request failed; the server's log says why, under this request_id"}
 }
 
-// unmatched answers what no route did: an unknown path or method, or a request that HTTP itself refuses.
+// unmatched answers a request that no route handles: an unknown path or method, or malformed HTTP.
 func (s *Server) unmatched(c *fiber.Ctx, err error) error {
 	identify(c)
 	code := s.fail(c, err)
@@ -124,14 +123,14 @@ func (s *Server) unmatched(c *fiber.Ctx, err error) error {
 	return nil
 }
 
-// refuse answers a request that comes to no route.
+// refuse answers a request that does not reach a route.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	c := s.app.AcquireCtx(ctx)
 	defer s.app.ReleaseCtx(c)
 	s.unmatched(c, err)
 }
 
-// problemBody is the body of RFC 9457.
+// problemBody is the body of an error (RFC 9457).
 type problemBody struct {
 	Type      string       `json:"type"`
 	Title     string       `json:"title"`

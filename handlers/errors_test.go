@@ -25,7 +25,7 @@ func TestProblem(t *testing.T) {
 	r = a.get("/v1/services?limit=0", "X-Request-ID", "walk-8").want(400)
 	equal(t, "body", r.body, `{"type":"urn:portmaster:problem:INVALID","title":"The request is malformed or out of bounds","status":400,`+
 		`"detail":"the request is malformed or out of bounds","code":"INVALID","request_id":"walk-8",`+
-		`"errors":[{"field":"limit","detail":"must lie within 1-1000"}]}`)
+		`"errors":[{"field":"limit","detail":"must be within 1-1000"}]}`)
 }
 
 func TestUnknownRoutes(t *testing.T) {

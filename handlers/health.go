@@ -10,12 +10,12 @@ import (
 	"portmaster/allocator"
 )
 
-// live: GET /livez, which succeeds as long as the process serves at all.
+// live: GET /livez, which succeeds as long as the process serves requests.
 func (s *Server) live(c *fiber.Ctx) error {
 	return render(c, fiber.StatusOK, []byte(`{"status":"live"}`))
 }
 
-// ready: GET /readyz, which fails while Redis is away or unfit to keep allocations, and while the server drains.
+// ready: GET /readyz, which fails while Redis is away or cannot keep allocations safely, and while the server drains.
 func (s *Server) ready(c *fiber.Ctx) error {
 	if s.open.Err() != nil {
 		return allocator.ErrDraining
@@ -32,11 +32,11 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	return render(c, fiber.StatusOK, []byte(`{"status":"ready"}`))
 }
 
-// answerHolds is for how long Redis counts as up after it answered a check.
+// answerHolds is how long Redis counts as up after it answered a check.
 const answerHolds = 10 * time.Second
 
-// health checks Redis, and remembers when it last answered. A scrape makes one check: if that one is slow, while /readyz has its
-// answers, Redis is not away.
+// health checks Redis, and remembers when it last answered. A scrape makes a single check: if that one is slow while the
+// checks of /readyz succeed, Redis is not away.
 type health struct {
 	allocator *allocator.Allocator
 	last      atomic.Pointer[checked]

@@ -18,7 +18,7 @@ import (
 	"portmaster/allocator"
 )
 
-// metrics are the figures of one Server.
+// metrics are the metrics of one Server.
 type metrics struct {
 	requests   *prometheus.HistogramVec
 	operations *prometheus.CounterVec
@@ -34,12 +34,12 @@ func newMetrics(health *health) *metrics {
 		waits: &waitCounts{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
-			Help:    "How long requests took, by method, route template and status. Those that came with ?wait= have it in their route.",
+			Help:    "Duration of requests, by method, route template and status. The route of requests with ?wait= ends with ?wait.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}, []string{"method", "route", "status"}),
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "portmaster_operations_total",
-			Help: "Calls by operation and outcome: OK, the code of the error, or HUNG_UP (status 499) where the client hung up while it waited in line, or before its request was there.",
+			Help: "Calls by operation and outcome: OK, the code of the error, or HUNG_UP (status 499) if the client hung up while it waited or while it sent its request.",
 		}, []string{"operation", "code"}),
 		inUse: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "portmaster_ports_in_use_total",
@@ -55,16 +55,16 @@ func newMetrics(health *health) *metrics {
 	return m
 }
 
-// scrape: GET /metrics. One is made at a time: that of 20,000 services takes a core for 150 ms, and the other cores are for those
-// who want a port.
+// scrape: GET /metrics. Scrapes run one at a time: with 20,000 services one uses a core for 150 ms, and the other cores are
+// for requests.
 func (s *Server) scrape(c *fiber.Ctx) error {
 	s.metrics.scraping.Lock()
 	defer s.metrics.scraping.Unlock()
-	c.Request().Header.Del(fiber.HeaderAccept) // text, whatever else is asked for
+	c.Request().Header.Del(fiber.HeaderAccept) // always text
 	return s.metrics.scrape(c)
 }
 
-// routeMetrics are the figures of one route.
+// routeMetrics are the metrics of one route.
 type routeMetrics struct {
 	metrics *metrics
 	route   route
@@ -76,11 +76,11 @@ type outcome struct {
 	waits  bool
 }
 
-// The outcomes that alerts count, which therefore begin at 0: the first one would be no increase otherwise. Only those that
-// may wait in line can be refused a port.
+// The outcomes that alerts count. They start at 0, since otherwise the first one would not be an increase. Only calls that may
+// wait can be refused a port.
 var (
 	alerting        = []string{codeOK, string(allocator.CodeOutcomeUnknown)}
-	alertingOfWants = []string{string(allocator.CodeExhausted), string(allocator.CodeTooManyWaiting)}
+	alertingOfPorts = []string{string(allocator.CodeExhausted), string(allocator.CodeTooManyWaiting)}
 )
 
 func (m *metrics) route(r route) *routeMetrics {
@@ -88,14 +88,14 @@ func (m *metrics) route(r route) *routeMetrics {
 		m.operations.WithLabelValues(r.operation, code)
 	}
 	if slices.Contains(r.query, "wait") {
-		for _, code := range alertingOfWants {
+		for _, code := range alertingOfPorts {
 			m.operations.WithLabelValues(r.operation, code)
 		}
 	}
 	return &routeMetrics{metrics: m, route: r}
 }
 
-// observe counts a request. Those of calls that may wait in line are apart, since their time tells nothing of how fast the server is.
+// observe counts a request. Calls that may wait are counted separately, since their duration says nothing about the server's speed.
 func (r *routeMetrics) observe(o outcome, took time.Duration) {
 	path := r.route.path
 	if o.waits {
@@ -109,29 +109,29 @@ var (
 	portsDesc = prometheus.NewDesc("portmaster_ports",
 		"Ports of a service by state: free, offered, allocated, cooling.", []string{"pool", "service", "state"}, nil)
 	waitingDesc = prometheus.NewDesc("portmaster_waiting",
-		"How many calls wait in line for a port of a service.", []string{"pool", "service"}, nil)
+		"How many calls wait for a port of a service.", []string{"pool", "service"}, nil)
 	redisUpDesc = prometheus.NewDesc("portmaster_redis_up",
 		"1 if Redis answered this scrape, or a check of this server within the 10 s before it; otherwise 0.", nil, nil)
 	unreadDesc = prometheus.NewDesc("portmaster_pools_unread",
-		"Of how many pools services are missing in this scrape, since Redis did not answer for them in time; +Inf where that is all.", nil, nil)
+		"How many pools lack services in this scrape, because Redis did not answer for them in time; +Inf if all do.", nil, nil)
 	storeProblemDesc = prometheus.NewDesc("portmaster_store_problem",
-		"1 where Redis has this problem: evicts, not_master, write_failed, state_lost, schema_newer (then /readyz fails), volatile, "+
+		"1 if Redis has this problem: evicts, not_master, write_failed, state_lost, schema_newer (then /readyz fails), volatile, "+
 			"memory_full, memory_low.", []string{"problem"}, nil)
 	rollbacksDesc = prometheus.NewDesc("portmaster_state_rollbacks_total",
-		"How often the state in Redis was older than what was acknowledged, as a failover leaves it, and the service went on.", nil, nil)
+		"How often the state in Redis was older than the acknowledged one, as after a failover, and the server continued.", nil, nil)
 	behindDesc = prometheus.NewDesc("portmaster_state_behind_seconds",
-		"By how much it was older the last time; 0 where it never was.", nil, nil)
+		"By how much it was older the last time; 0 if it never was.", nil, nil)
 	clockStepsDesc = prometheus.NewDesc("portmaster_clock_steps_total",
-		"How often the clock of Redis stepped by more than a second, while this server watched.", nil, nil)
+		"How often this server saw the clock of Redis step by more than a second.", nil, nil)
 	redisConnectionsDesc = prometheus.NewDesc("portmaster_redis_connections",
 		"Connections to Redis by state: idle, used.", []string{"state"}, nil)
 	redisTimeoutsDesc = prometheus.NewDesc("portmaster_redis_connection_timeouts_total",
-		"How often a call waited for a connection to Redis in vain.", nil, nil)
+		"How often a call got no connection to Redis in time.", nil, nil)
 	redisStaleDesc = prometheus.NewDesc("portmaster_redis_stale_connections_total",
 		"How many connections to Redis were found broken and closed.", nil, nil)
 )
 
-// scrapeTimeout bounds how long a scrape reads services; those it did not reach are missing from it.
+// scrapeTimeout limits how long a scrape reads services; those that it did not reach are missing.
 const scrapeTimeout = 5 * time.Second
 
 // redisCollector reads the state of Redis at the time of a scrape.
@@ -186,7 +186,7 @@ func collectFigures(ch chan<- prometheus.Metric, figures []allocator.Figures) {
 	}
 }
 
-// gauge is a figure of which there are many: it takes half of what prometheus.MustNewConstMetric does.
+// gauge is a gauge in half the time of prometheus.MustNewConstMetric, for values of which there are many.
 type gauge struct {
 	desc   *prometheus.Desc
 	labels []*dto.LabelPair // in the order of their names
@@ -204,7 +204,7 @@ func (g *gauge) Write(out *dto.Metric) error {
 	return nil
 }
 
-// counter is as gauge is.
+// counter is the same for a counter.
 type counter gauge
 
 // Desc implements prometheus.Metric.
@@ -227,9 +227,9 @@ func collectProblems(ch chan<- prometheus.Metric, findings []allocator.Finding) 
 }
 
 var waitedDesc = prometheus.NewDesc("portmaster_waited_total",
-	"Calls that stood in line at this server for a port of a service, by how they ended: served, or unserved.", []string{"outcome", "pool", "service"}, nil)
+	"Calls that waited at this server for a port of a service, by how they ended: served or unserved.", []string{"outcome", "pool", "service"}, nil)
 
-// waitCounts counts how calls that waited ended. A service is forgotten when it is removed.
+// waitCounts counts how waiting calls ended. A service is forgotten when it is removed.
 type waitCounts struct {
 	mu    sync.Mutex
 	ended map[serviceKey]*waitCount
@@ -252,7 +252,7 @@ func (l *waitCounts) count(of serviceKey, served bool) {
 	}
 }
 
-// of returns the counts of a service. l.mu is held.
+// of returns the counts of a service. The caller holds l.mu.
 func (l *waitCounts) of(of serviceKey) *waitCount {
 	e, ok := l.ended[of]
 	if !ok {
@@ -265,8 +265,8 @@ func (l *waitCounts) of(of serviceKey) *waitCount {
 	return e
 }
 
-// collect collects the counts of services that have, or had, a line: they begin with 0 when the first call waits. If the
-// figures are those of all services, the others are forgotten.
+// collect sends the counts of services that have, or had, waiting calls. They start at 0 when the first call waits. If the
+// figures are those of all services, counts of other services are forgotten.
 func (l *waitCounts) collect(ch chan<- prometheus.Metric, figures []allocator.Figures, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 
 const headerRequestID = "X-Request-ID"
 
-// observe wraps the handler of a route: it gives the request an id, turns an error or a panic into an answer, measures,
-// and logs what an operator should hear of. It never logs a path, since paths hold secrets: the route's template says enough.
+// observe wraps the handler of a route: it gives the request an id, turns an error or a panic into an answer, measures the
+// request, and logs it if it is slow. It never logs a path, since paths contain secrets; it logs the route's template.
 func (s *Server) observe(r route) fiber.Handler {
 	watched := s.metrics.route(r)
 	return func(c *fiber.Ctx) error {
@@ -27,7 +27,7 @@ func (s *Server) observe(r route) fiber.Handler {
 		if waited > 0 {
 			s.metrics.waits.count(serviceKey{pool(c), param(c, "service")}, code == codeOK)
 		}
-		if took-waited > s.slowCall { // to stand in line is not to be slow
+		if took-waited > s.slowCall { // waiting for a port is not slow
 			s.slowCalls.Do(func() {
 				s.log.Warn("slow call", requestAttrs(c, r, code), slog.Duration("took", took), slog.Duration("waited", waited))
 			})
@@ -46,7 +46,7 @@ func guard(r route, s *Server, c *fiber.Ctx) (err error) {
 	return r.handle(s, c)
 }
 
-// identify gives the answer the id that the request came with, or a new one.
+// identify sets the id of the answer: the one that the request came with, or a new one.
 func identify(c *fiber.Ctx) {
 	id := c.Get(headerRequestID)
 	if !validRequestID(id) {

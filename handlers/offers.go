@@ -70,7 +70,7 @@ type rejectBody struct {
 	Reason *string `json:"reason"`
 }
 
-// inUse is the one reason to reject an offer that matters: somebody else listens on its port.
+// inUse is the only reason for a rejection that has an effect: something else uses the port.
 const inUse = "in_use"
 
 // reject: POST /services/{service}/offers/{secret}/reject, and DELETE /services/{service}/offers/{secret}
@@ -92,7 +92,7 @@ func (s *Server) reject(c *fiber.Ctx) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// statusCreated tells what is new from what was there when the call was repeated.
+// statusCreated returns 201 for a new resource, and 200 if the call was repeated.
 func statusCreated(created bool) int {
 	if created {
 		return fiber.StatusCreated

@@ -20,6 +20,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 
+	"portmaster/allocator"
 	"portmaster/allocator/storetest"
 )
 
@@ -54,21 +55,21 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	var routes, operations []string
 	braces := regexp.MustCompile(`:([a-z]+)`)
 	seen := map[string]bool{}
-	add := func(mounts string, table []route) {
+	add := func(mount string, table []route) {
 		for _, r := range table {
 			id := r.operation
 			if seen[id] { // another way to say it
 				id += "By" + r.method[:1] + strings.ToLower(r.method[1:])
 			}
 			seen[r.operation] = true
-			routes = append(routes, r.method+" "+mounts+braces.ReplaceAllString(r.path, "{$1}")+" "+id)
+			routes = append(routes, r.method+" "+mount+braces.ReplaceAllString(r.path, "{$1}")+" "+id)
 		}
 	}
-	add(defaultMount+","+braces.ReplaceAllString(poolMount, "{$1}"), poolRoutes)
-	add("/", serverRoutes)
+	add(poolPath, poolRoutes)
+	add("", serverRoutes)
 	for path, item := range document().Paths.Map() {
 		for method, operation := range item.Operations() {
-			operations = append(operations, method+" "+strings.Join(mounts(item), ",")+path+" "+operation.OperationID)
+			operations = append(operations, method+" "+path+" "+operation.OperationID)
 		}
 	}
 	sameWords(t, "routes of the table", routes, "of the document", operations)
@@ -77,11 +78,11 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 // A route takes the query parameters that the document lists for it.
 func TestDocumentHasEveryQuery(t *testing.T) {
 	braces := regexp.MustCompile(`:([a-z]+)`)
-	compare := func(table []route) {
+	compare := func(mount string, table []route) {
 		for _, r := range table {
-			item := document().Paths.Value(braces.ReplaceAllString(r.path, "{$1}"))
+			item := document().Paths.Value(mount + braces.ReplaceAllString(r.path, "{$1}"))
 			var listed []string
-			for _, parameter := range append(item.Parameters, item.GetOperation(r.method).Parameters...) {
+			for _, parameter := range item.GetOperation(r.method).Parameters {
 				if parameter.Value.In == "query" {
 					listed = append(listed, parameter.Value.Name)
 				}
@@ -89,8 +90,8 @@ func TestDocumentHasEveryQuery(t *testing.T) {
 			equal(t, r.method+" "+r.path, strings.Join(r.query, " "), strings.Join(listed, " "))
 		}
 	}
-	compare(poolRoutes)
-	compare(serverRoutes)
+	compare(poolPath, poolRoutes)
+	compare("", serverRoutes)
 }
 
 // A code is known to the document where it is known to the program, and every operation says which it gives.
@@ -109,6 +110,7 @@ func TestDocumentHasEveryCode(t *testing.T) {
 			if len(codes) == 0 {
 				t.Errorf("%s %s lists no codes", where, status)
 			}
+			sameWords(t, where+" "+status+": codes", codes, "with an example", slices.Collect(maps.Keys(media.Examples)))
 			for _, code := range codes {
 				if want := fmt.Sprint(problems[code].status); want != status {
 					t.Errorf("%s lists %s at %s, and not at %s", where, code, status, want)
@@ -124,6 +126,30 @@ func TestDocumentHasEveryCode(t *testing.T) {
 	})
 	slices.Sort(given)
 	sameWords(t, "codes that some answer gives", slices.Compact(given), "of the document", listed)
+}
+
+// The document has one example of each code, which has the words of the program.
+func TestDocumentHasExampleOfEveryCode(t *testing.T) {
+	examples := document().Components.Examples
+	sameWords(t, "codes of the program", slices.Collect(maps.Keys(problems)), "with an example", slices.Collect(maps.Keys(examples)))
+	for code, example := range examples {
+		text, err := json.Marshal(example.Value.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var shown problem
+		if err := json.Unmarshal(text, &shown); err != nil {
+			t.Fatal(err)
+		}
+		made := bodyOfProblem(code, &allocator.Error{}, "")
+		equal(t, code+": type", shown.Type, made.Type)
+		equal(t, code+": title", shown.Title, made.Title)
+		equal(t, code+": status", shown.Status, made.Status)
+		equal(t, code+": code", shown.Code, made.Code)
+		if (code == string(allocator.CodeInvalid)) != (len(shown.Errors) > 0) {
+			t.Errorf("%s: errors are %v", code, shown.Errors)
+		}
+	}
 }
 
 // documented walks every response that the document describes.
@@ -143,6 +169,9 @@ func documented(visit func(where, status string, response *openapi3.Response)) {
 // codesOf returns the codes beside a reference to Problem.
 func codesOf(schema *openapi3.SchemaRef) (codes []string) {
 	for _, part := range schema.Value.AllOf {
+		if part.Ref != "" { // Problem itself, which has every code
+			continue
+		}
 		if code := part.Value.Properties["code"]; code != nil {
 			for _, word := range code.Value.Enum {
 				codes = append(codes, word.(string))
@@ -234,9 +263,6 @@ func refusal(request *http.Request, sent []byte) error {
 	if found.Operation.RequestBody != nil && len(sent) > 0 && !json.Valid(sent) {
 		return errors.New("the body is no JSON") // behind what the validator reads
 	}
-	if pool, given := params["pool"]; given && document().Components.Schemas["Name"].Value.VisitJSON(pool) != nil {
-		return fmt.Errorf("the pool %q is no name", pool) // a server's variable, which has no schema
-	}
 	if !strings.HasPrefix(request.URL.Path, "/v1/") {
 		return nil
 	}
@@ -249,10 +275,13 @@ func refusal(request *http.Request, sent []byte) error {
 	return err
 }
 
-// operationOf finds the operation of a request under any of its servers. HEAD is asked as GET.
+// operationOf finds the operation of a request. HEAD is asked as GET.
 func operationOf(method, path string) (*routers.Route, map[string]string) {
 	if method == http.MethodHead {
 		method = http.MethodGet
+	}
+	if below, ok := strings.CutPrefix(path, defaultMount+"/services"); ok { // the shorter path of the pool "default"
+		path = strings.Replace(poolPath, "{pool}", allocator.DefaultPool, 1) + "/services" + below
 	}
 	for _, p := range templates() {
 		values := p.pattern.FindStringSubmatch(path)
@@ -275,26 +304,11 @@ type template struct {
 	item    *openapi3.PathItem
 }
 
-// templates are the paths of the document under each of their servers.
+// templates are the paths of the document.
 var templates = sync.OnceValue(func() (all []template) {
 	variable := regexp.MustCompile(`\{(\w+)\}`)
 	for path, item := range document().Paths.Map() {
-		for _, mount := range mounts(item) {
-			text := variable.ReplaceAllString(strings.TrimSuffix(mount, "/")+path, `(?P<$1>[^/]+)`)
-			all = append(all, template{regexp.MustCompile("^" + text + "$"), item})
-		}
+		all = append(all, template{regexp.MustCompile("^" + variable.ReplaceAllString(path, `(?P<$1>[^/]+)`) + "$"), item})
 	}
 	return all
 })
-
-// mounts are the addresses of the servers that have a path.
-func mounts(item *openapi3.PathItem) (urls []string) {
-	servers := item.Servers
-	if len(servers) == 0 {
-		servers = document().Servers
-	}
-	for _, server := range servers {
-		urls = append(urls, server.URL)
-	}
-	return urls
-}

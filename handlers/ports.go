@@ -30,7 +30,7 @@ func (s *Server) claim(c *fiber.Ctx) error {
 	return render(c, statusCreated(created), itemOf(allocations[0], appendAllocation))
 }
 
-// locate says in the Location header where an allocation is to be read.
+// locate sets the Location header to the path of an allocation.
 func locate(c *fiber.Ctx, a allocator.Allocation) {
 	c.Set(fiber.HeaderLocation, base(c)+"/services/"+a.Service+"/ports/"+strconv.Itoa(a.Port))
 }
@@ -56,7 +56,7 @@ func (s *Server) readAllocation(c *fiber.Ctx) error {
 	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
-// setETag gives the answer the ETag of an allocation: its fence, quoted.
+// setETag sets the ETag of an allocation: its fence, quoted.
 func setETag(c *fiber.Ctx, a allocator.Allocation) {
 	c.Set(fiber.HeaderETag, `"`+strconv.FormatInt(a.Fence, 10)+`"`)
 }
@@ -81,7 +81,7 @@ func (s *Server) renew(c *fiber.Ctx) error {
 	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
-// headerSecret is the header by which a release proves whose allocation it means.
+// headerSecret is the header with the secret of the allocation to release.
 const headerSecret = "Portmaster-Secret"
 
 // release: DELETE /services/{service}/ports/{port or name}
@@ -99,8 +99,8 @@ func (s *Server) release(c *fiber.Ctx) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// proofOf reads the headers that say which allocation a release means. A secret that is there and empty is refused: who
-// sends it has lost the one that was to prove something.
+// proofOf reads the headers that say which allocation to release. An empty secret is refused: its sender has lost the real
+// one, and would release without proof.
 func proofOf(c *fiber.Ctx) (proof allocator.Proof, err error) {
 	proof.Fences, err = ifMatch(c.Request().Header.PeekAll(fiber.HeaderIfMatch))
 	if err != nil {
@@ -116,8 +116,8 @@ func proofOf(c *fiber.Ctx) (proof allocator.Proof, err error) {
 	return proof, nil
 }
 
-// ifMatch reads the fences that the lines of an If-Match header list, together: none where there is no line, or all that
-// they say is "*", which match any allocation.
+// ifMatch reads the fences listed in all If-Match headers together. It returns none, which matches any allocation, if there
+// is no header or it is "*".
 func ifMatch(lines [][]byte) (fences []int64, err error) {
 	header := string(bytes.Join(lines, []byte(",")))
 	if len(lines) == 0 || header == "*" {
@@ -126,7 +126,7 @@ func ifMatch(lines [][]byte) (fences []int64, err error) {
 	for tag := range strings.SplitSeq(header, ",") {
 		digits := etag.FindStringSubmatch(strings.Trim(tag, " \t"))
 		if digits == nil {
-			return nil, allocator.Invalid(allocator.FieldError{Field: "If-Match", Detail: `must list ETags that a GET gave, such as "17", or be *`})
+			return nil, allocator.Invalid(allocator.FieldError{Field: "If-Match", Detail: `must be *, or a list of ETags such as "17"`})
 		}
 		fence, _ := strconv.ParseInt(digits[1], 10, 64)
 		fences = append(fences, fence)
@@ -134,5 +134,5 @@ func ifMatch(lines [][]byte) (fences []int64, err error) {
 	return fences, nil
 }
 
-// etag is what setETag makes of a fence, with no more digits than an int64 has room for.
+// etag matches what setETag writes, with at most as many digits as surely fit an int64.
 var etag = regexp.MustCompile(`^"(0|[1-9][0-9]{0,17})"$`)

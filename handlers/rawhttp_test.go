@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"portmaster/allocator/storetest"
+	"portmaster/handlers/connection"
 )
 
 // dial opens a connection to the server on which a test writes what no client would.
@@ -293,7 +294,7 @@ func TestResets(t *testing.T) {
 				conn.Close()
 			}
 			if request == "" {
-				soon(t, "they are forgotten", func() bool { return a.server.crowd.open.Load() <= 1 })
+				soon(t, "they are forgotten", func() bool { return a.server.connections.Open() <= 1 })
 				equal(t, "hung up", a.count("HUNG_UP"), before)
 			} else {
 				soon(t, "all are counted", func() bool { return a.count("HUNG_UP") == before+each })
@@ -352,22 +353,22 @@ func TestTooManyConnections(t *testing.T) {
 		ask(conn).want(200)
 	}
 	early := a.dial() // it comes while there is no room, and asks when there is
-	soon(t, "it is there", func() bool { return a.server.crowd.open.Load() == limit+1 })
+	soon(t, "it is there", func() bool { return a.server.connections.Open() == limit+1 })
 	served[0].Close()
-	soon(t, "there is room", func() bool { return a.server.crowd.open.Load() == limit })
+	soon(t, "there is room", func() bool { return a.server.connections.Open() == limit })
 	ask(early).want(200)
 	early.Close()
-	soon(t, "there is room", func() bool { return a.server.crowd.open.Load() < limit })
+	soon(t, "there is room", func() bool { return a.server.connections.Open() < limit })
 	equal(t, "refused", a.count("UNAVAILABLE"), tooMany)
 }
 
 // So many that are too many are closed without a word: they take no place that could be taken from others.
 func TestFarTooManyConnections(t *testing.T) {
 	a := newAPI(t, storetest.Mini(t), func(s *settings) { s.server.Concurrency, s.server.ReadTimeout = 1, time.Minute })
-	for range 1 + maxSurplus {
+	for range 1 + connection.MaxSurplus {
 		a.dial()
 	}
-	soon(t, "all are there", func() bool { return a.server.crowd.open.Load() == 1+maxSurplus })
+	soon(t, "all are there", func() bool { return a.server.connections.Open() == 1+connection.MaxSurplus })
 	said, err := io.ReadAll(a.dial())
 	if err != nil || len(said) > 0 {
 		t.Errorf("one more is told %q, %v", said, err)

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -20,22 +21,22 @@ func render(c *fiber.Ctx, status int, body []byte) error {
 func renderAs(c *fiber.Ctx, contentType string, status int, body []byte) {
 	c.Status(status)
 	c.Response().Header.SetContentType(contentType)
-	c.Response().SetBodyRaw(append(body, '\n')) // a terminal's next prompt begins on a line of its own
+	c.Response().SetBodyRaw(append(body, '\n')) // so that a terminal's next prompt begins on a new line
 }
 
-// encode returns the JSON of a body; what is not UTF-8 in it is replaced.
+// encode returns the JSON of a body. It replaces invalid UTF-8.
 func encode(body any) []byte {
 	b, err := json.Marshal(body, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
-		panic(err) // no body is of a type that has no JSON
+		panic(err) // every body has a type that can be encoded
 	}
 	return b
 }
 
-// Offers and allocations are on the way of most calls, and appended by hand: with room from the start that takes a quarter of what an
-// encoder does. Names, secrets and times need no escaping.
+// Offers and allocations are in the answers to most calls, and written by hand: into a buffer of sufficient size that takes
+// a quarter of an encoder's time. Names, secrets and times need no escaping.
 
-// bodySize is the room for an offer or an allocation, which is what most take.
+// bodySize is the size of a buffer that has room for most offers and allocations.
 const bodySize = 384
 
 // listOf returns the JSON of a list.
@@ -50,7 +51,7 @@ func listOf[T any](items []T, appendItem func([]byte, T) []byte) []byte {
 	return append(b, ']')
 }
 
-// itemOf returns the JSON of one.
+// itemOf returns the JSON of a single item.
 func itemOf[T any](item T, appendItem func([]byte, T) []byte) []byte {
 	return appendItem(make([]byte, 0, bodySize), item)
 }
@@ -103,7 +104,7 @@ func appendAllocation(b []byte, a allocator.Allocation) []byte {
 	return append(b, '}')
 }
 
-// appendCount appends how many ports in a row it is, where that is not the usual one.
+// appendCount appends the number of consecutive ports if there is more than one.
 func appendCount(b []byte, count int) []byte {
 	if count > 1 {
 		b = append(b, `,"count":`...)
@@ -112,14 +113,21 @@ func appendCount(b []byte, count int) []byte {
 	return b
 }
 
-// timeFormat is that of a time in UTC: RFC 3339 with milliseconds.
+// timeFormat is RFC 3339 with milliseconds, for a time in UTC.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
 func appendTime(b []byte, t time.Time) []byte {
 	return append(t.AppendFormat(append(b, '"'), timeFormat), '"')
 }
 
-// appendSeconds appends d, which is of whole milliseconds, as a number of seconds.
+// appendSeconds appends d as a number of seconds. d is a whole number of milliseconds.
 func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, float64(d.Milliseconds())/1000, 'f', -1, 64)
+}
+
+// linkNext sets the Link header to the next page of a list, if there is one.
+func linkNext(c *fiber.Ctx, next string, limit int) {
+	if next != "" {
+		c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?limit=%d&cursor=%s>; rel="next"`, unescape(c.Path()), limit, next))
+	}
 }

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	_ "embed"
+	"strconv"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -9,7 +10,7 @@ import (
 	"portmaster/allocator"
 )
 
-// route is one line of the route table.
+// route is an entry of the route table.
 type route struct {
 	method    string
 	path      string // below the mount point
@@ -75,7 +76,7 @@ func (s *Server) mount() {
 }
 
 func (s *Server) add(r route) {
-	if strings.HasPrefix(r.path, "/v1/") { // Prometheus and load balancers may put into a query what they like
+	if strings.HasPrefix(r.path, "/v1/") { // elsewhere Prometheus and load balancers may send any query
 		r.handle = strict(r)
 	}
 	handler := s.observe(r)
@@ -85,11 +86,11 @@ func (s *Server) add(r route) {
 	}
 }
 
-// param returns a part of the request's path, copied: what Fiber hands out is overwritten by the connection's next request,
-// and a call that was given up may still be in the queue to Redis then.
+// param returns a parameter of the request's path. It is a copy: Fiber overwrites its strings with the connection's next
+// request, while an abandoned call may still be queued for Redis.
 func param(c *fiber.Ctx, name string) string { return unescape(strings.Clone(c.Params(name))) }
 
-// pool returns the pool that a request is about.
+// pool returns the pool in the request's path, or the default one.
 func pool(c *fiber.Ctx) string {
 	if pool := param(c, "pool"); pool != "" {
 		return pool
@@ -97,12 +98,23 @@ func pool(c *fiber.Ctx) string {
 	return allocator.DefaultPool
 }
 
-// base returns where the routes of the request's pool are mounted.
+// base returns the path below which the routes of the request's pool are.
 func base(c *fiber.Ctx) string {
 	if pool := param(c, "pool"); pool != "" {
 		return "/v1/pools/" + pool
 	}
 	return defaultMount
+}
+
+// page reads the query of a list. A limit that is not a number becomes 0, which the allocator refuses as out of bounds.
+func page(c *fiber.Ctx) (cursor string, limit int) {
+	limit = allocator.MaxPage
+	if text := c.Query("limit"); text != "" {
+		if limit, _ = strconv.Atoi(text); strconv.Itoa(limit) != text { // such as "+5" and "05"
+			limit = 0
+		}
+	}
+	return strings.Clone(c.Query("cursor")), limit
 }
 
 //go:embed openapi.yaml

@@ -1,5 +1,6 @@
-// Package handlers is the HTTP API: it parses a request, calls the allocator, and renders the answer. The route table is in
-// routes.go, one file follows for each resource, and errors.go is the one place where an error becomes a status.
+// Package handlers is the HTTP API: it parses a request, calls the allocator, and renders the answer. routes.go has the route
+// table; services.go (with the pools), offers.go and ports.go have the handlers of a resource each; in errors.go an error
+// becomes a status.
 package handlers
 
 import (
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"portmaster/allocator"
+	"portmaster/handlers/connection"
 )
 
 // Options are the settings of a Server. All are required.
@@ -20,27 +22,27 @@ type Options struct {
 	WriteTimeout time.Duration // for a whole answer
 	IdleTimeout  time.Duration // for the next request on a kept-alive connection
 	BodyLimit    int           // bytes
-	Concurrency  int           // connections; those beyond are told to come back later
-	SlowCall     time.Duration // a call that takes longer, its time in line not counted, is logged
+	Concurrency  int           // connections; requests on further ones get 503
+	SlowCall     time.Duration // calls that take longer are logged; waiting for a port does not count
 	Log          *slog.Logger
 }
 
 // Server serves the HTTP API of one Allocator.
 type Server struct {
-	allocator *allocator.Allocator
-	app       *fiber.App
-	log       *slog.Logger
-	slowCall  time.Duration
-	health    *health
-	metrics   *metrics
-	crowd     *crowd
-	absence   absence
+	allocator   *allocator.Allocator
+	app         *fiber.App
+	log         *slog.Logger
+	slowCall    time.Duration
+	health      *health
+	metrics     *metrics
+	connections *connection.Limiter
+	watcher     connection.Watcher
 
-	// Ends when the server drains, and what waits with it.
+	// Ends when the server drains, and with it the calls that wait.
 	open  context.Context
 	drain context.CancelCauseFunc
 
-	// An outage or an overload touches every request: one line a second tells it.
+	// An outage or an overload affects every request: it is logged once a second.
 	outages, slowCalls rate.Sometimes
 }
 
@@ -48,14 +50,14 @@ type Server struct {
 func New(a *allocator.Allocator, opts Options) *Server {
 	health := &health{allocator: a}
 	s := &Server{
-		allocator: a,
-		health:    health,
-		log:       opts.Log,
-		slowCall:  opts.SlowCall,
-		metrics:   newMetrics(health),
-		crowd:     &crowd{limit: int64(opts.Concurrency), surplus: map[net.Conn]struct{}{}},
-		outages:   rate.Sometimes{First: 1, Interval: time.Second},
-		slowCalls: rate.Sometimes{First: 1, Interval: time.Second},
+		allocator:   a,
+		health:      health,
+		log:         opts.Log,
+		slowCall:    opts.SlowCall,
+		metrics:     newMetrics(health),
+		connections: connection.NewLimiter(opts.Concurrency),
+		outages:     rate.Sometimes{First: 1, Interval: time.Second},
+		slowCalls:   rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	s.open, s.drain = context.WithCancelCause(context.Background())
 	s.app = fiber.New(fiber.Config{
@@ -63,8 +65,8 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		WriteTimeout:                 opts.WriteTimeout,
 		IdleTimeout:                  opts.IdleTimeout,
 		BodyLimit:                    opts.BodyLimit,
-		Concurrency:                  opts.Concurrency + 2*maxSurplus, // never reached: fasthttp would answer in plain text
-		ReadBufferSize:               8 << 10,                         // bounds the header of a request
+		Concurrency:                  opts.Concurrency + 2*connection.MaxSurplus, // never reached, since fasthttp would answer in plain text
+		ReadBufferSize:               8 << 10,                                    // limits the header of a request
 		CaseSensitive:                true,
 		StrictRouting:                true,
 		DisableStartupMessage:        true,
@@ -72,7 +74,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		ErrorHandler:                 s.unmatched,
 	})
 	s.app.Server().CloseOnShutdown = true
-	s.app.Server().ConnState = s.crowd.follow
+	s.app.Server().ConnState = s.connections.Follow
 	s.app.Server().Handler = s.check(s.app.Server().Handler)
 	s.app.Server().ErrorHandler = s.refuseBroken(s.app.Server().ErrorHandler)
 	s.mount()
@@ -82,9 +84,9 @@ func New(a *allocator.Allocator, opts Options) *Server {
 // Serve answers the requests that come in on l, until Shutdown.
 func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 
-// Drain makes /readyz fail, so that load balancers send no more requests, and ends the calls that wait in line. Everything
-// else goes on.
+// Drain makes /readyz fail, so that load balancers send no more requests, and ends the calls that wait for a port. Other
+// calls continue.
 func (s *Server) Drain() { s.drain(allocator.ErrDraining) }
 
-// Shutdown lets the requests under way finish, for the given time at most, and ends Serve.
+// Shutdown lets open requests finish, for at most the given time, and ends Serve.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.app.ShutdownWithTimeout(timeout) }

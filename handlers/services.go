@@ -23,7 +23,7 @@ func (d definition) definition() allocator.Definition {
 	}
 }
 
-// serviceBody is the body that tells of a service.
+// serviceBody is the body that describes a service.
 type serviceBody struct {
 	Name        string     `json:"name"`
 	Description string     `json:"description"`
@@ -72,7 +72,7 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 		return err
 	}
 	if body.Name != name {
-		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the one in the path, or absent"})
+		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the name in the path, or absent"})
 	}
 	service, created, err := s.allocator.Define(c.UserContext(), pool(c), body.definition())
 	if err != nil {
@@ -114,4 +114,27 @@ func (s *Server) removeService(c *fiber.Ctx) error {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
+}
+
+// poolBody is the body that describes a pool.
+type poolBody struct {
+	Name     string `json:"name"`
+	Services *int   `json:"services,omitempty"` // absent if unknown
+}
+
+// listPools: GET /v1/pools
+func (s *Server) listPools(c *fiber.Ctx) error {
+	cursor, limit := page(c)
+	pools, next, err := s.allocator.Pools(c.UserContext(), cursor, limit)
+	if err != nil {
+		return err
+	}
+	linkNext(c, next, limit)
+	list := make([]poolBody, len(pools))
+	for i, pool := range pools {
+		if list[i].Name = pool.Name; pool.Services >= 0 {
+			list[i].Services = &pool.Services
+		}
+	}
+	return render(c, fiber.StatusOK, encode(list))
 }

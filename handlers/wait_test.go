@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"portmaster/allocator/storetest"
+	"portmaster/handlers/connection"
 )
 
 // queue starts a call that has to wait in line for a port of django, and returns when it does.
@@ -99,7 +100,7 @@ func TestWaitIsOver(t *testing.T) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5000")
 		a.offer("django", "web-01")
-		for _, route := range routesOfWants {
+		for _, route := range routesOfRequests {
 			began := time.Now()
 			r := a.post(route+"?wait=0.3", `{"name":"web-02"}`)
 			r.problem(409, "EXHAUSTED")
@@ -115,7 +116,7 @@ func TestWaitIsOver(t *testing.T) {
 func TestWaitInvalid(t *testing.T) {
 	a := newAPI(t, storetest.Mini(t), func(s *settings) { s.allocator.MaxWait = 5 * time.Second })
 	a.define("django", "5000-5009")
-	for _, route := range routesOfWants {
+	for _, route := range routesOfRequests {
 		for _, bad := range []string{
 			"", "soon", "-1", "-1s", "5.001", "6", "6s", "5001ms", "1e1", "NaN", "Inf", "1.5.5", ".", "1s5", "1 s", "1,5", "0x5", "1d", "-0", "-0s", "%2B0", "%2B1s", "0d0", "1s.", "0.5ns",
 			"99999999999999999999", "9999999999h", "0.0000000001",
@@ -205,7 +206,7 @@ func TestHangUpWithBytesPending(t *testing.T) {
 				io.WriteString(conn, request)
 				soon(t, "it waits in line", func() bool { return a.service("django").Waiting == 1 })
 				io.WriteString(conn, pending)
-				time.Sleep(2 * lookEvery)
+				time.Sleep(2 * connection.Interval)
 				equal(t, "it still waits", a.service("django").Waiting, 1)
 				hangUp(conn)
 				soon(t, "its place is given up", func() bool { return a.service("django").Waiting == 0 })
@@ -218,33 +219,7 @@ func TestHangUpWithBytesPending(t *testing.T) {
 	equal(t, "ports", a.service("django").Ports, ports{Total: 1, Free: 1})
 }
 
-// layered is a connection on top of another one, as that of TLS is.
-type layered struct{ net.Conn }
-
-func (l layered) NetConn() net.Conn { return l.Conn }
-
-// The socket is found below what is on top of it.
-func TestSocketBelow(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer ours.Close()
-	defer theirs.Close()
-	if _, err := socketOf(layered{ours}); err == nil {
-		t.Error("a pipe has a socket")
-	}
-	a := newAPI(t, storetest.Mini(t))
-	conn := a.dial()
-	below, err := socketOf(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	above, err := socketOf(layered{layered{conn}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	equal(t, "socket", above, below)
-}
-
-// A waiting call costs no goroutine beside that of its connection, and who watches ends with the last of them.
+// A waiting call costs no goroutine beside that of its connection.
 func TestOneWatcher(t *testing.T) {
 	a := newAPI(t, storetest.Mini(t))
 	a.define("django", "5000-5000")
@@ -266,11 +241,6 @@ func TestOneWatcher(t *testing.T) {
 		conn.Close()
 	}
 	soon(t, "all are gone", func() bool { return a.service("django").Waiting == 0 })
-	soon(t, "nobody watches", func() bool {
-		a.server.absence.mu.Lock()
-		defer a.server.absence.mu.Unlock()
-		return a.server.absence.calls == nil
-	})
 }
 
 // A client that sends its next request ahead has not hung up.
@@ -288,7 +258,7 @@ func TestWaitWithTheNextRequestBehind(t *testing.T) {
 	fmt.Fprintf(conn, "POST /v1/services/django/ports?wait=10 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	soon(t, "it waits in line", func() bool { return a.service("django").Waiting == 1 })
 	io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
-	time.Sleep(3 * lookEvery)
+	time.Sleep(3 * connection.Interval)
 	equal(t, "it still waits", a.service("django").Waiting, 1)
 	a.delete(held.path()).want(204)
 	answers := bufio.NewReader(conn)

@@ -57,7 +57,7 @@ func (b *batcher) send(batch []*pending) {
 func conclude(err, unconfirmed error) error {
 	err = classify(err)
 	if unconfirmed != nil && (err == nil || hasOutcome(err, Refused)) {
-		return unknown("too few replicas have it", unconfirmed)
+		return unknown("too few replicas confirmed the change", unconfirmed)
 	}
 	return err
 }

@@ -86,9 +86,9 @@ func (b *batcher) do(ctx context.Context, c *pending) (any, error) {
 			b.handOver()
 		case <-ctx.Done():
 			if b.leave(c) {
-				return nil, notDone("the call was given up before it was sent", ctx.Err())
+				return nil, notDone("the call was cancelled before it was sent", ctx.Err())
 			}
-			return nil, unknown("the call was given up before Redis answered", ctx.Err())
+			return nil, unknown("the call was cancelled before Redis answered", ctx.Err())
 		}
 	}
 }
@@ -119,9 +119,9 @@ func (b *batcher) doAll(ctx context.Context, calls []*pending) []Result {
 		case <-ctx.Done():
 			for i, c := range calls {
 				if b.leave(c) {
-					results[i].Err = notDone("the call was given up before it was sent", ctx.Err())
+					results[i].Err = notDone("the call was cancelled before it was sent", ctx.Err())
 				} else {
-					results[i].Err = unknown("the call was given up before Redis answered", ctx.Err())
+					results[i].Err = unknown("the call was cancelled before Redis answered", ctx.Err())
 				}
 			}
 			return results

@@ -14,7 +14,7 @@ type Outcome int
 // The outcomes.
 const (
 	NotDone Outcome = iota + 1 // Redis did not take the call
-	Unknown                    // Redis took the call and did not answer, or too few replicas have it
+	Unknown                    // Redis took the call and did not answer, or too few replicas confirmed the change
 	Refused                    // the script, or one of its commands, answered with an error
 )
 
@@ -71,10 +71,10 @@ func classify(err error) error {
 	}
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		if isFull(reply.Error()) {
-			return notDone("Redis is full, and takes nothing new until it has memory again", err)
+			return notDone("Redis is full", err)
 		}
 		if turnedAway(reply.Error()) {
-			return notDone("Redis takes no calls at the moment", err)
+			return notDone("Redis accepts no calls at the moment", err)
 		}
 		code, detail, _ := strings.Cut(reply.Error(), " ")
 		return &Error{Refused, code, detail, err}

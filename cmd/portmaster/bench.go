@@ -59,7 +59,7 @@ func benchCommand() *cobra.Command {
 	return cmd
 }
 
-// The ports of the bench's service: more than there can be clients, so that none is ever refused one.
+// The ports of the bench's service: more than there can be clients, so that every client gets one.
 const (
 	benchStart = 10000
 	benchEnd   = 29999
@@ -71,16 +71,16 @@ func (o benchOptions) check() error {
 	case err != nil || server.Host == "" || server.Scheme != "http" && server.Scheme != "https":
 		return fmt.Errorf("--url must be http://host:port or https://host:port, not %q", o.url)
 	case o.clients < 1 || o.clients > benchEnd-benchStart+1:
-		return fmt.Errorf("--clients must lie within 1-%d", benchEnd-benchStart+1)
+		return fmt.Errorf("--clients must be within 1-%d", benchEnd-benchStart+1)
 	case o.duration <= 0:
-		return errors.New("--duration must be more than nothing")
+		return errors.New("--duration must be positive")
 	case o.output != "table" && o.output != "json":
 		return errors.New("--output must be table or json")
 	}
 	return nil
 }
 
-// benchResult is what a bench found out.
+// benchResult is the result of a bench.
 type benchResult struct {
 	Clients    int     `json:"clients"`
 	Seconds    float64 `json:"seconds"`
@@ -119,7 +119,7 @@ const (
 	callKinds
 )
 
-// bench defines a service, lets the clients run, and removes what they made. A second interrupt ends it without.
+// bench defines a service, runs the clients, and removes the service. A second interrupt ends it without removing anything.
 func bench(ctx context.Context, o benchOptions, progress io.Writer) (benchResult, error) {
 	service := "bench-" + uuid.NewString()[:8]
 	setup := newBenchClient(o, service, nil)

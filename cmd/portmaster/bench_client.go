@@ -26,7 +26,7 @@ func (h *portHolders) take(port int) {
 
 func (h *portHolders) leave(port int) { h.held[port].Store(false) }
 
-// benchClient is one caller with one connection. It reuses what it can, so that it takes little of the machine.
+// benchClient is one caller with one connection. It reuses buffers, so that it uses little CPU itself.
 type benchClient struct {
 	http      *fasthttp.HostClient
 	request   *fasthttp.Request
@@ -37,7 +37,7 @@ type benchClient struct {
 	errors    map[string]int
 }
 
-// newLatencies counts from a microsecond to a minute, to three digits.
+// newLatencies returns a histogram from a microsecond to a minute, with three significant digits.
 func newLatencies() *hdrhistogram.Histogram {
 	return hdrhistogram.New(int64(time.Microsecond), int64(time.Minute), 3)
 }
@@ -73,7 +73,7 @@ func (c *benchClient) run(ctx context.Context, name string, cycles *atomic.Int64
 		if c.cycle(holder) {
 			cycles.Add(1)
 		} else {
-			holder = name + "-" + strconv.Itoa(n) // the old one may have been given a port, and the answer was lost
+			holder = name + "-" + strconv.Itoa(n) // the old name may have a port whose response was lost
 		}
 	}
 }
@@ -90,13 +90,13 @@ func (c *benchClient) cycle(holder string) bool {
 	}
 	c.held.take(port)
 	if !c.measured(callAccept, "POST", c.service+"/offers/"+secret+"/accept", "", fasthttp.StatusCreated) {
+		c.held.leave(port) // first: once it is given back, another client may get it
 		c.giveBack(secret, port)
-		c.held.leave(port)
 		return false
 	}
 	fence, _, _ := strings.Cut(between(c.response.Body(), `"fence":`, '}'), ",")
-	c.request.Header.Set(fasthttp.HeaderIfMatch, `"`+fence+`"`) // a server may insist on a proof, and this one costs Redis nothing
-	c.held.leave(port)                                          // from the release on somebody else may have it
+	c.request.Header.Set(fasthttp.HeaderIfMatch, `"`+fence+`"`) // a server may require a proof, and this one costs Redis nothing
+	c.held.leave(port)                                          // from the release on another client may have it
 	released := c.measured(callRelease, "DELETE", c.service+"/ports/"+strconv.Itoa(port), "", fasthttp.StatusNoContent)
 	c.request.Header.Del(fasthttp.HeaderIfMatch)
 	if !released {
@@ -105,8 +105,7 @@ func (c *benchClient) cycle(holder string) bool {
 	return released
 }
 
-// giveBack tries to free a port of which it is not known whether it is on offer, allocated or free: else the service could
-// not be removed.
+// giveBack tries to free a port that may be on offer, allocated or free. Otherwise the service could not be removed.
 func (c *benchClient) giveBack(secret string, port int) {
 	_, _ = c.call("POST", c.service+"/offers/"+secret+"/reject", "")
 	c.request.Header.Set("Portmaster-Secret", secret)
@@ -114,7 +113,7 @@ func (c *benchClient) giveBack(secret string, port int) {
 	c.request.Header.Del("Portmaster-Secret")
 }
 
-// measured calls, takes the time, and counts an answer other than the one expected as an error.
+// measured makes a call and records its duration. It counts any status but the expected one as an error.
 func (c *benchClient) measured(kind int, method, address, body string, expected int) bool {
 	start := time.Now()
 	status, err := c.call(method, address, body)
@@ -144,8 +143,8 @@ func (c *benchClient) call(method, address, body string) (status int, err error)
 	return c.response.StatusCode(), err
 }
 
-// between returns what stands in text after a mark and before an end; "" where there is no such mark. The bench reads its
-// own answers so, since a JSON decoder would cost as much as the rest of a call.
+// between returns the part of text after a mark and before an end; "" if there is none. The bench reads responses in this
+// way because a JSON decoder would cost as much as the rest of a call.
 func between(text []byte, mark string, end byte) string {
 	_, rest, found := bytes.Cut(text, []byte(mark))
 	if i := bytes.IndexByte(rest, end); found && i >= 0 {

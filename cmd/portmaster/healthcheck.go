@@ -26,7 +26,7 @@ func healthcheckCommand() *cobra.Command {
 				return err
 			}
 			addr := dialAddr(settings.HTTPAddr)
-			// The server waits for Redis that long itself before it says that it is not ready.
+			// The server itself waits for Redis that long before it says that it is not ready.
 			ctx, cancel := context.WithTimeout(cmd.Context(), settings.RedisTimeout+time.Second)
 			defer cancel()
 			if err := healthcheck(ctx, addr); err != nil {
@@ -38,7 +38,7 @@ func healthcheckCommand() *cobra.Command {
 	}
 }
 
-// dialAddr returns where a server can be reached from its own machine that listens on addr, which may be every address.
+// dialAddr returns the address at which a server that listens on addr can be reached from its own machine.
 func dialAddr(addr string) string {
 	host, port, _ := net.SplitHostPort(addr)
 	switch ip := net.ParseIP(host); {
@@ -50,7 +50,7 @@ func dialAddr(addr string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// healthcheck returns nil where the server at addr is ready, and otherwise what it says, or why it does not say anything.
+// healthcheck returns nil if the server at addr is ready. Its error says what the server answered, or why it did not.
 func healthcheck(ctx context.Context, addr string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
 	if err != nil {
@@ -67,7 +67,7 @@ func healthcheck(ctx context.Context, addr string) error {
 	}
 	var problem struct{ Detail string }
 	if err := json.NewDecoder(response.Body).Decode(&problem); err != nil {
-		return fmt.Errorf("/readyz answers with %s", response.Status)
+		return fmt.Errorf("/readyz returned %s", response.Status)
 	}
 	return fmt.Errorf("%s", problem.Detail)
 }

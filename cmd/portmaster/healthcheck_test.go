@@ -33,7 +33,7 @@ func TestHealthcheck(t *testing.T) {
 		"ready":                {addr: ready.addr, says: " is ready"},
 		"ready, on every host": {addr: strings.TrimPrefix(ready.addr, "127.0.0.1"), says: " is ready"},
 		"Redis is away":        {addr: withoutRedis.addr, code: 1, says: " is not ready: Redis "},
-		"another server":       {addr: another.Listener.Addr().String(), code: 1, says: " is not ready: /readyz answers with 404 Not Found"},
+		"another server":       {addr: another.Listener.Addr().String(), code: 1, says: " is not ready: /readyz returned 404 Not Found"},
 		"no answer":            {addr: mute.Addr().String(), setting: "PORTMASTER_REDIS_TIMEOUT=1ms", code: 1, says: " is not ready: context deadline exceeded"},
 		"nobody listens":       {addr: gone.Addr().String(), code: 1, says: " is not ready: dial tcp"},
 		"a setting is wrong":   {addr: "8080", code: 1, says: "PORTMASTER_HTTP_ADDR must be host:port"},

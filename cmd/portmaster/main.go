@@ -35,7 +35,7 @@ func command() *cobra.Command {
 	return root
 }
 
-// release is what the linker was told with -X main.release=, as make build and the Dockerfile do.
+// release is set by the linker (-X main.release=), as in make build and the Dockerfile.
 var release string
 
 // version names the release, or the commit, that this program was built from.

@@ -47,7 +47,7 @@ func recoverCommand() *cobra.Command {
 	}
 }
 
-// printRecovery says what was found in Redis, and what may be amiss with it.
+// printRecovery prints what was found in Redis, and what may be wrong with it.
 func printRecovery(out io.Writer, found allocator.Recovery) {
 	if !found.Needed {
 		fmt.Fprintln(out, "nothing was lost")
@@ -63,7 +63,7 @@ func printRecovery(out io.Writer, found allocator.Recovery) {
 		fmt.Fprintf(out, "this state is about %s older than the one that the servers knew; %d allocations that they acknowledged since are not in it, and their ports may be held twice\n",
 			found.Behind, found.Unknown)
 	} else {
-		fmt.Fprintln(out, "this is another state than the one that the servers knew: whatever they acknowledged there may be held twice")
+		fmt.Fprintln(out, "this is not the state that the servers knew: ports that they acknowledged there may be held twice")
 	}
 	fmt.Fprintln(out, "recovered: the servers hand out ports again within a second or two")
 }

@@ -16,12 +16,12 @@ import (
 // store is the Redis that a server works on.
 type store struct {
 	client   redis.UniversalClient
-	embedded *miniredis.Miniredis // nil where the Redis is a real one
+	embedded *miniredis.Miniredis // nil for a real Redis
 	stop     chan struct{}        // ends the embedded store's clock
 }
 
-// openStore connects to the Redis of the settings, or starts one inside the process where they name none. It does not
-// wait for Redis: greet tells whether it is there.
+// openStore connects to the Redis of the settings. If they name none, it starts a store inside the process. It does not
+// wait for Redis: greet finds out whether it answers.
 func openStore(settings config.Config, log *slog.Logger) (*store, error) {
 	redis.SetLogger(clientLog{log})
 	if settings.RedisURL == "" {
@@ -39,10 +39,10 @@ func openStore(settings config.Config, log *slog.Logger) (*store, error) {
 	return &store{client: connect(options, settings)}, nil
 }
 
-// connect returns the client of any kind of Redis: it fails fast, never repeats a script that may have run, and sends what
-// has keys to masters only.
+// connect returns a client for any kind of Redis. It fails fast, never repeats a script that may have run, and sends
+// commands with keys to masters only.
 func connect(options *redis.UniversalOptions, settings config.Config) redis.UniversalClient {
-	options.Protocol = 2 // nothing of version 3 is used here, and looking for its push messages costs each call
+	options.Protocol = 2 // nothing of version 3 is used, and looking for its push messages costs time in each call
 	options.MaxRetries = -1
 	options.MaxRedirects = 3 // in a Cluster; a command that is redirected did not run
 	options.DialerRetries = 1
@@ -51,15 +51,15 @@ func connect(options *redis.UniversalOptions, settings config.Config) redis.Univ
 	options.WriteTimeout = settings.RedisTimeout
 	options.PoolTimeout = settings.RedisTimeout
 	options.ContextTimeoutEnabled = true
-	options.DisableIdentity = true // CLIENT SETINFO cannot be allowed in an ACL file that Redis 7.0 reads, too
+	options.DisableIdentity = true // an ACL file that Redis 7.0 can read cannot allow CLIENT SETINFO
 	if options.TLSConfig != nil {
 		options.Dialer = dialTLS(options.TLSConfig, settings.RedisTimeout)
 	}
 	switch kind(options) {
 	case kindCluster:
 		cluster := options.Cluster()
-		cluster.DisableRoutingPolicies = true // they ask for COMMAND, and are for commands that are not sent here
-		// Nobody tells who follows a master that died: the other nodes have to be asked.
+		cluster.DisableRoutingPolicies = true // they call COMMAND, and serve commands that are never sent here
+		// No message announces the successor of a dead master: the other nodes have to be asked.
 		cluster.ClusterStateReloadInterval = time.Second
 		client := redis.NewClusterClient(cluster)
 		client.OnNewNode(func(node *redis.Client) { node.AddHook(dialing{}) })
@@ -75,8 +75,8 @@ func connect(options *redis.UniversalOptions, settings config.Config) redis.Univ
 	}
 }
 
-// clientLog takes the lines that go-redis writes by itself, one for each connection that fails. Our own log tells of an
-// outage once a second at most; these are for who debugs.
+// clientLog logs the lines of go-redis, one for each connection that fails, at debug level. The server itself logs an
+// outage at most once a second.
 type clientLog struct{ log *slog.Logger }
 
 // Printf is called by go-redis.
@@ -86,7 +86,7 @@ func (c clientLog) Printf(ctx context.Context, format string, args ...any) {
 	}
 }
 
-// Close ends the connections, and the embedded store with all it holds.
+// Close ends the connections, and the embedded store with its data.
 func (s *store) Close() {
 	s.client.Close()
 	if s.embedded != nil {

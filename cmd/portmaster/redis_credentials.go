@@ -13,7 +13,7 @@ import (
 	"portmaster/config"
 )
 
-// addCredentials adds what the files of the settings hold to the options of a client. Each error names the variable.
+// addCredentials adds the credentials in the files of the settings to the options of a client. Errors name the variable.
 func addCredentials(options *redis.UniversalOptions, settings config.Config) error {
 	if err := addPassword(options, settings.RedisPasswordFile); err != nil {
 		return fmt.Errorf("%s_REDIS_PASSWORD_FILE: %w", config.Prefix, err)
@@ -21,7 +21,7 @@ func addCredentials(options *redis.UniversalOptions, settings config.Config) err
 	if options.TLSConfig == nil {
 		return nil
 	}
-	// The host of the URL is the name that every node's certificate must have; no option of the URL changes that.
+	// Every node's certificate must have the host of the URL as its name; no option of the URL changes that.
 	options.TLSConfig = &tls.Config{ServerName: options.TLSConfig.ServerName, MinVersion: tls.VersionTLS12}
 	if err := addCA(options.TLSConfig, settings.RedisCAFile); err != nil {
 		return fmt.Errorf("%s_REDIS_CA_FILE: %w", config.Prefix, err)
@@ -32,14 +32,14 @@ func addCredentials(options *redis.UniversalOptions, settings config.Config) err
 	return nil
 }
 
-// addPassword has the password read for each new connection, so that a new one needs no restart. With Sentinels it is that
-// of the data nodes.
+// addPassword makes the client read the password for each new connection, so that a new password needs no restart. With
+// Sentinels it is the password of the data nodes.
 func addPassword(options *redis.UniversalOptions, path string) error {
 	if path == "" {
 		return nil
 	}
 	if options.Password != "" {
-		return fmt.Errorf("%s_REDIS_URL has a password, too", config.Prefix)
+		return fmt.Errorf("%s_REDIS_URL has a password as well", config.Prefix)
 	}
 	if _, err := readPassword(path); err != nil {
 		return err
@@ -74,12 +74,12 @@ func addCA(to *tls.Config, path string) error {
 	}
 	to.RootCAs = x509.NewCertPool()
 	if !to.RootCAs.AppendCertsFromPEM(text) {
-		return fmt.Errorf("%s holds no certificate in PEM", path)
+		return fmt.Errorf("%s contains no PEM certificate", path)
 	}
 	return nil
 }
 
-// addCertificate has the certificate read for each new connection, so that a new one needs no restart.
+// addCertificate makes the client read the certificate for each new connection, so that a new one needs no restart.
 func addCertificate(to *tls.Config, certFile, keyFile string) error {
 	if certFile == "" {
 		return nil

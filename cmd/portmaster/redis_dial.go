@@ -9,15 +9,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// dialing looks after connections that cannot be had. Whatever keeps one from being opened becomes a *net.OpError of
-// "dial", from which the allocator sees that nothing was sent.
+// dialing handles connections that cannot be opened. It turns every such error into a *net.OpError of "dial", by which the
+// allocator knows that nothing was sent.
 type dialing struct{}
 
 // DialHook is called by go-redis.
 func (dialing) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := next(ctx, network, addr)
-		if errors.Is(err, redis.Nil) { // which would read as an answer of the command that the connection was for
+		if errors.Is(err, redis.Nil) { // which would look like a reply to the command that needed the connection
 			err = errNoMaster
 		}
 		return conn, notConnected(err)
@@ -27,8 +27,8 @@ func (dialing) DialHook(next redis.DialHook) redis.DialHook {
 // ProcessHook is called by go-redis.
 func (dialing) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
-// ProcessPipelineHook is called by go-redis. Where Redis refused the login there is no connection, and go-redis leaves the
-// commands of a pipeline without an error, as if they had succeeded.
+// ProcessPipelineHook is called by go-redis. If Redis refuses the login, go-redis leaves the commands of a pipeline without
+// an error, as if they had succeeded.
 func (dialing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, commands []redis.Cmder) error {
 		err := next(ctx, commands)
@@ -42,7 +42,7 @@ func (dialing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	}
 }
 
-// errNoMaster is what Sentinels answer where they do not know a name.
+// errNoMaster is returned if the Sentinels do not know the name of the master.
 var errNoMaster = errors.New("the Sentinels know no master of that name")
 
 func notConnected(err error) error {

@@ -14,16 +14,17 @@ import (
 	"portmaster/config"
 )
 
-// embeddedTick is how often the TTLs of the embedded store move, which do not by themselves. A key may go so much early.
+// embeddedTick is how often the TTLs of the embedded store advance, since miniredis has no clock for them. A key may expire
+// early by that much.
 const embeddedTick = 20 * time.Millisecond
 
-// embeddedStore starts a Redis inside the process. It listens nowhere: connections to it are pipes, which no other process
+// embeddedStore starts a store inside the process. It does not listen: connections to it are pipes, which no other process
 // can open.
 func embeddedStore(settings config.Config, log *slog.Logger) (*store, error) {
 	embedded := miniredis.NewMiniRedis()
 	first, err := embedded.Dial() // starts it
 	if err != nil {
-		return nil, fmt.Errorf("the embedded store does not start: %w", err)
+		return nil, fmt.Errorf("starting the embedded store: %w", err)
 	}
 	first.Close()
 	server := embedded.Server()
@@ -44,7 +45,7 @@ func embeddedStore(settings config.Config, log *slog.Logger) (*store, error) {
 	return s, nil
 }
 
-// tick moves the time of the embedded store's TTLs.
+// tick advances the TTLs of the embedded store.
 func (s *store) tick() {
 	ticker := time.NewTicker(embeddedTick)
 	defer ticker.Stop()
@@ -60,8 +61,8 @@ func (s *store) tick() {
 	}
 }
 
-// replies is the embedded store's end of a pipe. As Redis does, it keeps what the client has not read yet: a pipe holds
-// nothing, so the store would wait for a client that sends a long pipeline before it reads, and that client for the store.
+// replies is the embedded store's end of a pipe. Like Redis, it buffers what the client has not read yet. A pipe has no
+// buffer: a client that sends a long pipeline before it reads and the store would wait for each other.
 type replies struct {
 	net.Conn
 	mu     sync.Mutex
@@ -89,7 +90,7 @@ func (r *replies) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close ends the connection, and with it what is unread.
+// Close ends the connection and drops what is unread.
 func (r *replies) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,7 +99,7 @@ func (r *replies) Close() error {
 	return r.Conn.Close()
 }
 
-// send hands the client what there is as it reads, until the connection ends.
+// send writes the buffered replies to the client, until the connection ends.
 func (r *replies) send() {
 	for {
 		r.mu.Lock()

@@ -15,8 +15,8 @@ import (
 	"portmaster/config"
 )
 
-// greet makes a first call to Redis, one that changes nothing. Its error says in one line with which setting Redis turns
-// this server away; a Redis that is merely away is none, since it may come later.
+// greet makes a first call to Redis that changes nothing. Its error says in one line which setting makes Redis refuse this
+// server. A Redis that does not answer is no error, since it may come later.
 func greet(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) error {
 	err := ports.Greet(ctx)
 	if err == nil {
@@ -29,8 +29,8 @@ func greet(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) er
 	return nil
 }
 
-// refused returns the one line for who made the settings, where an error shows that Redis will never take the calls of a
-// program with these settings; nil where a later call may succeed.
+// refused returns an error of one line that names the wrong setting, if err shows that Redis will never accept calls with
+// these settings. It returns nil if a later call may succeed.
 func refused(err error) error {
 	if variable, says := refusal(err); variable != "" {
 		return fmt.Errorf("%s_%s: %s", config.Prefix, variable, says)
@@ -38,8 +38,8 @@ func refused(err error) error {
 	return nil
 }
 
-// refusal says which setting is wrong, and how, where an error shows that Redis will never take this server's calls. It
-// says nothing where a later call may succeed.
+// refusal says which setting is wrong, and how, if err shows that Redis will never accept this server's calls. It returns
+// "" if a later call may succeed.
 func refusal(err error) (variable, says string) {
 	if errors.Is(err, errNoMaster) {
 		return "REDIS_URL", errNoMaster.Error()
@@ -62,8 +62,8 @@ func refusal(err error) (variable, says string) {
 	return "", ""
 }
 
-// refusedBy is refusal for what Redis, or a Sentinel, answered: by its code, which Valkey and all versions of Redis share. A code of ERR
-// says nothing, so its text is shown, without the arguments of the command: a password is one of those.
+// refusedBy is refusal for a reply of Redis or a Sentinel. It decides by the code, which Valkey and all versions of Redis
+// share. The code ERR says nothing, so its text is shown, without the arguments of the command, which may be a password.
 func refusedBy(reply string) (variable, says string) {
 	code, text, _ := strings.Cut(reply, " ")
 	switch code {
@@ -74,11 +74,11 @@ func refusedBy(reply string) (variable, says string) {
 	case "MOVED":
 		return "REDIS_URL", "Redis is a node of a Cluster: the URL must begin with redis+cluster:// or rediss+cluster://"
 	case "ERR":
-		if strings.HasPrefix(text, "max number of clients") { // it may take more of them later
+		if strings.HasPrefix(text, "max number of clients") { // it may accept more of them later
 			return "", ""
 		}
 		text, _, _ = strings.Cut(text, ", with args")
-		return "REDIS_URL", "what answers there refuses the calls: " + text
+		return "REDIS_URL", "the server at this address refuses the calls: " + text
 	}
 	return "", ""
 }

@@ -23,17 +23,17 @@ func dialTLS(config *tls.Config, timeout time.Duration) func(ctx context.Context
 	}
 }
 
-// tlsConn is a TLS connection that tells as much as one without TLS.
+// tlsConn is a TLS connection that shows go-redis as much as one without TLS.
 type tlsConn struct{ *tls.Conn }
 
-// SyscallConn is called by go-redis, which sees by it, before it sends a call, that Redis has closed the connection. Else
-// the first calls after a restart of Redis have an unknown outcome, though nobody can have got them.
+// SyscallConn is called by go-redis before it sends a call, to see whether Redis has closed the connection. Without it the
+// first calls after a restart of Redis would have an unknown outcome, although Redis cannot have received them.
 func (c tlsConn) SyscallConn() (syscall.RawConn, error) {
 	return c.NetConn().(syscall.Conn).SyscallConn()
 }
 
-// Write is called by go-redis. From TLS 1.3 on, a client certificate is refused after the handshake: Redis hangs up, and
-// what is left to be read says why.
+// Write is called by go-redis. From TLS 1.3 on, Redis refuses a client certificate after the handshake: it closes the
+// connection, and an unread alert says why.
 func (c tlsConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if err == nil {
@@ -48,7 +48,7 @@ func (c tlsConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// alert finds what Redis said when it broke off TLS. Its error has no type to tell it by.
+// alert finds the reason that Redis gave for ending TLS. The error has no type of its own.
 func alert(err error) (text string, ok bool) {
 	_, text, ok = strings.Cut(err.Error(), "remote error: tls: ")
 	text, _, _ = strings.Cut(text, "\n") // the errors of several Sentinels are on a line each

@@ -27,19 +27,19 @@ func kind(options *redis.UniversalOptions) string {
 	return kindNode
 }
 
-// errURL leaves out the URL and what the parser says of it: a password with a slash in it may be what does not parse.
-var errURL = errors.New(config.Prefix + "_REDIS_URL is not valid: it must read redis://[user:password@]host:port[/db], " +
-	"rediss://..., unix:///path, redis://sentinel:port?master_name=name or redis+cluster://host:port, " +
-	"the password in percent-encoding, and any ?option=value one that the client knows")
+// errURL contains neither the URL nor the parser's message: a password with a slash may be the part that does not parse.
+var errURL = errors.New(config.Prefix + "_REDIS_URL is not valid: it must be redis://[user:password@]host:port[/db], " +
+	"rediss://..., unix:///path, redis://sentinel:port?master_name=name or redis+cluster://host:port; " +
+	"percent-encode the password, and use only options that the client knows")
 
-// parseRedisURL reads where Redis is and how to log in, and of the options in the query those of the pool: how often a
-// command is sent, to which node, and how long it may take is not for a URL to say.
+// parseRedisURL reads where Redis is, how to log in, and the options for the connection pool. Options for retries, routing
+// and timeouts are ignored.
 func parseRedisURL(text string) (*redis.UniversalOptions, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Opaque != "" || u.Fragment != "" {
 		return nil, errURL
 	}
-	query, err := url.ParseQuery(u.RawQuery) // go-redis leaves out what does not parse
+	query, err := url.ParseQuery(u.RawQuery) // go-redis ignores what does not parse
 	if err != nil {
 		return nil, errURL
 	}

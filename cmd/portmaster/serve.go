@@ -34,11 +34,11 @@ func serveCommand() *cobra.Command {
 	}
 }
 
-// serve wires the floors together and serves until ctx is done; then it drains. It returns nil where every request under
-// way could finish.
+// serve wires the packages together and serves until ctx is done; then it drains. It returns nil if every open request
+// could finish.
 func serve(ctx context.Context, settings config.Config, log *slog.Logger) error {
 	if unknown := config.Unknown(); len(unknown) > 0 {
-		log.Warn("these variables are no settings; see portmaster serve --help", slog.String("variables", strings.Join(unknown, " ")))
+		log.Warn("unknown settings are ignored; see portmaster serve --help", slog.String("variables", strings.Join(unknown, " ")))
 	}
 	listener, err := net.Listen("tcp", settings.HTTPAddr)
 	if err != nil {
@@ -64,7 +64,7 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
 	})
-	uuid.EnableRandPool() // one system call for many secrets and request ids, in place of one for each
+	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
 	watched, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	go watch(watched, ports, log)
@@ -81,7 +81,7 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	server.Drain()
 	time.Sleep(settings.ShutdownDelay)
 	if err := server.Shutdown(settings.ShutdownTimeout); err != nil {
-		return fmt.Errorf("requests were still under way after %s: %w", settings.ShutdownTimeout, err)
+		return fmt.Errorf("requests were still open after %s: %w", settings.ShutdownTimeout, err)
 	}
 	log.Info("stopped")
 	return nil

@@ -41,7 +41,7 @@ func TestFailedStartIsOneLine(t *testing.T) {
 	defer taken.Close()
 	for _, test := range []struct{ setting, says string }{
 		{"PORTMASTER_OFFER_TTL=soon", `PORTMASTER_OFFER_TTL="soon" is not a valid duration`},
-		{"PORTMASTER_PORT_MIN=0", "PORTMASTER_PORT_MIN must lie within 1-65535"},
+		{"PORTMASTER_PORT_MIN=0", "PORTMASTER_PORT_MIN must be within 1-65535"},
 		{"PORTMASTER_HTTP_ADDR=" + taken.Addr().String(), "PORTMASTER_HTTP_ADDR: listen tcp " + taken.Addr().String()},
 		{"PORTMASTER_HTTP_ADDR=8080", "PORTMASTER_HTTP_ADDR must be host:port"},
 		{"PORTMASTER_REDIS_URL=localhost:6379", "PORTMASTER_REDIS_URL is not valid"},
@@ -252,7 +252,7 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	if code := p.wait(t).ExitCode(); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
-	if !strings.Contains(p.log.String(), "portmaster: requests were still under way after 200ms") {
+	if !strings.Contains(p.log.String(), "portmaster: requests were still open after 200ms") {
 		t.Error("it does not say why")
 	}
 }

@@ -8,10 +8,10 @@ import (
 	"portmaster/allocator"
 )
 
-// watchInterval is how soon it is noticed that the state in Redis is gone.
+// watchInterval is how often the server checks Redis, and so how soon it notices that the state is gone.
 const watchInterval = time.Second
 
-// watch checks again and again, until ctx is done, whether Redis is fit to keep allocations, and logs what changes.
+// watch checks until ctx is done whether Redis can keep allocations safely, and logs what changes.
 func watch(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
@@ -30,10 +30,10 @@ func watch(ctx context.Context, ports *allocator.Allocator, log *slog.Logger) {
 	}
 }
 
-// tellState logs what was noticed of the state since.
+// tellState logs what has changed in the state figures.
 func tellState(log *slog.Logger, known, now allocator.StateFigures) allocator.StateFigures {
 	if now.Rollbacks > known.Rollbacks {
-		log.Warn("the state in Redis is older than what was acknowledged, as after a failover: the fences were raised, and ports are handed out",
+		log.Warn("the state in Redis is older than what was acknowledged, as after a failover: the server raised the fences and continues",
 			slog.Duration("behind", now.Behind))
 	}
 	if now.ClockSteps > known.ClockSteps {
@@ -42,7 +42,7 @@ func tellState(log *slog.Logger, known, now allocator.StateFigures) allocator.St
 	return now
 }
 
-// tell logs the findings that are new, and those that are gone, and returns what is known now.
+// tell logs the findings that are new and those that are gone. It returns the current ones.
 func tell(log *slog.Logger, known map[allocator.Finding]bool, findings []allocator.Finding) map[allocator.Finding]bool {
 	now := map[allocator.Finding]bool{}
 	for _, f := range findings {

@@ -11,7 +11,7 @@ local call = redis.call
 -- The answer to a group for which no ports are free: it waits, or it is refused.
 local function none_free(keys, service, group, total, may_have)
   if group.stay then return 'waiting', join(keys, service, group.ticket) end
-  if not may_have then return 'refused', 'EXHAUSTED -1 others wait in line for a port of ' .. service.name end
+  if not may_have then return 'refused', 'EXHAUSTED -1 other calls wait for a port of ' .. service.name end
   local what = service.name .. ' has no such ' .. total .. ' ports free'
   if total == 1 then what = 'every port of ' .. service.name .. ' is taken' end
   return 'refused', string.format('EXHAUSTED %d %s', next_free(keys, service) or -1, what)

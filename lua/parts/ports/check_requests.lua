@@ -30,8 +30,8 @@ local function check_range(keys, service, requests, total)
         fault('INVALID', request, 'count', 'is more than the ' .. size .. ' ports of ' .. service.name)
     elseif port < first or given and port + request.count - 1 > last then
       faults[#faults + 1] = fault('INVALID', request, request.exact and 'port' or 'prefer',
-        'must lie within the range ' .. first .. '-' .. last ..
-        (request.count > 1 and ', with all that it counts' or ''))
+        'must be within the range ' .. first .. '-' .. last ..
+        (request.count > 1 and ', with the whole block' or ''))
     end
   end
   if #faults > 0 then return all_faults(faults) end

@@ -1,10 +1,10 @@
 //go:build unix && !linux
 
-package handlers
+package connection
 
 import "syscall"
 
-// closed reports of each socket whether the other end has closed it. Where bytes have come in before, it does not see that.
+// closed reports for each socket whether the other end has closed it. It does not see that behind unread bytes.
 func closed(sockets []int) []bool {
 	gone := make([]bool, len(sockets))
 	for i, socket := range sockets {

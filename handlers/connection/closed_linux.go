@@ -1,4 +1,4 @@
-package handlers
+package connection
 
 import (
 	"errors"
@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// closed reports of each socket whether the other end has closed it, be it for sending only, and though bytes may have come
-// in before that nobody has read.
+// closed reports for each socket whether the other end has closed it, or has closed it for writing. It sees that even
+// behind bytes that nobody has read yet.
 func closed(sockets []int) []bool {
 	polled := make([]unix.PollFd, len(sockets))
 	for i, socket := range sockets {
