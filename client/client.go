@@ -59,7 +59,7 @@ func New(address string, options Options) (*Client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("the address of the server must be http://host:port or https://host:port, not %q", address)
 	}
-	if options.Pool != "" && !isName(options.Pool) {
+	if options.Pool != "" && !ValidName(options.Pool) {
 		return nil, invalid("pools", options.Pool)
 	}
 	if options.Timeout <= 0 {
@@ -100,7 +100,7 @@ func (c *Client) path(parts ...string) (string, error) {
 		parts = append([]string{"pools", c.options.Pool}, parts...)
 	}
 	for i, part := range parts {
-		if !isName(part) {
+		if !ValidName(part) {
 			return "", invalid(parts[i-1], part)
 		}
 		path += "/" + part
@@ -108,8 +108,9 @@ func (c *Client) path(parts ...string) (string, error) {
 	return path, nil
 }
 
-// isName reports whether a text is a name as the API defines it, as secrets and ports are, too.
-func isName(text string) bool {
+// ValidName reports whether a text can be the name of a pool or a service. So can secrets and ports; an instance name, in addition, is
+// not all digits.
+func ValidName(text string) bool {
 	if len(text) < 1 || len(text) > 64 || strings.ContainsRune("._-", rune(text[0])) || strings.ContainsRune("._-", rune(text[len(text)-1])) {
 		return false
 	}
