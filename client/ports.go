@@ -204,7 +204,7 @@ func (c *Client) Release(ctx context.Context, a Allocation) error {
 	}
 	call := call{method: "DELETE", path: path}
 	switch {
-	case a.Secret != "" && !isName(a.Secret):
+	case a.Secret != "" && !ValidName(a.Secret):
 		return invalid("offers", a.Secret)
 	case a.Secret != "":
 		call.header = [2]string{"Portmaster-Secret", a.Secret}
