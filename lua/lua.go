@@ -51,6 +51,9 @@ var (
 	ListServices = script("services/list_services")
 	ListPool     = script("services/list_pool")
 	UnlistPools  = script("services/unlist_pools")
+	CheckPorts   = script("services/check_ports")
+	CheckOffers  = script("services/check_offers")
+	CheckEntries = script("services/check_entries")
 
 	Heartbeat     = script("waitlist/heartbeat")
 	CheckWaitlist = script("waitlist/check_waitlist")

@@ -252,3 +252,23 @@ func read(t *testing.T, name string) (header, code string) {
 	end := slices.IndexFunc(lines, func(line string) bool { return !strings.HasPrefix(line, "--") })
 	return strings.Join(lines[:end], ""), strings.Join(lines[end:], "")
 }
+
+// Every finding of a check is on the page.
+func TestFindingsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := regexp.MustCompile(`(?:report\(|\{)'([a-z_]+)',`)
+	for _, s := range []*Script{CheckPorts, CheckOffers, CheckEntries} {
+		found := codes.FindAllStringSubmatch(s.Source, -1)
+		if len(found) == 0 {
+			t.Error("a check reports nothing")
+		}
+		for _, code := range found {
+			if !strings.Contains(string(page), "`"+code[1]+"`") {
+				t.Errorf("the page does not explain %s", code[1])
+			}
+		}
+	}
+}

@@ -31,7 +31,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), benchCommand())
+	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), checkCommand(), benchCommand())
 	return root
 }
 

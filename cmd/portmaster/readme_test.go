@@ -31,6 +31,7 @@ var (
 	sectionReplicas = section{readmePage, "Run replicas"}                 // TestReadmeReplicas
 	sectionUsers    = section{settingsPage, "Users of Redis"}             // TestReadmeUsers
 	sectionLook     = section{statePage, "Read the state with redis-cli"} // TestReadmeWalk, on Redis
+	sectionCheck    = section{statePage, "Check and repair the keys"}     // TestCheck
 	sectionBench    = section{costPage, "Put a load on your own server"}  // TestReadmeBench
 	sectionFiles    = section{operatorsPage, "The files"}                 // deployments/check
 	sectionUpgrade  = section{operatorsPage, "Upgrade and roll back"}     // the fault suite
@@ -46,7 +47,7 @@ var sectionsLife = []section{
 
 func TestReadmeCommandsAreRun(t *testing.T) {
 	run := append([]section{
-		sectionRun, sectionWalk, sectionBack, sectionRedis, sectionReplicas, sectionUsers, sectionLook, sectionBench,
+		sectionRun, sectionWalk, sectionBack, sectionRedis, sectionReplicas, sectionUsers, sectionLook, sectionCheck, sectionBench,
 		sectionFiles, sectionUpgrade, sectionBackup,
 	}, sectionsLife...)
 	for _, page := range readPages(t) {

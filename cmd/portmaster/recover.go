@@ -21,22 +21,11 @@ func recoverCommand() *cobra.Command {
 			"holders ever have the same fence, and prints what it found.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			settings, err := config.Load()
+			ports, closeStore, err := openAllocator(cmd)
 			if err != nil {
 				return err
 			}
-			if settings.RedisURL == "" {
-				return fmt.Errorf("%s_REDIS_URL is empty: a store inside a process cannot be recovered", config.Prefix)
-			}
-			store, err := openStore(settings, newLogger(cmd.ErrOrStderr(), settings))
-			if err != nil {
-				return err
-			}
-			defer store.Close()
-			ports := allocator.New(store.client, options(settings))
-			if err := ports.Greet(cmd.Context()); err != nil {
-				return cmp.Or(refused(err), err)
-			}
+			defer closeStore()
 			found, err := ports.Recover(cmd.Context())
 			if err != nil {
 				return cmp.Or(refused(err), err)
@@ -45,6 +34,27 @@ func recoverCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// openAllocator returns an Allocator on the Redis of a server's settings, for a command that works beside the servers.
+func openAllocator(cmd *cobra.Command) (ports *allocator.Allocator, closeStore func(), err error) {
+	settings, err := config.Load()
+	if err != nil {
+		return nil, nil, err
+	}
+	if settings.RedisURL == "" {
+		return nil, nil, fmt.Errorf("%s_REDIS_URL is empty: no other process reaches a store inside a server", config.Prefix)
+	}
+	store, err := openStore(settings, newLogger(cmd.ErrOrStderr(), settings))
+	if err != nil {
+		return nil, nil, err
+	}
+	ports = allocator.New(store.client, options(settings))
+	if err := ports.Greet(cmd.Context()); err != nil {
+		store.Close()
+		return nil, nil, cmp.Or(refused(err), err)
+	}
+	return ports, store.Close, nil
 }
 
 // printRecovery prints what was found in Redis, and what may be wrong with it.

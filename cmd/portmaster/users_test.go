@@ -68,7 +68,11 @@ func TestUsersFile(t *testing.T) {
 
 	node, _, _ := storetest.Private(t)
 	reset(t, node)
-	everyRoute(t, atRedis(t, "redis://"+loginAs(storetest.User)+"@"+node.Addr+"/2?client_name=portmaster"))
+	url := "redis://" + loginAs(storetest.User) + "@" + node.Addr + "/2?client_name=portmaster"
+	everyRoute(t, atRedis(t, url))
+	if code, stdout, stderr := run(t, []string{"check", "--repair"}, "PORTMASTER_REDIS_URL="+url); code != 0 {
+		t.Errorf("check exits with %d and says %q %q", code, stdout, stderr)
+	}
 	count(t, node, used["portmaster"])
 	cluster := storetest.Cluster(t, 1)[0]
 	reset(t, cluster)
