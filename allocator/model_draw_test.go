@@ -96,13 +96,8 @@ func (r *run) open() (open []madeWant) {
 	return open
 }
 
-// cooldowns are short where the clock is real.
 func (r *run) cooldown(t *rapid.T) time.Duration {
-	all := []time.Duration{0, 0, quarantine / 2, quarantine, 2 * quarantine}
-	if r.store.Mini != nil {
-		all = append(all, 5*time.Minute)
-	}
-	return rapid.SampledFrom(all).Draw(t, "cool-down")
+	return rapid.SampledFrom([]time.Duration{0, 0, quarantine / 2, quarantine, 2 * quarantine, 5 * time.Minute}).Draw(t, "cool-down")
 }
 
 func (r *run) define(t *rapid.T) {
@@ -171,7 +166,7 @@ func (r *run) take(t *rapid.T) {
 // fill draws the wants of a call beside those that it has already.
 func (r *run) fill(t *rapid.T, c *request, wants []want, certain bool) {
 	c.ttl = long
-	if rapid.IntRange(0, 9).Draw(t, "ttl") < r.shortOffers() {
+	if rapid.IntRange(0, 9).Draw(t, "ttl") < 5 {
 		c.ttl = short
 	}
 	more := 0
@@ -226,14 +221,6 @@ func (r *run) want(t *rapid.T, c request, certain bool) (w want) {
 
 func (r *run) lease(t *rapid.T) time.Duration {
 	return rapid.SampledFrom([]time.Duration{0, 0, 0, MinLease, MinLease, time.Minute + time.Millisecond}).Draw(t, "lease")
-}
-
-// shortOffers is how many offers of ten are short: few where the clock is real, and running out takes its time.
-func (r *run) shortOffers() int {
-	if r.store.Mini != nil {
-		return 5
-	}
-	return 2
 }
 
 func (r *run) accept(t *rapid.T) {
@@ -403,16 +390,12 @@ func (r *run) again(t *rapid.T) {
 	r.step(t, r.last)
 }
 
-// wait lets time pass, to just before, at, or just after the time when something ends by itself. Where the clock is
-// virtual it may leave keys behind that the store should have deleted by then.
+// wait lets time pass, to just before, at, or just after the time when something ends by itself. miniredis may leave keys behind
+// that it should have deleted by then.
 func (r *run) wait(t *rapid.T) {
 	ends := r.model.deadlines()
 	if len(ends) == 0 {
 		t.Skip("nothing to wait for")
-	}
-	if r.store.Mini == nil {
-		r.sleep(t, ends)
-		return
 	}
 	if rapid.IntRange(0, 3).Draw(t, "soon") > 0 {
 		ends = ends[:min(len(ends), 4)]
@@ -422,22 +405,7 @@ func (r *run) wait(t *rapid.T) {
 	}
 	end := rapid.SampledFrom(ends).Draw(t, "end")
 	r.model.now = max(r.model.now, end+rapid.Int64Range(-1, 1).Draw(t, "off by"))
-	if rapid.Bool().Draw(t, "delete keys") {
-		r.store.Mini.FastForward(time.Duration(r.model.now-r.model.swept) * time.Millisecond)
-		r.model.swept = r.model.now
-	}
+	late := r.store.Mini != nil && rapid.Bool().Draw(t, "late")
+	r.setTime(late)
 	t.Logf("time is %d, keys are deleted up to %d", r.model.now, r.model.swept)
-}
-
-// sleep lets real time pass: mostly a moment, and now and then until a lease or a place in line is over.
-func (r *run) sleep(t *rapid.T, ends []ms) {
-	patience := 2 * quarantine.Milliseconds()
-	if rapid.IntRange(0, 39).Draw(t, "patience") == 0 {
-		patience = beatFor
-		ends = slices.DeleteFunc(ends, func(end ms) bool { return end > r.now(t)+patience })
-		ends = ends[max(0, len(ends)-1):]
-	}
-	if len(ends) > 0 && ends[0]-r.now(t) < patience {
-		time.Sleep(time.Duration(ends[0]-r.now(t)) * time.Millisecond)
-	}
 }
