@@ -79,6 +79,7 @@ func isRefused(t *testing.T, what string, err error) {
 }
 
 func TestHoldersGoBeforeNewcomersWhenRedisIsFull(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	a := newAllocator(store, long)
 	run := func(what string, act act, full func(pool, secret string)) {
@@ -115,6 +116,7 @@ func TestHoldersGoBeforeNewcomersWhenRedisIsFull(t *testing.T) {
 
 // TestNoScriptIsHalfWrittenWhenMemoryRunsOut lets the memory run out just before, in the midst of, and just after each act.
 func TestNoScriptIsHalfWrittenWhenMemoryRunsOut(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	a := newAllocator(store, long)
 	acts := maps.Clone(newcomers)

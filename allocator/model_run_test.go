@@ -23,6 +23,7 @@ var modelCalls = goflag.Int("model.calls", 10_000, "how many calls TestModel mak
 // is shrunk to few calls, which the log shows with their answers, and how to run them again. Both stores together must see every
 // outcome; what is rare needs more calls now and then.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	replay := configureRapid(t)
 	all := &run{seen: map[string]int{}}
 	var both sync.WaitGroup

@@ -20,6 +20,7 @@ import (
 
 // Many bring and remove the only services of the same pools, on several servers at once.
 func TestPoolIsListedWhileItHasAService(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		const clients, rounds = 12, 40
 		pools := []string{"a", "b", "c"}

@@ -16,6 +16,7 @@ import (
 
 // TestReplicas lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	master := storetest.Open(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := storetest.Open(t, "--replicaof", host, port)

@@ -73,6 +73,7 @@ func TestPortsCutOffLeaveNothing(t *testing.T) {
 
 // So many ports are more than one command takes.
 func TestManyPortsAreCutOff(t *testing.T) {
+	t.Parallel()
 	const ports = 3000
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/url"
@@ -74,7 +75,20 @@ func Run(m *testing.M) (code int) {
 	if server != nil {
 		defer server.remove()
 	}
+	waitTogether()
 	return m.Run()
+}
+
+// waitTogether lets more tests that call Parallel run at a time than there are processors, unless the command line says how many:
+// mostly they wait.
+func waitTogether() {
+	const most = "4"
+	given := false
+	flag.Parse()
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", most)
+	}
 }
 
 // usual is how a real Redis is to be reached where a test does not care.
