@@ -59,7 +59,10 @@ func TestClocks(t *testing.T) {
 	skewed := buildSkewed(t)
 	for _, step := range []time.Duration{5 * time.Second, -5 * time.Second, time.Minute, -time.Minute, time.Hour, -time.Hour} {
 		for _, when := range []string{"at run time", "across a restart", "across a failover"} {
-			t.Run(fmt.Sprintf("%s %s", step, when), func(t *testing.T) { stepClock(t, skewed, step, when) })
+			t.Run(fmt.Sprintf("%s %s", step, when), func(t *testing.T) {
+				t.Parallel()
+				stepClock(t, skewed, step, when)
+			})
 		}
 	}
 }
