@@ -95,7 +95,6 @@ func TestNoNeedToWait(t *testing.T) {
 
 // When the time is over the answer is what it would have been at once.
 func TestWaitIsOver(t *testing.T) {
-	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5000")
