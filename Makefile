@@ -33,7 +33,7 @@ down: ## end what make up started; its data stays in .local
 
 ##@ Check a change: make lint test, which takes some minutes; go test ./handlers tests one package
 
-# The race detector needs a C compiler and the headers of libc. Whether they are there is tried, not guessed.
+# Packages wait more than they compute, so four run at a time. The race detector needs a C compiler and the headers of libc. Whether they are there is tried, not guessed.
 .PHONY: test
 test: ## run all tests, with the race detector where there is a C compiler, and on Redis where redis-server is installed
 	@race=-race; \
@@ -41,7 +41,7 @@ test: ## run all tests, with the race detector where there is a C compiler, and 
 		race=; echo "race detector: off, since there is no C compiler"; \
 	fi; \
 	$(GO) test -count=1 -v -run '^TestStores$$' ./allocator/storetest | grep -o 'stores: .*' && \
-	$(GO) test -count=1 $$race ./...
+	$(GO) test -count=1 -p 4 $$race ./...
 
 .PHONY: lint
 lint: platforms ## check the format and the sense of the Go and Lua code (gofmt, go vet, staticcheck, luacheck, actionlint)
@@ -63,9 +63,11 @@ platforms: ## build the program for Linux, macOS and Windows, amd64 and arm64
 
 ##@ Check more: .ci/run installs what is missing on Debian, and runs all of this except fuzz
 
+# What make test shortens because of the race detector runs here at full length.
 .PHONY: test-faults
 test-faults: build ## let real processes and networks fail under load, FAULTS=1 times, and check that nothing is lost
 	PORTMASTER_TEST_TLS=1 $(GO) test -count=1 ./allocator ./handlers
+	$(GO) test -count=1 -run '^TestManyClients$$' ./cmd/portmaster/systemtest
 	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/systemtest -program $(abspath $(BIN))/portmaster
 
 .PHONY: check-openapi

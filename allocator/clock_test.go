@@ -18,9 +18,6 @@ import (
 	"portmaster/lua"
 )
 
-// Mutants that these tests were seen to catch: nothing is put right; ports of a block on offer are, those that have the record
-// elsewhere, too; ports that rest are not; the places of a lost server are kept; a cut of a range waits for another one.
-
 // inTheFuture lets a store without a real clock be so much later than it is, and returns what sets it back.
 func inTheFuture(t *testing.T, store storetest.Store, step time.Duration) (back func()) {
 	t.Helper()

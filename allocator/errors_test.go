@@ -78,6 +78,7 @@ func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
 
 // A Redis that hangs may do what it was sent when it wakes up; of a call that changes nothing that does not matter.
 func TestRedisHangs(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	a := New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: 200 * time.Millisecond})
 	mustDefine(t, a, "web", 2000, 2009)

@@ -17,9 +17,6 @@ import (
 	"portmaster/lua"
 )
 
-// Mutants that these tests were seen to catch: one call a trip; a node that hangs is asked for all; a page goes on behind what
-// could not be read; figures that are not complete are shared, or those of few services, or none.
-
 // slowNetwork returns a client of a store to which each way takes as long as it is told.
 func slowNetwork(t *testing.T, store storetest.Store, delay time.Duration) *redis.Client {
 	t.Helper()

@@ -9,8 +9,6 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// Mutants that these tests were seen to catch: each finding of judge never found, or always; a replica is marked.
-
 func wantProblems(t *testing.T, a *Allocator, want ...Problem) {
 	t.Helper()
 	findings, err := a.Check(t.Context())

@@ -1,7 +1,6 @@
 package allocator
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -96,13 +95,8 @@ func (r *run) open() (open []madeWant) {
 	return open
 }
 
-// cooldowns are short where the clock is real.
 func (r *run) cooldown(t *rapid.T) time.Duration {
-	all := []time.Duration{0, 0, quarantine / 2, quarantine, 2 * quarantine}
-	if r.store.Mini != nil {
-		all = append(all, 5*time.Minute)
-	}
-	return rapid.SampledFrom(all).Draw(t, "cool-down")
+	return rapid.SampledFrom([]time.Duration{0, 0, quarantine / 2, quarantine, 2 * quarantine, 5 * time.Minute}).Draw(t, "cool-down")
 }
 
 func (r *run) define(t *rapid.T) {
@@ -171,7 +165,7 @@ func (r *run) take(t *rapid.T) {
 // fill draws the wants of a call beside those that it has already.
 func (r *run) fill(t *rapid.T, c *request, wants []want, exact bool) {
 	c.ttl = long
-	if rapid.IntRange(0, 9).Draw(t, "ttl") < r.shortOffers() {
+	if rapid.IntRange(0, 9).Draw(t, "ttl") < 5 {
 		c.ttl = short
 	}
 	more := 0
@@ -226,14 +220,6 @@ func (r *run) want(t *rapid.T, c request, exact bool) (w want) {
 
 func (r *run) lease(t *rapid.T) time.Duration {
 	return rapid.SampledFrom([]time.Duration{0, 0, 0, MinLease, MinLease, time.Minute + time.Millisecond}).Draw(t, "lease")
-}
-
-// shortOffers is how many offers of ten are short: few where the clock is real, and running out takes its time.
-func (r *run) shortOffers() int {
-	if r.store.Mini != nil {
-		return 5
-	}
-	return 2
 }
 
 func (r *run) accept(t *rapid.T) {
@@ -297,105 +283,6 @@ func (r *run) release(t *rapid.T) {
 	r.step(t, c)
 }
 
-// full are the services of a pool that have no free port, or a waitlist.
-func (r *run) full(pool string) (full []string) {
-	for name, s := range r.model.pool(pool).services {
-		if r.model.free(r.model.pool(pool), s) == 0 || len(r.model.waiting(r.model.pool(pool), s)) > 0 {
-			full = append(full, name)
-		}
-	}
-	slices.Sort(full)
-	return full
-}
-
-// join draws a call that waits where it gets nothing: mostly where it has to.
-func (r *run) join(t *rapid.T) {
-	c := r.target(t, rapid.SampledFrom([]string{"offer", "claim"}).Draw(t, "act"))
-	if full := r.full(c.pool); len(full) > 0 {
-		c.service = rapid.SampledFrom(full).Draw(t, "full")
-	}
-	r.joinLine(t, c)
-}
-
-func (r *run) joinLine(t *rapid.T, c request) {
-	c.many = rapid.IntRange(0, 7).Draw(t, "list") == 0
-	r.fill(t, &c, nil, false)
-	ports, wants := 0, make([]Request, len(c.wants))
-	for i, w := range c.wants {
-		ports, wants[i] = ports+w.count(), w.Request
-	}
-	r.tickets++
-	server := rapid.SampledFrom(modelServers).Draw(t, "server")
-	c.ticket, c.stay = fmt.Sprintf("%s-%d/%d/%s", server, r.tickets, ports, rowsOf(wants)), true
-	r.step(t, c)
-}
-
-// waiter draws a call that joined the waitlist: mostly one that is in there.
-func (r *run) waiter(t *rapid.T) request {
-	if len(r.queue) == 0 {
-		t.Skip("nobody waits")
-	}
-	in := slices.DeleteFunc(slices.Clone(r.queue), func(c request) bool {
-		s := r.model.pool(c.pool).services[c.service]
-		return s == nil || s.inLine(c.ticket) < 0
-	})
-	called := slices.DeleteFunc(slices.Clone(in), func(c request) bool {
-		p := r.model.pool(c.pool)
-		tickets, _ := r.model.called(p, p.services[c.service])
-		return !slices.Contains(tickets, c.ticket)
-	})
-	if len(called) > 0 && rapid.Bool().Draw(t, "called") {
-		in = called
-	} else if len(in) == 0 || rapid.IntRange(0, 9).Draw(t, "left") == 0 {
-		in = r.queue
-	}
-	return in[len(in)-1-rapid.IntRange(0, min(len(in)-1, 3)).Draw(t, "waiter, back")]
-}
-
-// ask lets a call that waits ask again.
-func (r *run) ask(t *rapid.T) {
-	c := r.waiter(t)
-	c.stay = rapid.IntRange(0, 5).Draw(t, "stay") > 0
-	r.step(t, c)
-}
-
-// letIn widens the range of a service with a waitlist, and lets some who wait there ask.
-func (r *run) letIn(t *rapid.T) {
-	c := r.waiter(t)
-	s := r.model.pool(c.pool).services[c.service]
-	if s == nil || len(r.model.waiting(r.model.pool(c.pool), s)) == 0 {
-		t.Skip("nobody waits there")
-	}
-	r.joinLine(t, request{act: "offer", pool: c.pool, service: c.service})
-	r.step(t, request{
-		act: "put", pool: c.pool, service: c.service, start: s.start, end: s.end + 2, cooldown: time.Duration(s.cooldown) * time.Millisecond,
-	})
-	for range 2 {
-		r.step(t, r.waiter(t))
-	}
-}
-
-func (r *run) beat(t *rapid.T) {
-	c := r.waiter(t)
-	r.step(t, request{act: "beat", pool: c.pool, service: c.service, server: rapid.SampledFrom(modelServers).Draw(t, "server")})
-}
-
-func (r *run) lookAtLine(t *rapid.T) {
-	c := r.waiter(t)
-	c = request{act: "look", pool: c.pool, service: c.service}
-	for _, other := range r.queue[max(0, len(r.queue)-6):] {
-		if other.pool == c.pool && other.service == c.service && rapid.Bool().Draw(t, "asked for") {
-			c.tickets = append(c.tickets, other.ticket)
-		}
-	}
-	r.step(t, c)
-}
-
-func (r *run) leave(t *rapid.T) {
-	c := r.waiter(t)
-	r.step(t, request{act: "leave", pool: c.pool, service: c.service, ticket: c.ticket})
-}
-
 func (r *run) again(t *rapid.T) {
 	if r.last.act == "" {
 		t.Skip("nothing to repeat")
@@ -403,16 +290,12 @@ func (r *run) again(t *rapid.T) {
 	r.step(t, r.last)
 }
 
-// wait lets time pass, to just before, at, or just after the time when something ends by itself. Where the clock is
-// virtual it may leave keys behind that the store should have deleted by then.
+// wait lets time pass, to just before, at, or just after the time when something ends by itself. miniredis may leave keys behind
+// that it should have deleted by then.
 func (r *run) wait(t *rapid.T) {
 	ends := r.model.deadlines()
 	if len(ends) == 0 {
 		t.Skip("nothing to wait for")
-	}
-	if r.store.Mini == nil {
-		r.sleep(t, ends)
-		return
 	}
 	if rapid.IntRange(0, 3).Draw(t, "soon") > 0 {
 		ends = ends[:min(len(ends), 4)]
@@ -422,22 +305,7 @@ func (r *run) wait(t *rapid.T) {
 	}
 	end := rapid.SampledFrom(ends).Draw(t, "end")
 	r.model.now = max(r.model.now, end+rapid.Int64Range(-1, 1).Draw(t, "off by"))
-	if rapid.Bool().Draw(t, "delete keys") {
-		r.store.Mini.FastForward(time.Duration(r.model.now-r.model.swept) * time.Millisecond)
-		r.model.swept = r.model.now
-	}
+	late := r.store.Mini != nil && rapid.Bool().Draw(t, "late")
+	r.setTime(late)
 	t.Logf("time is %d, keys are deleted up to %d", r.model.now, r.model.swept)
-}
-
-// sleep lets real time pass: mostly a moment, and now and then until a lease or a position is over.
-func (r *run) sleep(t *rapid.T, ends []ms) {
-	patience := 2 * quarantine.Milliseconds()
-	if rapid.IntRange(0, 39).Draw(t, "patience") == 0 {
-		patience = beatFor
-		ends = slices.DeleteFunc(ends, func(end ms) bool { return end > r.now(t)+patience })
-		ends = ends[max(0, len(ends)-1):]
-	}
-	if len(ends) > 0 && ends[0]-r.now(t) < patience {
-		time.Sleep(time.Duration(ends[0]-r.now(t)) * time.Millisecond)
-	}
 }

@@ -48,7 +48,7 @@ func (m *model) lookUp(p *modelPool, service, secret string) (state string, k *k
 // remember keeps a secret until a time, or until it opens nothing any more where that comes first.
 func (m *model) remember(p *modelPool, secret string, k *known, until ms) {
 	late := m.now - m.swept
-	k.forgotten = min(until, k.expires) - late
+	k.forgotten = min(until, k.expires) - late + m.grace
 	p.secrets[secret] = k
 }
 

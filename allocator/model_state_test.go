@@ -69,8 +69,6 @@ func (h *hold) String() string {
 type state struct {
 	lines []string
 	now   ms
-	free  map[string]ms   // port, as of portKey -> the time from which it cools down
-	rests map[string]ms   // the same -> until when it rests
 	beats map[string]ms   // pool/server -> until when its positions are kept
 	line  map[string]bool // ticket
 	fresh map[string]bool // port, as of portKey
@@ -106,7 +104,6 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	beats, lines, rest := map[string]*redis.ZSliceCmd{}, map[string]*redis.ZSliceCmd{}, map[string]*redis.MapStringStringCmd{}
 	left := map[string]*redis.IntCmd{}
 	var listed *redis.BoolSliceCmd
-	var clock *redis.TimeCmd
 	_, err := r.store.Admin.Pipelined(ctx, func(p redis.Pipeliner) error {
 		listed = p.SMIsMember(ctx, a.keys.Pools(), r.pools[0], r.pools[1])
 		for _, pool := range pools {
@@ -122,18 +119,13 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 				}
 			}
 		}
-		clock = p.Time(ctx)
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
 		t.Fatal(err)
 	}
 	s := &state{
-		now: r.model.now, free: map[string]ms{}, rests: map[string]ms{}, beats: map[string]ms{}, line: map[string]bool{}, late: map[string]bool{},
-		fresh: map[string]bool{},
-	}
-	if r.store.Mini == nil {
-		s.now = clock.Val().UnixMilli()
+		now: r.model.now, beats: map[string]ms{}, line: map[string]bool{}, fresh: map[string]bool{}, late: map[string]bool{},
 	}
 	for _, pool := range pools {
 		if listed.Val()[slices.Index(r.pools, pool)] {
@@ -238,7 +230,6 @@ func (s *stored) describe(to *state) {
 		}
 	}
 	for port, score := range s.free {
-		to.free[s.port(port)] = score
 		if !held[port] {
 			to.add("%s free from %d", s.port(port), score)
 		}
@@ -252,7 +243,6 @@ func (s *stored) describeResting(to *state) {
 	cooldown, _ := strconv.ParseInt(s.about["cooldown"], 10, 64)
 	first := ""
 	for port, until := range s.resting {
-		to.rests[s.port(port)] = until
 		if _, free := s.free[port]; free || s.ports[port] != "" || s.offers[port] != "" {
 			to.add("%s rests, and is somewhere else, too", s.port(port))
 		}

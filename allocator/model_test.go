@@ -13,72 +13,7 @@ import (
 // both and compares every answer and the whole state. How calls take ports is in model_take_test.go and
 // model_pick_test.go, who waits for them in model_waitlist_test.go, and what becomes of them in model_hold_test.go. Which calls
 // are made is in model_draw_test.go and model_call_test.go, and how the state is read in model_state_test.go.
-//
-// Faults that were put into the scripts to see who notices:
-//
-//	offer     name check skipped                          TestModel, TestManyClients
-//	offer     picked without the score's bound            TestModel
-//	offer     >= for > at the expiry of a name            TestModel
-//	offer     stale name of the port not cleared          TestModel
-//	offer     stale offer of the name not cleared         TestModel
-//	accept    written before checked                      TestModel
-//	accept    ZREM forgotten                              TestModel
-//	accept    the secret remembered for longer, or not    TestModel, TestKeysOfOffersEnd
-//	release   HDEL of names forgotten                     TestModel
-//	release   fence not compared                          TestModel
-//	define    spans lost when widened                     TestModel
-//	define    stale names of cut ports stay               TestPortsCutOffLeaveNothing, TestManyPortsAreCutOff
-//	define    only the first chunk is checked             TestManyPortsAreCutOff
-//	remove    open offers ignored                         TestRemovedServiceLeavesNothing
-//	secret    > for >= at the expiry                      TestModel
-//	secret    the port's record not compared              TestKeyThatOutlivesItsTimeOpensNothing
-//	reject    the secret remembered for longer            TestModel, TestKeysOfOffersEnd
-//	reject    a key made up in Lua                        TestContracts
-//	reject    an error that the header does not list      TestContracts
-//	executor  the client repeats a call                   TestCallIsSentOnce
-//
-//	lives     <= for < at the end of a lease              TestModel
-//	find      > for >= at the end of a lease              TestModel
-//	renew     secret not compared, or found in the name   TestModel
-//	renew     the end of before stays in leases           TestModel
-//	accept    lease of the call, or of the offer, ignored TestModel
-//	release   secret not compared                         TestModel
-//	release   not remembered, or for any holder           TestModel
-//	release   further ports of a block stay allocated     TestModel, TestLineGivesBack
-//	release   lease stays                                 TestModel
-//	reject    cool-down not in the score                  TestModel
-//	reject    not in quarantine                           TestModel
-//	claim     secret not remembered                       TestModel
-//	claim     what ran out is there still                 TestModel
-//	claim     lease of the offer lost                     TestModel
-//	service   cool-down ignored                           TestModel
-//	describe  quarantine counts as offered                TestModel
-//	describe  lease that ran out counts as allocated      TestModel
-//	define    quarantine counts as in use                 TestModel
-//	define    quarantine of cut ports stays               TestModel
-//	remove    lease that ran out counts as in use         TestModel
-//	secret    further ports of a block not looked at      TestModel
-//	clear     one port of a block, or leases stay         TestModel
-//	take      nothing is put back                         TestModel
-//	take      last hold of a name not cleared             TestModel, TestSameNameAgain
-//	pick      put back with another score                 TestModel
-//	pick      exact port not checked, preferred ignored   TestModel
-//	pick      gathers what cools, or clears nothing       TestModel
-//	pick      gathers once only                           TestCommandsOfABlock
-//	runs      room not raised                             TestModel, TestCommandsOfABlock
-//	runs      not joined to the run above                 TestModel
-//	runs      longest run for shortest                    TestModel
-//	waitlist  order of the waitlist ignored               TestModel, TestWaitlistIsServedInOrder
-//	waitlist  place never lost, or 1 ms later             TestModel
-//	waitlist  each try goes to the end of the waitlist    TestModel
-//	waitlist  passes one that waits for as long a row     TestModel
-//	waitlist  passes where too few are left               TestModel
-//	waitlist  calls who waits for more than there is      TestModel
-//	rest      forgotten when a range is cut, or removed   TestModel
-//	rest      forgotten when the cool-down is lowered     TestModel
-//	secret    an accepted offer is made again             TestModel
-//	pick      preferred before exact, or blocks           TestModel
-//	offer     a served call stays on the waitlist         TestModel, TestWaitlistIsServedInOrder
+// Which faults of the scripts it notices is in cmd/portmaster/systemtest/README.md, under "The catalogue of mutants".
 
 // ms is a time of the store's clock, Unix milliseconds, or a span of it.
 type ms = int64
@@ -146,6 +81,7 @@ func brief(of any) string {
 type model struct {
 	now   ms // the store's clock
 	swept ms // up to when the store deleted the keys that ran out: some stores are late at that
+	grace ms // for how long the store has a key beyond its TTL
 	pools map[string]*modelPool
 	notes []string // what happened in the last call that its answer does not show
 }
@@ -190,7 +126,9 @@ type hold struct {
 
 func (h *hold) lives(now ms) bool { return h != nil && (h.expires == 0 || now < h.expires) }
 
-func newModel(now ms) *model { return &model{now: now, swept: now, pools: map[string]*modelPool{}} }
+func newModel(now, grace ms) *model {
+	return &model{now: now, swept: now, grace: grace, pools: map[string]*modelPool{}}
+}
 
 func (m *model) pool(name string) *modelPool {
 	if m.pools[name] == nil {

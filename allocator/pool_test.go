@@ -15,11 +15,9 @@ import (
 	"portmaster/lua"
 )
 
-// Mutants that these tests were seen to catch: a new service does not list its pool again; who lists, or unlists, does not
-// look afterwards; neither a definition that failed nor the removal of the last service unlists.
-
 // Many bring and remove the only services of the same pools, on several servers at once.
 func TestPoolIsListedWhileItHasAService(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		const clients, rounds = 12, 40
 		pools := []string{"a", "b", "c"}

@@ -11,11 +11,9 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// Mutants of executor/batch.go that this test was seen to catch: no WAIT; too few replicas are enough; an error of a script is
-// answered without it; reads wait too. No change in front of WAIT is not caught: Redis 7.0 lets it count reads as well.
-
 // TestReplicas lets the replica of a Redis hang under an Allocator that answers a change only when the replica has it.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	master := storetest.Open(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := storetest.Open(t, "--replicaof", host, port)

@@ -261,6 +261,7 @@ func TestLineIsLeftLater(t *testing.T) {
 
 // Who waits gets nothing from a state that is lost, and its turn when it was recovered.
 func TestLineStandsStillWhileTheStateIsLost(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
 		wantProblems(t, a)

@@ -133,6 +133,7 @@ func TestCooldownOfWhatRanOut(t *testing.T) {
 
 // By the real clock of every store.
 func TestCooldownIsOver(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAPI(t, store)
 		a.put("/v1/services/django", `{"start":5000,"end":5000,"cooldown":0.3}`).want(201)

@@ -89,6 +89,7 @@ func (a *api) send(r request) answer { a.t.Helper(); return a.do(r.method, r.pat
 
 // Where Redis is away every call says so at once, nothing is done, and all works again by itself when it is back.
 func TestRedisAway(t *testing.T) {
+	t.Parallel()
 	store, stop, start := storetest.Private(t)
 	a := newAPI(t, store)
 	a.define("django", "5000-5009")
@@ -121,6 +122,7 @@ func TestRedisAway(t *testing.T) {
 
 // Where Redis took a call and does not answer, a change may have been made, and a read has not failed for good.
 func TestRedisHangs(t *testing.T) {
+	t.Parallel()
 	store, _, _ := storetest.Private(t)
 	impatient := func(s *settings) { s.allocator.Timeout = 250 * time.Millisecond }
 	newAPI(t, store).define("django", "5000-5009")
@@ -144,16 +146,20 @@ func TestRedisHangs(t *testing.T) {
 
 	slept := make(chan error)
 	go func() {
-		slept <- store.Admin.WithTimeout(20*time.Second).Do(context.Background(), "DEBUG", "SLEEP", "6").Err()
+		slept <- store.Admin.WithTimeout(20*time.Second).Do(context.Background(), "DEBUG", "SLEEP", "3").Err()
 	}()
 	time.Sleep(100 * time.Millisecond)
-	for i, r := range reads {
-		answer := apis[i].send(r)
-		answer.problem(503, "UNAVAILABLE")
-		equal(t, "Retry-After", answer.header.Get("Retry-After"), "1")
+	var calls []*call
+	for i, r := range append(reads, changes...) {
+		calls = append(calls, apis[i].start(r.method, r.path, r.body))
 	}
-	for i, r := range changes {
-		apis[len(reads)+i].send(r).problem(504, "OUTCOME_UNKNOWN")
+	for i, c := range calls {
+		if answer := c.answer(); i >= len(reads) {
+			answer.problem(504, "OUTCOME_UNKNOWN")
+		} else {
+			answer.problem(503, "UNAVAILABLE")
+			equal(t, "Retry-After", answer.header.Get("Retry-After"), "1")
+		}
 	}
 	apis[0].get("/livez").want(200)
 	if err := <-slept; err != nil {

@@ -94,6 +94,7 @@ func TestAcceptedLeaseEnds(t *testing.T) {
 
 // By the real clock of every store.
 func TestLeaseRunsOut(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5003")

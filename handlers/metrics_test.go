@@ -116,6 +116,7 @@ func TestMetricsOfASlowScrape(t *testing.T) {
 
 // A master of a Cluster is dead: what it has is missing, and the answers say so.
 func TestListsAndMetricsWithADeadMaster(t *testing.T) {
+	t.Parallel()
 	nodes := storetest.Cluster(t, 3)
 	cluster := storetest.ClusterClient(t, nodes)
 	log := &logs{}

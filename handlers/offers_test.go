@@ -301,6 +301,7 @@ func TestOfferInvalid(t *testing.T) {
 // An offer that was accepted is not made again within the minute, whatever has become of its port: released without the secret, or
 // at the end of its lease.
 func TestLateRepeatOfAnAcceptedOffer(t *testing.T) {
+	t.Parallel()
 	for what, end := range map[string]func(*api, allocation){
 		"released":          func(a *api, held allocation) { a.delete(held.path()).want(204) },
 		"its lease is over": func(a *api, _ allocation) { a.store.Mini.SetTime(noon.Add(2 * time.Second)) },

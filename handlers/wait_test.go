@@ -142,6 +142,7 @@ func TestWaitInvalid(t *testing.T) {
 
 // The time for a request to arrive, and for an answer to be sent, is not that which a call waits in line.
 func TestWaitOutlastsTheTimeouts(t *testing.T) {
+	t.Parallel()
 	a := newAPI(t, storetest.Mini(t), func(s *settings) {
 		s.server.ReadTimeout, s.server.WriteTimeout, s.server.IdleTimeout = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
 	})
@@ -156,6 +157,7 @@ func TestWaitOutlastsTheTimeouts(t *testing.T) {
 
 // Who hangs up loses the place, and gets no port.
 func TestHangUp(t *testing.T) {
+	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAPI(t, store)
 		a.define("django", "5000-5000")
@@ -189,32 +191,40 @@ func TestHangUp(t *testing.T) {
 
 // Who hangs up is gone, though what was sent before has not been read yet.
 func TestHangUpWithBytesPending(t *testing.T) {
+	t.Parallel()
 	a := newAPI(t, storetest.Mini(t))
 	a.define("django", "5000-5000")
 	held := a.claim("django", `{"name":"web-00"}`)
-	const request = "POST /v1/services/django/ports?wait=30 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n" + `{"name":"web-01"}`
-	gone := 0
+	type waiter struct {
+		what, pending string
+		conn          *net.TCPConn
+		hangUp        func(*net.TCPConn) error
+	}
+	var waiters []waiter
 	for name, pending := range map[string]string{"nothing": "", "a byte": "x", "a request": "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"} {
 		for how, hangUp := range map[string]func(*net.TCPConn) error{
 			"closed":            (*net.TCPConn).Close,
 			"closed for writes": (*net.TCPConn).CloseWrite,
 			"reset":             func(c *net.TCPConn) error { c.SetLinger(0); return c.Close() },
 		} {
-			t.Run(name+", "+how, func(t *testing.T) {
-				a := a.within(t)
-				conn := a.dial()
-				io.WriteString(conn, request)
-				soon(t, "it waits in line", func() bool { return a.service("django").Waiting == 1 })
-				io.WriteString(conn, pending)
-				time.Sleep(2 * connection.Interval)
-				equal(t, "it still waits", a.service("django").Waiting, 1)
-				hangUp(conn)
-				soon(t, "its place is given up", func() bool { return a.service("django").Waiting == 0 })
-				gone++
-			})
+			w := waiter{name + ", " + how, pending, a.dial(), hangUp}
+			waiters = append(waiters, w)
+			fmt.Fprintf(w.conn, "POST /v1/services/django/ports?wait=30 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n"+
+				`{"name":"web-%02d"}`, len(waiters))
 		}
 	}
-	contains(t, a.get("/metrics").body, fmt.Sprintf(`portmaster_operations_total{code="HUNG_UP",operation="claim"} %d`+"\n", gone))
+	wait := func(n int) func() bool { return func() bool { return a.service("django").Waiting == n } }
+	soon(t, "all wait in line", wait(len(waiters)))
+	for _, w := range waiters {
+		io.WriteString(w.conn, w.pending)
+	}
+	time.Sleep(2 * connection.Interval)
+	equal(t, "calls that still wait", a.service("django").Waiting, len(waiters))
+	for i, w := range waiters {
+		w.hangUp(w.conn)
+		soon(t, w.what+": its place is given up", wait(len(waiters)-i-1))
+	}
+	contains(t, a.get("/metrics").body, fmt.Sprintf(`portmaster_operations_total{code="HUNG_UP",operation="claim"} %d`+"\n", len(waiters)))
 	a.delete(held.path()).want(204)
 	equal(t, "ports", a.service("django").Ports, ports{Total: 1, Free: 1})
 }
@@ -245,6 +255,7 @@ func TestOneWatcher(t *testing.T) {
 
 // A client that sends its next request ahead has not hung up.
 func TestWaitWithTheNextRequestBehind(t *testing.T) {
+	t.Parallel()
 	a := newAPI(t, storetest.Mini(t))
 	a.define("django", "5000-5000")
 	held := a.claim("django", `{"name":"web-00"}`)

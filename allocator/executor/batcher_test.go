@@ -19,11 +19,6 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m) }
 
-// Mutants of batcher.go that these tests were seen to catch: no limit of how many wait; no deadline and late calls sent; a given-up
-// call that stays in line; a leader that is given up and appoints nobody, or that is late and sends those of others;
-// nobody hands over; each call loads its script; no script is loaded. That NoRetry is false is caught by
-// TestCallIsSentOnce of the allocator.
-
 // add is a script that adds a member to a SET, and count one that counts them.
 var (
 	add   = script("return redis.call('sadd', KEYS[1], ARGV[1])")

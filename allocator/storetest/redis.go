@@ -29,7 +29,7 @@ const (
 type redisServer struct {
 	addr, dir        string
 	program, version string
-	args             []string
+	args, env        []string
 	options          *redis.Options // of who may do everything
 	user, password   string         // of the server
 	tls              *TLSFiles
@@ -37,13 +37,13 @@ type redisServer struct {
 	exited           <-chan struct{}
 }
 
-// startRedis starts a Redis with an append-only file.
-func startRedis(by access, args ...string) (*redisServer, error) {
+// startRedis starts a Redis with an append-only file, in an environment, or in that of the test where it is nil.
+func startRedis(by access, env []string, args ...string) (*redisServer, error) {
 	// Without fsync no write to the file is ever put off: it has all that was answered, whenever the process is killed.
 	args = append([]string{"--save", "", "--appendonly", "yes", "--appendfsync", "no"}, args...)
 	return start(func(s *redisServer) error {
 		host, port, _ := net.SplitHostPort(s.addr)
-		s.options = optionsOf(s.addr)
+		s.options, s.env = optionsOf(s.addr), env
 		s.args = append([]string{"--bind", host, "--dir", s.dir, "--logfile", s.log()}, args...)
 		if !s.old() {
 			s.args = append(s.args, "--enable-debug-command", "local")
@@ -176,6 +176,7 @@ func (s *redisServer) store(t testing.TB) Store {
 // run starts the process and waits until it answers. The kernel ends it with the test process, however that ends.
 func (s *redisServer) run() error {
 	cmd := exec.Command(s.program, s.args...)
+	cmd.Env = s.env
 	exited, err := Start(cmd)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/url"
@@ -43,6 +44,7 @@ type Store struct {
 	Client *redis.Client        // as the server has it
 	Admin  *redis.Client        // for what only tests do: it may do everything
 	Mini   *miniredis.Miniredis // nil where the store is a real Redis
+	Clock  *Clock               // nil where the store's time is not the test's to set
 	Prefix string               // of the test's keys: no other test has it
 	TLS    *TLSFiles            // nil where the store does not speak TLS
 
@@ -60,7 +62,7 @@ func Run(m *testing.M) (code int) {
 	logging.Disable()       // a Redis that a test stops is no news
 	debug.SetGCPercent(400) // miniredis makes an interpreter for each script: the collector took a third of the time
 	var err error
-	server, err = startRedis(usual())
+	server, err = startRedis(usual(), nil)
 	if errors.Is(err, exec.ErrNotFound) {
 		if os.Getenv(RequireRedis) != "" {
 			fmt.Fprintf(os.Stderr, "%s is set, and neither redis-server nor valkey-server is on the PATH\n", RequireRedis)
@@ -73,7 +75,20 @@ func Run(m *testing.M) (code int) {
 	if server != nil {
 		defer server.remove()
 	}
+	waitTogether()
 	return m.Run()
+}
+
+// waitTogether lets more tests that call Parallel run at a time than there are processors, unless the command line says how many:
+// mostly they wait.
+func waitTogether() {
+	const most = "4"
+	given := false
+	flag.Parse()
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", most)
+	}
 }
 
 // usual is how a real Redis is to be reached where a test does not care.
@@ -136,6 +151,23 @@ func Private(t testing.TB, args ...string) (store Store, stop, start func()) {
 	return private(t, usual(), args...)
 }
 
+// Clocked returns a real Redis of the test's own, whose clock stands still at a time until the test sets it. It skips the test, and
+// says so, where there is no Redis, or no C compiler.
+func Clocked(t testing.TB, at time.Time) Store {
+	t.Helper()
+	needsRedis(t)
+	clock := NewClock(t)
+	clock.Stop(at)
+	own, err := startRedis(usual(), clock.Env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.remove)
+	store := own.store(t)
+	store.Clock = clock
+	return store
+}
+
 // PrivateTLS is Private, over TLS in any case.
 func PrivateTLS(t testing.TB, args ...string) (store Store, stop, start func()) {
 	t.Helper()
@@ -152,7 +184,7 @@ func Open(t testing.TB, args ...string) Store {
 func private(t testing.TB, by access, args ...string) (store Store, stop, start func()) {
 	t.Helper()
 	needsRedis(t)
-	own, err := startRedis(by, args...)
+	own, err := startRedis(by, nil, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

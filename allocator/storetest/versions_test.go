@@ -44,7 +44,7 @@ func TestOtherServers(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Setenv("PATH", dir)
-			s, err := startRedis(usual())
+			s, err := startRedis(usual(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func TestOtherServers(t *testing.T) {
 	}
 	t.Run("none", func(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())
-		if _, err := startRedis(usual()); !errors.Is(err, exec.ErrNotFound) {
+		if _, err := startRedis(usual(), nil); !errors.Is(err, exec.ErrNotFound) {
 			t.Errorf("the error is %v", err)
 		}
 	})

@@ -14,8 +14,6 @@ import (
 	"portmaster/config"
 )
 
-// Mutants that these tests were seen to catch: the store listens on loopback; it waits for a client that does not read.
-
 // The one socket of a server that has its store inside is the one where it serves: nobody else can reach the store.
 func TestEmbeddedStoreHasNoSocket(t *testing.T) {
 	p := startProgram(t)

@@ -3,7 +3,6 @@
 package systemtest
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,42 +16,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"portmaster/allocator/storetest"
 )
-
-// clockOf is the wall clock of a Redis, which a test can set.
-type clockOf struct {
-	file string
-	env  []string // of the redis-server
-}
-
-// newClock makes a clock that is right. It needs gcc, and says so where there is none.
-func newClock(t testing.TB) clockOf {
-	t.Helper()
-	dir := t.TempDir()
-	library := filepath.Join(dir, "clock.so")
-	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, "testdata/clock.c").CombinedOutput(); err != nil {
-		t.Fatalf("the clock of a test needs gcc and the headers of libc: %v\n%s", err, out)
-	}
-	c := clockOf{file: filepath.Join(dir, "offset")}
-	c.env = append(os.Environ(), "LD_PRELOAD="+library, "CLOCK_OFFSET="+c.file)
-	if err := os.WriteFile(c.file, make([]byte, 8), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// set lets the clock differ by so much from the machine's.
-func (c clockOf) set(t testing.TB, by time.Duration) {
-	t.Helper()
-	file, err := os.OpenFile(c.file, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if _, err := file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(by.Microseconds())), 0); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // buildSkewed builds the program with a clock that is an hour ahead. No preloaded library would do, since Go asks the kernel.
 func buildSkewed(t testing.TB) string {
@@ -86,15 +52,17 @@ func buildSkewed(t testing.TB) string {
 	return program
 }
 
-// TestClocks lets the clock of a Redis step under load, back and ahead, while it runs, between two runs, and where a replica with
-// another clock takes its place. One of the servers
-// has a clock that is an hour ahead all the time. No port is held twice, no holder's time ends early by more than the step, no
-// line stands, and no count is negative.
+// TestClocks lets the clock of a Redis step under load, back and ahead, while it runs, between two runs, and when a replica with
+// another clock takes its place. One of the servers has a clock that is an hour ahead all the time. No port is held twice, no
+// holder's time ends early by more than the step, no line stands, and no count is negative.
 func TestClocks(t *testing.T) {
 	skewed := buildSkewed(t)
 	for _, step := range []time.Duration{5 * time.Second, -5 * time.Second, time.Minute, -time.Minute, time.Hour, -time.Hour} {
 		for _, when := range []string{"at run time", "across a restart", "across a failover"} {
-			t.Run(fmt.Sprintf("%s %s", step, when), func(t *testing.T) { stepClock(t, skewed, step, when) })
+			t.Run(fmt.Sprintf("%s %s", step, when), func(t *testing.T) {
+				t.Parallel()
+				stepClock(t, skewed, step, when)
+			})
 		}
 	}
 }
@@ -102,16 +70,16 @@ func TestClocks(t *testing.T) {
 // clockTest is what a test of a clock has set up.
 type clockTest struct {
 	*scenario
-	clock   clockOf
+	clock   *storetest.Clock
 	held    service          // has all kinds of holders, and what they left
 	full    service          // has one port, and callers in line
 	holders map[string]reply // of held, by name
 }
 
 func stepClock(t *testing.T, skewed string, step time.Duration, when string) {
-	c := &clockTest{clock: newClock(t), held: service{"default", "held"}, full: service{"clocks", "full"}, holders: map[string]reply{}}
+	c := &clockTest{clock: storetest.NewClock(t), held: service{"default", "held"}, full: service{"clocks", "full"}, holders: map[string]reply{}}
 	c.scenario = &scenario{t: t, service: service{"default", "django"}, node: startRedis(t, redisOptions{
-		fsync: "no", env: c.clock.env, args: []string{"--repl-diskless-sync-delay", "0"},
+		fsync: "no", env: c.clock.Env, args: []string{"--repl-diskless-sync-delay", "0"},
 	})}
 	way := startRelay(t, c.node.addr)
 	for i := range 4 {
@@ -134,10 +102,10 @@ func stepClock(t *testing.T, skewed string, step time.Duration, when string) {
 	c.replicas[3].kill() // its caller is the first in line
 	switch when {
 	case "at run time":
-		c.clock.set(t, step)
+		c.clock.Shift(step)
 	case "across a restart":
 		c.node.terminate()
-		c.clock.set(t, step)
+		c.clock.Shift(step)
 		c.node.restart()
 	case "across a failover":
 		c.failOver(way, step)
@@ -171,10 +139,10 @@ func stepClock(t *testing.T, skewed string, step time.Duration, when string) {
 // failOver lets a replica whose clock differs take the place of the master, when it has all of its state.
 func (c *clockTest) failOver(way *relay, step time.Duration) {
 	c.t.Helper()
-	clock := newClock(c.t)
-	clock.set(c.t, step)
+	clock := storetest.NewClock(c.t)
+	clock.Shift(step)
 	host, port, _ := net.SplitHostPort(c.node.addr)
-	next := startRedis(c.t, redisOptions{name: "replica", fsync: "no", env: clock.env, args: []string{"--replicaof", host, port}})
+	next := startRedis(c.t, redisOptions{name: "replica", fsync: "no", env: clock.Env, args: []string{"--replicaof", host, port}})
 	eventually(c.t, "the replica follows", func() bool {
 		return strings.Contains(next.client.Info(c.t.Context(), "replication").Val(), "master_link_status:up")
 	})

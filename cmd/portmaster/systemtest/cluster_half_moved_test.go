@@ -18,6 +18,7 @@ import (
 // refuses there a script with a key that it does not see. Such a call waits, and when its time is over it is answered that
 // nothing was done; when the slot has moved before that, it succeeds.
 func TestClusterHalfMovedSlot(t *testing.T) {
+	t.Parallel()
 	const (
 		keyed   = 12 // the requests of a set that need the service's key, or one that is not there: all but the list of pools and an accept
 		lacking = 10 // those of them that need one which is not there: most do, since nothing here is leased and nobody waits

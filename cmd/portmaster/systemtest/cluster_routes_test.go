@@ -18,6 +18,7 @@ import (
 // TestClusterRoutes takes every route, and so every script that a pool needs, to every master of a Redis Cluster, to one that
 // has just become a master, and past slots on their way that hold what belongs to no pool.
 func TestClusterRoutes(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	server := startPortmaster(t, "portmaster", "PORTMASTER_REDIS_URL="+c.url(), "PORTMASTER_QUARANTINE=1ms")
 	server.awaitReady()

@@ -15,6 +15,7 @@ import (
 // TestDiskFull fills the disk that a Redis writes its append-only file to. From then on changes are refused and servers are
 // not ready, and say why; when there is room again, all goes on by itself.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	disk := t.TempDir()
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64m"); err != nil {
 		t.Fatalf("a disk of the test's own needs root: %v", err)

@@ -17,7 +17,10 @@ import (
 // who wants one is told why not. When there is memory again, all goes on by itself.
 func TestMemoryFull(t *testing.T) {
 	for _, durability := range []string{"local", "replicated:1"} {
-		t.Run(durability, func(t *testing.T) { fillMemory(t, durability) })
+		t.Run(durability, func(t *testing.T) {
+			t.Parallel()
+			fillMemory(t, durability)
+		})
 	}
 }
 

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 var build = sync.OnceValues(func() (program string, err error) {
 	program = filepath.Join(buildDir, "portmaster")
 	args := []string{"build", "-o", program}
-	if raceDetector {
+	if storetest.Race {
 		args = append(args, "-race")
 	}
 	if out, err := exec.Command("go", append(args, "..")...).CombinedOutput(); err != nil {

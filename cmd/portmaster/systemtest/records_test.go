@@ -14,7 +14,7 @@ import (
 // torn is a fault: the keys of a service contradict each other, as a script leaves them that fails half-way.
 const torn fault = "half-written"
 
-// records is what Redis holds of a service. See the README for what each key is.
+// records is what Redis holds of a service. See lua/README.md for what each key is.
 type records struct {
 	fresh  map[string]bool    // ports never handed out
 	free   map[string]float64 // ports, by the time from which they are free

@@ -199,6 +199,7 @@ func awaitLost(t *testing.T, replicas []*replica) {
 // out from the older state before it is recovered, no two holders ever have the same fence, and no two are told that a port is
 // theirs.
 func TestRestoredUnderLoad(t *testing.T) {
+	t.Parallel()
 	node := startRedis(t, redisOptions{fsync: "no"})
 	var replicas []*replica
 	for i := range 3 {
@@ -252,6 +253,7 @@ func TestRestoredUnderLoad(t *testing.T) {
 // TestStatesSwapped lets two Redis swap their data: each deployment notices that the state is another's, and accepts it once an
 // operator says so. When they swap back that is another state again.
 func TestStatesSwapped(t *testing.T) {
+	t.Parallel()
 	type deployment struct {
 		node     *redisNode
 		replicas []*replica
@@ -282,6 +284,7 @@ func TestStatesSwapped(t *testing.T) {
 // TestOlderStateIsBuiltUpon restores a copy of some seconds ago, which is within PORTMASTER_MAX_ROLLBACK: the servers raise the fences
 // and go on, and say by how much it was older.
 func TestOlderStateIsBuiltUpon(t *testing.T) {
+	t.Parallel()
 	node := startRedis(t, redisOptions{fsync: "no"})
 	replicas := startServers(t, 3, node.addr)
 	of := service{"default", "older"}

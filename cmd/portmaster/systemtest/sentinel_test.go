@@ -182,7 +182,7 @@ func (s *failover) requireNoneAcknowledged(t *testing.T) {
 	}
 }
 
-// line is what the README's table of faults is made of.
+// line is what the table of faults in deployments/README.md is made of.
 func (s *failover) line() string {
 	return fmt.Sprintf("%d allocations acknowledged, %d of them lost, %d ports with two holders; another master after %s; "+
 		"no call acknowledged for %s after the fault, for %s after its end",

@@ -55,7 +55,10 @@ func buildPredecessor(t *testing.T, commit string) string {
 // which their state is converted; nothing that they acknowledged is lost; and they work again on it when it is rolled back.
 func TestUpgrade(t *testing.T) {
 	for name, p := range predecessors {
-		t.Run(name, func(t *testing.T) { upgrade(t, buildPredecessor(t, p.commit), p.back) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			upgrade(t, buildPredecessor(t, p.commit), p.back)
+		})
 	}
 }
 

@@ -57,7 +57,7 @@ local function held_exact(keys, service, request, may_have)
   if port then
     return 'port ' .. port .. ' is taken' .. (wait and string.format(', and comes free in %d ms', wait) or ''), wait
   elseif not may_have then
-    return 'port ' .. request.exact .. ' is for those who wait in line'
+    return 'port ' .. request.exact .. ' is for calls that wait'
   end
 end
 
