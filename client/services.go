@@ -1,0 +1,91 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/url"
+	"strings"
+)
+
+// Define defines a service, or changes its range, description and cooldown if there is one of that name. It returns ErrInvalid,
+// ErrRangeOverlap, ErrRangeInUse or ErrLimitReached.
+func (c *Client) Define(ctx context.Context, d Definition) (s Service, err error) {
+	path, err := c.path("services", d.Name)
+	if err == nil {
+		_, err = c.do(ctx, call{method: "PUT", path: path, body: d, answer: &s})
+	}
+	return s, err
+}
+
+// Service reads a service and counts its ports. It returns ErrServiceNotFound if the pool has none of that name.
+func (c *Client) Service(ctx context.Context, name string) (s Service, err error) {
+	path, err := c.path("services", name)
+	if err == nil {
+		_, err = c.do(ctx, call{method: "GET", path: path, answer: &s})
+	}
+	return s, err
+}
+
+// Services lists the services of the pool, by range. An error is the last item.
+func (c *Client) Services(ctx context.Context) iter.Seq2[Service, error] {
+	path, err := c.path("services")
+	return list[Service](ctx, c, path, err)
+}
+
+// Remove removes a service. It returns ErrServiceNotFound, or ErrServiceInUse if a port of the service is allocated or on offer.
+func (c *Client) Remove(ctx context.Context, service string) error {
+	path, err := c.path("services", service)
+	if err != nil {
+		return err
+	}
+	r, err := c.do(ctx, call{method: "DELETE", path: path})
+	if r.doubt && errors.Is(err, ErrServiceNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Pools lists the pools of the server that have a service, by name. An error is the last item.
+func (c *Client) Pools(ctx context.Context) iter.Seq2[Pool, error] {
+	return list[Pool](ctx, c, "/v1/pools", nil)
+}
+
+// list reads one page after the other, as the items are asked for.
+func list[T any](ctx context.Context, c *Client, path string, err error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		for page := path; ; {
+			var items []T
+			var r reply
+			if err == nil {
+				r, err = c.do(ctx, call{method: "GET", path: page, answer: &items})
+			}
+			if err != nil {
+				yield(none, err)
+				return
+			}
+			for _, item := range items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			next := nextPage(r.link)
+			if next == "" {
+				return
+			}
+			page = path + "?" + next
+		}
+	}
+}
+
+// nextPage returns the query of the next page. What is in front of it may be another path than the one by which the client reaches
+// the server.
+func nextPage(link string) (query string) {
+	address, rel, ok := strings.Cut(strings.TrimPrefix(link, "<"), ">")
+	u, err := url.Parse(address)
+	if !ok || err != nil || !strings.Contains(rel, `rel="next"`) {
+		return ""
+	}
+	return u.RawQuery
+}

@@ -1,0 +1,181 @@
+package client
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Durations are numbers of seconds in JSON. Each type with one is encoded as an outer struct whose fields hide those of the same
+// name inside.
+
+// seconds is a duration in JSON.
+type seconds time.Duration
+
+func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+
+func (s *seconds) UnmarshalJSON(text []byte) error {
+	var number float64
+	err := json.Unmarshal(text, &number)
+	*s = seconds(time.Duration(number*1000+0.5) * time.Millisecond)
+	return err
+}
+
+// Definition is what a service is defined by.
+type Definition struct {
+	Name        string        `json:"name"`
+	Description string        `json:"description"` // at most 256 bytes
+	Start       int           `json:"start"`       // first port
+	End         int           `json:"end"`         // last port
+	Cooldown    time.Duration `json:"-"`           // for which a port rests after it was given back: 0 to 30 days, whole milliseconds
+}
+
+// MarshalJSON returns the body that defines the service.
+func (d Definition) MarshalJSON() ([]byte, error) {
+	type plain Definition
+	return json.Marshal(struct {
+		plain
+		Cooldown seconds `json:"cooldown"`
+	}{plain(d), seconds(d.Cooldown)})
+}
+
+// Service is a named range of ports of a pool.
+type Service struct {
+	Name        string        `json:"name"`
+	Description string        `json:"description"`
+	Start       int           `json:"start"`
+	End         int           `json:"end"`
+	Cooldown    time.Duration `json:"-"`
+	Created     time.Time     `json:"created"`
+	Ports       PortCounts    `json:"ports"`
+	Waiting     int           `json:"waiting"`            // calls in the waitlist
+	Warnings    []string      `json:"warnings,omitempty"` // what an operator should know about the range
+}
+
+// PortCounts says how many ports of a service are in each state. Total is the sum of the others.
+type PortCounts struct {
+	Total     int `json:"total"`
+	Free      int `json:"free"`
+	Offered   int `json:"offered"`
+	Allocated int `json:"allocated"`
+	Cooling   int `json:"cooling"` // nobody's, and not free yet: they cool down or are quarantined
+}
+
+// MarshalJSON returns the service as the API has it.
+func (s Service) MarshalJSON() ([]byte, error) {
+	type plain Service
+	return json.Marshal(struct {
+		plain
+		Cooldown seconds `json:"cooldown"`
+	}{plain(s), seconds(s.Cooldown)})
+}
+
+// UnmarshalJSON reads a service as the API has it.
+func (s *Service) UnmarshalJSON(text []byte) error {
+	type plain Service
+	outer := struct {
+		*plain
+		Cooldown seconds `json:"cooldown"`
+	}{plain: (*plain)(s)}
+	err := json.Unmarshal(text, &outer)
+	s.Cooldown = time.Duration(outer.Cooldown)
+	return err
+}
+
+// Request is what a call asks for: a port, or a block of consecutive ports, for an instance name.
+type Request struct {
+	Name   string        `json:"name"`             // the holder; not all digits
+	Secret string        `json:"secret,omitempty"` // a random UUID; "": the client generates one, and gives back what it got if the call fails
+	Lease  time.Duration `json:"-"`                // 1 s to 30 days, whole milliseconds; 0: until it is released
+	Port   int           `json:"port,omitempty"`   // exactly this port, or the first of the block; 0: any
+	Prefer int           `json:"prefer,omitempty"` // this port, or any other if it is not free; not with Port or Count; 0: none
+	Count  int           `json:"count,omitempty"`  // of consecutive ports, up to 100; 0 is 1
+}
+
+// MarshalJSON returns the request as the API has it.
+func (r Request) MarshalJSON() ([]byte, error) {
+	type plain Request
+	return json.Marshal(struct {
+		plain
+		Lease seconds `json:"lease,omitzero"`
+	}{plain(r), seconds(r.Lease)})
+}
+
+// Offer is a port, or a block, that is kept for a name until it is accepted, rejected, or expires.
+type Offer struct {
+	Service string        `json:"service"`
+	Name    string        `json:"name"`
+	Port    int           `json:"port"`             // the first
+	Count   int           `json:"count,omitempty"`  // of consecutive ports, 1 or more
+	Secret  string        `json:"secret,omitempty"` // "" in a list
+	Created time.Time     `json:"created"`
+	Expires time.Time     `json:"expires"`
+	Lease   time.Duration `json:"-"` // of the allocation that it would become; 0: none
+}
+
+// MarshalJSON returns the offer as the API has it.
+func (o Offer) MarshalJSON() ([]byte, error) {
+	type plain Offer
+	o.Count = omitOne(o.Count)
+	return json.Marshal(struct {
+		plain
+		Lease seconds `json:"lease,omitzero"`
+	}{plain(o), seconds(o.Lease)})
+}
+
+// UnmarshalJSON reads an offer as the API has it.
+func (o *Offer) UnmarshalJSON(text []byte) error {
+	type plain Offer
+	outer := struct {
+		*plain
+		Lease seconds `json:"lease"`
+	}{plain: (*plain)(o)}
+	err := json.Unmarshal(text, &outer)
+	o.Lease, o.Count = time.Duration(outer.Lease), max(o.Count, 1)
+	return err
+}
+
+// Allocation is a port, or a block, that its holder has until it is released, or until its lease ends.
+type Allocation struct {
+	Service string    `json:"service"`
+	Name    string    `json:"name"`
+	Port    int       `json:"port"`            // the first
+	Count   int       `json:"count,omitempty"` // of consecutive ports, 1 or more
+	Created time.Time `json:"created"`
+	Fence   int64     `json:"fence"`            // grows with each allocation of the pool
+	Expires time.Time `json:"expires,omitzero"` // when its lease ends; zero: it has none
+	Secret  string    `json:"secret,omitempty"` // proves who holds it; "" where it was only read
+
+	// Lease is how long the lease lasts from one renewal to the next. The API does not tell: it is known to the client that claimed,
+	// accepted or renewed the allocation, and 0 otherwise, or if there is no lease.
+	Lease time.Duration `json:"-"`
+
+	sent time.Time // when the request was sent by which its lease began
+}
+
+// MarshalJSON returns the allocation as the API has it.
+func (a Allocation) MarshalJSON() ([]byte, error) {
+	type plain Allocation
+	a.Count = omitOne(a.Count)
+	return json.Marshal(plain(a))
+}
+
+// UnmarshalJSON reads an allocation as the API has it.
+func (a *Allocation) UnmarshalJSON(text []byte) error {
+	type plain Allocation
+	err := json.Unmarshal(text, (*plain)(a))
+	a.Count = max(a.Count, 1)
+	return err
+}
+
+func omitOne(count int) int {
+	if count == 1 {
+		return 0
+	}
+	return count
+}
+
+// Pool is one port space.
+type Pool struct {
+	Name     string `json:"name"`
+	Services *int   `json:"services,omitempty"` // how many it has; nil if its Redis Cluster node did not answer
+}
