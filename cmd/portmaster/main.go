@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"portmaster/cmd/portmaster/exec"
 )
 
 func main() {
@@ -17,8 +20,14 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // from the first signal on, a second one ends the program at once
 	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "portmaster:", err)
-		os.Exit(1)
+		code := 1
+		if exit, ok := errors.AsType[*exec.Exit](err); ok {
+			code, err = exit.Code, exit.Err
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "portmaster:", err)
+		}
+		os.Exit(code)
 	}
 }
 
@@ -31,7 +40,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), benchCommand())
+	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), benchCommand(), exec.Command())
 	return root
 }
 
