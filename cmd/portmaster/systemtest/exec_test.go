@@ -1,0 +1,283 @@
+package systemtest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"portmaster/client"
+)
+
+// execServer is a server with a service ci, for portmaster exec.
+type execServer struct {
+	*replica
+	client *client.Client
+	start  int // the first port of ci
+}
+
+// serveExec starts a server with a store inside it, and defines the service ci with so many ports that nobody uses.
+func serveExec(t *testing.T, ports int, settings ...string) *execServer {
+	t.Helper()
+	s := &execServer{replica: startPortmaster(t, "portmaster", settings...), start: freePorts(t, ports)}
+	s.awaitReady()
+	var err error
+	if s.client, err = client.New(s.url, client.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.client.Close)
+	s.define("ci", s.start, ports)
+	return s
+}
+
+func (s *execServer) define(service string, start, ports int) {
+	s.t.Helper()
+	if _, err := s.client.Define(s.t.Context(), client.Definition{Name: service, Start: start, End: start + ports - 1}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// counts says how many ports of ci are in each state, and how many calls wait for one.
+func (s *execServer) counts() (client.PortCounts, int) {
+	s.t.Helper()
+	read, err := s.client.Service(s.t.Context(), "ci")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return read.Ports, read.Waiting
+}
+
+// allocation waits until a port of ci is held, and returns the first.
+func (s *execServer) allocation() (first client.Allocation) {
+	s.t.Helper()
+	eventually(s.t, "a port is held", func() bool {
+		for a, err := range s.client.Allocations(s.t.Context(), "ci") {
+			first = a
+			return err == nil
+		}
+		return false
+	})
+	return first
+}
+
+// allFree waits until all ports of ci are free.
+func (s *execServer) allFree() {
+	s.t.Helper()
+	eventually(s.t, "all ports are free", func() bool {
+		ports, _ := s.counts()
+		return ports.Free == ports.Total
+	})
+}
+
+// exec starts portmaster exec.
+func (s *execServer) exec(name string, args ...string) *process {
+	s.t.Helper()
+	return startProcess(s.t, s.execution(name, "", args...))
+}
+
+// execChild is exec with a child that does what runChild can.
+func (s *execServer) execChild(name, what string, args ...string) *process {
+	s.t.Helper()
+	return startProcess(s.t, s.execution(name, what, args...))
+}
+
+func (s *execServer) execution(name, what string, args ...string) command {
+	env := append(withoutSettings(os.Environ()), "PORTMASTER_SERVER="+s.url, asChild+"="+what, "TERM=xterm")
+	return command{name: name, args: append([]string{portmaster(s.t), "exec"}, args...), env: env}
+}
+
+// says waits until a process has written a line that matches, and returns what the parentheses match.
+func (p *process) says(pattern string) string {
+	p.t.Helper()
+	found, line := []string(nil), regexp.MustCompile(`(?m)`+pattern)
+	eventually(p.t, p.command.name+" says "+pattern, func() bool {
+		found = line.FindStringSubmatch(p.text())
+		return found != nil
+	})
+	return found[len(found)-1]
+}
+
+// ends sees that a process ends with an exit code.
+func (p *process) ends(code int) {
+	p.t.Helper()
+	if got := p.wait(); got != code {
+		p.t.Errorf("%s: exit code %d, want %d: %s", p.command.name, got, code, p.tail())
+	}
+}
+
+// freePorts returns the first of so many consecutive ports that nobody uses.
+func freePorts(t *testing.T, count int) (start int) {
+	t.Helper()
+	for range 1000 {
+		start = 10_000 + rand.IntN(20_000)
+		taken := slices.ContainsFunc(make([]int, count), func(int) bool {
+			port := strconv.Itoa(start)
+			l, err := net.Listen("tcp", ":"+port)
+			if err == nil {
+				l.Close()
+			}
+			start++
+			return err != nil
+		})
+		if !taken {
+			return start - count
+		}
+	}
+	t.Fatalf("there are no %d free ports in a row", count)
+	return 0
+}
+
+func TestExecEndsAsItsCommandDoes(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 3)
+	nothing := s.execution("", "")
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"ci true", 0, `^$`},
+		{"ci -- sh -c 'exit 7'", 7, `^$`},
+		{"ci sh -c 'kill -TERM $$'", 143, `^$`},
+		{"ci sh -c 'kill -KILL $$'", 137, `^$`},
+		{"ci -- echo {PORT} {PORT_CI} {}", 0, fmt.Sprintf(`^%d %[1]d \{\}\n$`, s.start)},
+		{"--name job-1 ci=WEB sh -c 'echo $PORT $PORT_WEB $PORTMASTER_NAME $PORTMASTER_FENCE'", 0, `^(\d+) \d+ job-1 \d{16}\n$`},
+		{"--prefer " + strconv.Itoa(s.start+2) + " ci -- echo {PORT}", 0, fmt.Sprintf(`^%d\n$`, s.start+2)},
+		{"--count 3 ci -- echo {PORT}", 0, fmt.Sprintf(`^%d\n$`, s.start)},
+		{"ci /", 126, `^portmaster: exec: "/": .*\n$`},
+		{"ci portmaster-has-no-such-command", 127, `^portmaster: exec: .*\n$`},
+		{"ci ./no/such/command", 127, `^portmaster: exec: .*\n$`},
+		{"--wait 0 nothing true", 125, `^portmaster: no port of nothing: SERVICE_NOT_FOUND: .*\n$`},
+		{"--wait 0 --count 4 ci true", 125, `^portmaster: no port of ci: INVALID: .*\n$`},
+		{"--wait 0 --server http://127.0.0.1:1 ci true", 125, `^portmaster: no port of ci: UNAVAILABLE: .*\n$`},
+		{"--wait 0 --name 1 ci true", 125, `^portmaster: no port of ci: INVALID: .*\n$`},
+		{"ci", 125, `^portmaster: .*--help\n$`},
+	} {
+		shell := nothing
+		shell.name, shell.args = "exec", []string{"sh", "-c", "exec '" + nothing.args[0] + "' exec " + c.args}
+		p := startProcess(t, shell)
+		if code := p.wait(); code != c.code || !regexp.MustCompile(c.says).MatchString(p.text()) {
+			t.Errorf("exec %s: exit code %d, and it says %q", c.args, code, p.text())
+		}
+		s.allFree()
+	}
+}
+
+// A program that cannot be run at all, such as a script without an interpreter, has had its port, and gives it back.
+func TestExecGivesBackThePortOfACommandThatDoesNotStart(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	script := t.TempDir() + "/script"
+	for text, code := range map[string]int{"#!/no/such/interpreter\n": 127, "neither a script nor a program\n": 126} {
+		if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s.exec("exec", "ci", script).ends(code)
+		s.allFree()
+	}
+}
+
+func TestExecSkipsPortsInUse(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 7)
+	for i, address := range []string{"tcp4 127.0.0.1", "tcp6 ::1", "tcp ", "udp4 127.0.0.1", "udp6 ::"} {
+		network, host, _ := strings.Cut(address, " ")
+		var socket interface{ Close() error }
+		var err error
+		if address = net.JoinHostPort(host, strconv.Itoa(s.start+i)); network[:3] == "tcp" {
+			socket, err = net.Listen(network, address)
+		} else {
+			socket, err = net.ListenPacket(network, address)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
+	}
+	p := s.execChild("exec", "bind", "ci", os.Args[0], "0s")
+	p.ends(0)
+	p.says(fmt.Sprintf("bound %d$", s.start+5))
+	p.says(fmt.Sprintf("^portmaster: udp %d of ci is in use on this machine", s.start+4))
+	if ports, _ := s.counts(); ports.Cooling != 5 || ports.Free != 2 {
+		t.Errorf("there are %+v", ports)
+	}
+	s.exec("blind", "--check", "none", "--prefer", strconv.Itoa(s.start+6), "ci", "true").ends(0)
+}
+
+func TestExecOfSeveralServicesHasAllOrNone(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 2)
+	s.define("db", freePorts(t, 1), 1)
+	p := s.exec("both", "--lease", "2s", "db", "ci=A", "ci=B", "--", "sh", "-c", `echo "$PORT $PORT_DB $PORT_A $PORT_B"; exec sleep 60`)
+	p.says(fmt.Sprintf(`^(\d+) \d+ %d %d$`, s.start, s.start+1))
+	s.exec("no db", "--wait", "0", "ci", "db", "--", "true").ends(125)
+	s.client.Release(t.Context(), client.Allocation{Service: "ci", Port: s.start + 1})
+	s.exec("one of two", "--wait", "0", "db", "ci", "--", "true").ends(125)
+	p.ends(75) // it has lost one, and gave back both
+	s.allFree()
+	s.exec("again", "--wait", "0", "ci", "db", "--", "true").ends(0)
+	s.allFree()
+}
+
+func TestExecTellsOfADaemonThatItsCommandLeft(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	p := s.execChild("exec", "daemon", "ci", os.Args[0])
+	p.ends(0)
+	p.says(fmt.Sprintf(`^portmaster: \S+ has exited, and port %d of ci is still in use`, s.start))
+}
+
+// Signals count while exec waits: it leaves the waitlist, and nothing is left of it.
+func TestExecIsInterruptedWhileItWaits(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	holder := s.exec("holder", "--name", "holder", "ci", "sleep", "60")
+	s.allocation()
+	waiter := s.exec("waiter", "ci", "true")
+	eventually(t, "a call waits", func() bool { _, waiting := s.counts(); return waiting == 1 })
+	waiter.signal(syscall.SIGTERM)
+	waiter.ends(143)
+	if text := waiter.text(); text != "" {
+		t.Errorf("outside of a terminal it says %q", text)
+	}
+	holder.signal(syscall.SIGINT)
+	holder.ends(130)
+	s.allFree()
+	s.exec("taken", "--wait", "1s", "--name", "a", "ci", "true").ends(0)
+}
+
+func TestExecWaitsForTheServer(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	server, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := freeAddr(t)
+	s.url = "http://" + address
+	p := s.exec("exec", "ci", "echo", "ran")
+	brief := s.exec("brief", "--wait", "500ms", "ci", "echo", "ran")
+	p.says(`^portmaster: waiting for the server: UNAVAILABLE: `)
+	brief.ends(125)
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go http.Serve(listener, httputil.NewSingleHostReverseProxy(server))
+	p.ends(0)
+	p.says(`^ran$`)
+	if strings.Contains(brief.text(), "ran") {
+		t.Error("a command ran without a port")
+	}
+	s.allFree()
+}
