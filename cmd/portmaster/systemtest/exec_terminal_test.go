@@ -115,7 +115,7 @@ func TestExecInATerminal(t *testing.T) {
 			t.Parallel()
 			p := startInTerminal(t, s.execution("exec", "report", "ci", os.Args[0]))
 			p.awaits("command started")
-	p.awaits("grandchild started")
+			p.awaits("grandchild started")
 			send(p)
 			p.ends(3, "command got "+got, "grandchild got "+got)
 		})
