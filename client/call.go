@@ -81,7 +81,7 @@ func (c *Client) do(ctx context.Context, call call) (r reply, err error) {
 			pause = attempt.RetryAfter + rand.N(min(firstPause<<min(pauses, 8), maxPause))
 			pauses++
 		case errors.Is(attempt, ErrTooManyWaiting) && call.wait.left() > 0:
-			pause = attempt.RetryAfter + rand.N(maxPause)
+			pause = min(attempt.RetryAfter+rand.N(maxPause), call.wait.left()) // and once more at the end
 		default:
 			return r, attempt
 		}

@@ -1,94 +1,134 @@
 package client_test
 
 import (
-	"io"
-	"log/slog"
-	"net"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
-
-	"portmaster/allocator"
 	"portmaster/client"
-	"portmaster/handlers"
 )
 
-// maxWait is how long one request may wait on the server of the tests.
-const maxWait = time.Second
+// transcript makes every call, of which some fail, and returns a line for each: what it got, without times, fences and secrets.
+func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
+	say := func(what any, err error) {
+		failed := &client.Error{}
+		errors.As(err, &failed)
+		text, _ := json.Marshal(what)
+		lines = append(lines, fmt.Sprintf("%s %s %v", varying.ReplaceAll(text, nil), failed.Code, failed.Fields))
+	}
+	service, names := fmt.Sprintf("s%d", n), func(i int) string { return fmt.Sprintf("holder-%d-%d", n, i) }
+	d := client.Definition{Name: service, Description: "<&> \u2028", Start: 10000 + 10*n, End: 10009 + 10*n, Cooldown: time.Millisecond}
+	say(c.Define(ctx, d))
+	d.End--
+	say(c.Define(ctx, d))
+	say(c.Service(ctx, service))
+	say(c.Define(ctx, client.Definition{Name: service, Start: 1, End: 70000}))
 
-// startServer starts a server on a store inside this process. stop ends both.
-func startServer() (address string, stop func()) {
-	store := miniredis.NewMiniRedis()
-	if err := store.Start(); err != nil {
-		panic(err)
-	}
-	redis := redis.NewClient(&redis.Options{Addr: store.Addr(), Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true})
-	a := allocator.New(redis, allocator.Options{
-		KeyPrefix: "portmaster", OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second,
-		MaxWait: maxWait, Quarantine: 5 * time.Minute,
-	})
-	server := handlers.New(a, handlers.Options{
-		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second,
-		BodyLimit: 64 << 10, Concurrency: 200, SlowCall: time.Minute, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	go server.Serve(listener)
-	return "http://" + listener.Addr().String(), func() {
-		server.Drain()
-		server.Shutdown(5 * time.Second)
-		redis.Close()
-		store.Close()
-	}
-}
+	offer, err := c.Offer(ctx, service, client.Request{Name: names(1), Lease: time.Hour}, client.Wait{})
+	say(offer, err)
+	say(c.OpenOffer(ctx, service, offer.Secret))
+	taken, err := c.Accept(ctx, service, offer.Secret, 0)
+	say(taken, err)
+	say(c.Accept(ctx, service, client.NewSecret(), time.Minute))
+	say(c.Renew(ctx, taken, 2*time.Hour))
+	other := taken
+	other.Secret = client.NewSecret()
+	say(c.Renew(ctx, other, 0))
+	say(nil, c.Release(ctx, other))
+	say(c.Allocation(ctx, service, names(1)))
+	say(nil, c.Remove(ctx, service))
+	say(nil, c.Release(ctx, taken))
+	say(c.Allocation(ctx, service, names(1)))
 
-// newClient returns a Client of a server of the test's own.
-func newClient(t *testing.T, options client.Options) *client.Client {
-	address, stop := startServer()
-	t.Cleanup(stop)
-	c, err := client.New(address, options)
-	must(t, err)
-	t.Cleanup(c.Close)
-	return c
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
+	offers, err := c.OfferAll(ctx, service, []client.Request{{Name: names(2), Count: 3}, {Name: names(3), Prefer: d.Start}}, client.Wait{})
+	say(offers, err)
+	for o, err := range c.Offers(ctx, service) {
+		say(o, err)
 	}
+	for i, o := range offers {
+		say(nil, c.Reject(ctx, service, o.Secret, i > 0))
+	}
+	say(c.Claim(ctx, service, client.Request{Name: names(4), Port: 1024}, client.Wait{}))
+	say(c.Claim(ctx, service, client.Request{Name: names(4), Count: 9}, client.Wait{}))
+	all, err := c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(6), Lease: time.Minute}}, client.Wait{})
+	say(all, err)
+	say(c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(7)}}, client.Wait{}))
+	for a, err := range c.Allocations(ctx, service) {
+		say(a, err)
+		say(nil, c.Release(ctx, client.Allocation{Service: service, Port: a.Port, Fence: a.Fence}))
+	}
+	say(nil, c.Remove(ctx, service))
+	say(c.Service(ctx, service))
+	return lines
 }
 
 func TestCalls(t *testing.T) {
-	c, ctx := newClient(t, client.Options{}), t.Context()
-	s, err := c.Define(ctx, client.Definition{Name: "ci", Start: 20000, End: 20009, Cooldown: 1500 * time.Millisecond})
-	must(t, err)
-	if s.Ports.Total != 10 || s.Cooldown != 1500*time.Millisecond || s.Created.IsZero() {
-		t.Errorf("%+v", s)
+	t.Parallel()
+	c := ownServer(t, client.Options{}).Pool("host-1")
+	got := strings.Join(transcript(t.Context(), c, 0), "\n")
+	if want := strings.TrimSpace(calls); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	o, err := c.Offer(ctx, "ci", client.Request{Name: "a", Lease: 90 * time.Second}, client.Wait{})
-	must(t, err)
-	a, err := c.Accept(ctx, "ci", o.Secret, 0)
-	must(t, err)
-	if a.Lease != 90*time.Second || a.Secret != o.Secret || a.Count != 1 {
-		t.Errorf("%+v", a)
+	for pool, err := range c.Pools(t.Context()) {
+		t.Error(pool, err)
 	}
-	a, err = c.Renew(ctx, a, time.Hour)
-	must(t, err)
-	must(t, c.Release(ctx, a))
-	b, err := c.Claim(ctx, "ci", client.Request{Name: "b", Count: 9}, client.Wait{})
-	must(t, err)
-	if b.Count != 9 || b.Lease != 0 {
-		t.Errorf("%+v", b)
+	define(t, c, "ci", 2000, 2001)
+	if p := slices.Collect(maps.Keys(maps.Collect(c.Pools(t.Context())))); len(p) != 1 || p[0].Name != "host-1" || *p[0].Services != 1 {
+		t.Errorf("%+v", p)
 	}
-	for a, err := range c.Allocations(ctx, "ci") {
-		must(t, err)
-		if a.Port != b.Port {
-			t.Errorf("%+v", a)
+	for err, sentinel := range map[error]error{
+		c.Remove(t.Context(), "nothing"):                                     client.ErrServiceNotFound,
+		c.Reject(t.Context(), "ci", client.NewSecret(), false):               client.ErrOfferNotFound,
+		c.Pool("other").Remove(t.Context(), "ci"):                            client.ErrServiceNotFound,
+		c.Release(t.Context(), client.Allocation{Service: "ci", Port: 2000}): client.ErrPortNotFound,
+	} {
+		if failed := new(client.Error); !errors.Is(err, sentinel) || errors.Is(err, client.ErrExhausted) || !errors.As(err, &failed) ||
+			failed.Status != 404 || failed.RequestID == "" || failed.Detail == "" {
+			t.Errorf("%v is not %v", err, sentinel)
 		}
 	}
 }
+
+// varying finds what no two runs have in common.
+var varying = regexp.MustCompile(`,"(created|expires|fence|secret)":("[^"]*"|[0-9]+)`)
+
+// calls is what the transcript of number 0 says.
+const calls = `
+{"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10009,"ports":{"total":10,"free":10,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
+{"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
+{"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
+{"name":"","description":"","start":0,"end":0,"ports":{"total":0,"free":0,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0} INVALID [{start must lie within 1024-49151} {end must lie within 1024-49151}]
+{"service":"s0","name":"holder-0-1","port":10000,"lease":3600}  []
+{"service":"s0","name":"holder-0-1","port":10000,"lease":3600}  []
+{"service":"s0","name":"holder-0-1","port":10000}  []
+{"service":"","name":"","port":0} OFFER_NOT_FOUND []
+{"service":"s0","name":"holder-0-1","port":10000}  []
+{"service":"","name":"","port":0} SECRET_MISMATCH []
+null SECRET_MISMATCH []
+{"service":"s0","name":"holder-0-1","port":10000}  []
+null SERVICE_IN_USE []
+null  []
+{"service":"","name":"","port":0} PORT_NOT_FOUND []
+[{"service":"s0","name":"holder-0-2","port":10001,"count":3},{"service":"s0","name":"holder-0-3","port":10000}]  []
+{"service":"s0","name":"holder-0-3","port":10000}  []
+{"service":"s0","name":"holder-0-2","port":10001,"count":3}  []
+null  []
+null  []
+{"service":"","name":"","port":0} INVALID [{port must lie within the range 10000-10008}]
+{"service":"","name":"","port":0} EXHAUSTED []
+[{"service":"s0","name":"holder-0-5","port":10001},{"service":"s0","name":"holder-0-6","port":10002}]  []
+null NAME_TAKEN [{[0].name holder-0-5 has port 10001}]
+{"service":"s0","name":"holder-0-5","port":10001}  []
+null  []
+{"service":"s0","name":"holder-0-6","port":10002}  []
+null  []
+null  []
+{"name":"","description":"","start":0,"end":0,"ports":{"total":0,"free":0,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0} SERVICE_NOT_FOUND []
+`

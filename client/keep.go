@@ -25,7 +25,6 @@ func (c *Client) Keep(ctx context.Context, a Allocation) error {
 	if a.Lease <= 0 || a.Secret == "" {
 		return &Error{Code: ErrInvalid.Code, Detail: "only an allocation with a lease and a secret can be kept"}
 	}
-	next := a.sent.Add(a.Lease / 3)
 	if a.sent.IsZero() || passed(a.sent) > a.Lease*2/3 {
 		a.sent = time.Now().Add(-a.Lease * 2 / 3)
 	}
@@ -41,13 +40,14 @@ func (c *Client) Keep(ctx context.Context, a Allocation) error {
 	renewing, stop := context.WithCancel(ctx)
 	defer stop()
 	busy, last := false, error(ErrOutcomeUnknown)
+	from, pause := a.sent, a.Lease/3 // until the next renewal
 	for {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case passed(a.sent) >= a.Lease:
 			return fmt.Errorf("%w: no renewal within %s; the last: %w", ErrLost, a.Lease, last)
-		case !busy && !time.Now().Before(next):
+		case !busy && passed(from) >= pause:
 			busy = true
 			go func() {
 				renewed, err := once.renew(renewing, a, a.Lease, max(a.Lease/6, 200*time.Millisecond))
@@ -61,13 +61,14 @@ func (c *Client) Keep(ctx context.Context, a Allocation) error {
 			busy, last = false, r.err
 			switch {
 			case r.err == nil:
-				a.sent = r.renewed.sent
-				next, last = a.sent.Add(a.Lease/3), ErrOutcomeUnknown
+				a.sent, last = r.renewed.sent, ErrOutcomeUnknown
+				from, pause = a.sent, a.Lease/3
+			case ctx.Err() != nil: // the loop ends with it
 			case errors.Is(r.err, ErrPortNotFound), errors.Is(r.err, ErrServiceNotFound), errors.Is(r.err, ErrSecretMismatch):
 				return fmt.Errorf("%w: %w", ErrLost, r.err)
 			default:
-				pause := max(a.Lease/20+rand.N(a.Lease/20), min(lastOf(r.err).RetryAfter, a.Lease/6))
-				if next = time.Now().Add(pause); c.options.OnRetry != nil {
+				from, pause = time.Now(), max(a.Lease/20+rand.N(a.Lease/20), min(lastOf(r.err).RetryAfter, a.Lease/6))
+				if c.options.OnRetry != nil {
 					c.options.OnRetry(r.err, pause)
 				}
 			}

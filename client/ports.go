@@ -175,7 +175,7 @@ func (c *Client) Renew(ctx context.Context, a Allocation, lease time.Duration) (
 func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Duration) (renewed Allocation, err error) {
 	path, err := c.path("services", a.Service, "ports", a.holder(), "renew")
 	if err != nil {
-		return a, err
+		return Allocation{}, err
 	}
 	body := struct {
 		Secret string  `json:"secret"`
@@ -183,7 +183,7 @@ func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Du
 	}{a.Secret, seconds(lease)}
 	r, err := c.do(ctx, call{method: "POST", path: path, body: body, answer: &renewed, timeout: timeout})
 	if err != nil {
-		return a, err
+		return Allocation{}, err
 	}
 	renewed.Secret, renewed.Lease, renewed.sent = a.Secret, lease, r.sent
 	if lease == 0 {
@@ -204,6 +204,8 @@ func (c *Client) Release(ctx context.Context, a Allocation) error {
 	}
 	call := call{method: "DELETE", path: path}
 	switch {
+	case a.Secret != "" && !isName(a.Secret):
+		return invalid("offers", a.Secret)
 	case a.Secret != "":
 		call.header = [2]string{"Portmaster-Secret", a.Secret}
 	case a.Fence != 0:

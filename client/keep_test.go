@@ -1,0 +1,157 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"portmaster/client"
+)
+
+// lease is as short as a lease can be.
+const lease = time.Second
+
+func isRenewal(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/renew") }
+
+// keep keeps an allocation of a service until ctx ends, and tells how that ended.
+func keep(ctx context.Context, c *client.Client, a client.Allocation) <-chan error {
+	ended := make(chan error, 1)
+	go func() { ended <- c.Keep(ctx, a) }()
+	return ended
+}
+
+func leased(t *testing.T, c *client.Client, name string) client.Allocation {
+	t.Helper()
+	a, err := c.Claim(t.Context(), "ci", client.Request{Name: name, Lease: lease}, client.Wait{})
+	must(t, err)
+	return a
+}
+
+// A lease lasts while Keep renews it, although the server is away for some of that time. Keep ends with its context.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	var bad atomic.Int64
+	var renewals atomic.Int64
+	c, _ := startProxy(t, client.Options{}, func(r *http.Request) fate {
+		if isRenewal(r) {
+			renewals.Add(1)
+			return fate(bad.Load())
+		}
+		return passes
+	})
+	define(t, c, "ci", 20000, 20009)
+	reason := errors.New("enough")
+	ctx, end := context.WithCancelCause(t.Context())
+	a := leased(t, c, "a")
+	kept := keep(ctx, c, a)
+	for _, away := range []fate{passes, isRefused, neverArrives, answerLost, answerStalls, passes} {
+		bad.Store(int64(away))
+		time.Sleep(lease / 2) // more than a third, and less than what is left then
+		bad.Store(int64(passes))
+		time.Sleep(lease / 2)
+	}
+	if now, err := c.Allocation(t.Context(), "ci", "a"); err != nil || now.Fence != a.Fence || renewals.Load() < 8 {
+		t.Errorf("%+v, %v, %d renewals", now, err, renewals.Load())
+	}
+	end(reason)
+	if err := <-kept; err != reason {
+		t.Error(err)
+	}
+	for _, none := range []client.Allocation{{}, {Service: "ci", Name: "a", Secret: a.Secret}, {Service: "ci", Name: "a", Lease: lease}} {
+		if err := c.Keep(t.Context(), none); !errors.Is(err, client.ErrInvalid) {
+			t.Error(err)
+		}
+	}
+}
+
+// Keep ends with the reason for which a lease is lost: at once if the server tells, and else before anybody else can have the port.
+func TestKeepEnds(t *testing.T) {
+	t.Parallel()
+	var bad, last atomic.Int64
+	c, _ := startProxy(t, client.Options{}, func(r *http.Request) fate {
+		if isRenewal(r) && bad.Load() == 0 {
+			last.Store(time.Now().UnixNano())
+		}
+		if isRenewal(r) {
+			return fate(bad.Load())
+		}
+		return passes
+	})
+	define(t, c, "ci", 20000, 20009)
+	lost := func(kept <-chan error, reasons ...error) {
+		t.Helper()
+		err := <-kept
+		for _, reason := range append(reasons, client.ErrLost) {
+			if !errors.Is(err, reason) {
+				t.Errorf("%v is not %v", err, reason)
+			}
+		}
+	}
+	kept := keep(t.Context(), c, leased(t, c, "a"))
+	must(t, c.Release(t.Context(), client.Allocation{Service: "ci", Name: "a"}))
+	lost(kept, client.ErrPortNotFound)
+
+	kept = keep(t.Context(), c, leased(t, c, "b"))
+	must(t, c.Release(t.Context(), client.Allocation{Service: "ci", Name: "b"}))
+	leased(t, c, "b")
+	lost(kept, client.ErrSecretMismatch)
+
+	for away, reason := range map[fate]*client.Error{isRefused: client.ErrUnavailable, answerStalls: client.ErrOutcomeUnknown, neverArrives: client.ErrOutcomeUnknown} {
+		bad.Store(int64(passes))
+		a := leased(t, c, "c")
+		kept = keep(t.Context(), c, a)
+		time.Sleep(lease)
+		bad.Store(int64(away))
+		lost(kept, reason)
+		ended := time.Now()
+		if since := ended.Sub(time.Unix(0, last.Load())); since < lease-50*time.Millisecond && away != answerStalls {
+			t.Errorf("%d: it ended %s after the last renewal was sent", away, since)
+		}
+		if now, err := c.Allocation(t.Context(), "ci", "c"); err == nil && ended.After(now.Expires.Add(50*time.Millisecond)) {
+			t.Errorf("%d: it ended at %s, the lease at %s", away, ended, now.Expires)
+		}
+		_ = c.Release(t.Context(), a)
+	}
+	c.Close()
+}
+
+// A claim that waited may have its port long before the answer, or just then: Keep asks at once.
+func TestKeepAfterWaiting(t *testing.T) {
+	t.Parallel()
+	renewed := make(chan struct{}, 100)
+	var sent time.Time
+	c, _ := startProxy(t, client.Options{}, func(r *http.Request) fate {
+		if isRenewal(r) {
+			renewed <- struct{}{}
+		}
+		return passes
+	})
+	first := full(t, c)
+	time.AfterFunc(lease*9/10, func() { must(t, c.Release(t.Context(), first)) })
+	sent = time.Now()
+	a, err := c.Claim(t.Context(), "ci", client.Request{Name: "second", Lease: lease}, client.Wait{Longest: maxWait})
+	must(t, err)
+	for time.Since(sent) < lease+50*time.Millisecond {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	kept := keep(ctx, c, a)
+	<-renewed
+	<-renewed
+	end()
+	if err := <-kept; err != context.Canceled {
+		t.Error(err)
+	}
+	other := ownServer(t, client.Options{})
+	define(t, other, "ci", 20000, 20009)
+	gone := leased(t, other, "a")
+	must(t, other.Release(t.Context(), gone))
+	time.Sleep(lease)
+	if err := other.Keep(t.Context(), gone); !errors.Is(err, client.ErrPortNotFound) {
+		t.Error("kept although it was over before:", err)
+	}
+}
