@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"portmaster/client"
+	api "portmaster/client"
 )
 
 // Without a terminal a signal to exec reaches the command and what it started, once.
@@ -89,7 +89,7 @@ func TestExecLosesAPortToAnOperator(t *testing.T) {
 	if err := s.client.Release(t.Context(), s.allocation()); err != nil {
 		t.Fatal(err)
 	}
-	next, err := s.client.Claim(t.Context(), "ci", client.Request{Name: "next"}, client.Wait{})
+	next, err := s.client.Claim(t.Context(), "ci", api.Request{Name: "next"}, api.Wait{})
 	if err != nil {
 		t.Fatal(err)
 	}

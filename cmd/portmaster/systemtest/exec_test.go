@@ -15,13 +15,13 @@ import (
 	"syscall"
 	"testing"
 
-	"portmaster/client"
+	api "portmaster/client"
 )
 
 // execServer is a server with a service ci, for portmaster exec.
 type execServer struct {
 	*replica
-	client *client.Client
+	client *api.Client
 	start  int // the first port of ci
 }
 
@@ -31,7 +31,7 @@ func serveExec(t *testing.T, ports int, settings ...string) *execServer {
 	s := &execServer{replica: startPortmaster(t, "portmaster", settings...), start: freePorts(t, ports)}
 	s.awaitReady()
 	var err error
-	if s.client, err = client.New(s.url, client.Options{}); err != nil {
+	if s.client, err = api.New(s.url, api.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.client.Close)
@@ -41,13 +41,13 @@ func serveExec(t *testing.T, ports int, settings ...string) *execServer {
 
 func (s *execServer) define(service string, start, ports int) {
 	s.t.Helper()
-	if _, err := s.client.Define(s.t.Context(), client.Definition{Name: service, Start: start, End: start + ports - 1}); err != nil {
+	if _, err := s.client.Define(s.t.Context(), api.Definition{Name: service, Start: start, End: start + ports - 1}); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 // counts says how many ports of ci are in each state, and how many calls wait for one.
-func (s *execServer) counts() (client.PortCounts, int) {
+func (s *execServer) counts() (api.PortCounts, int) {
 	s.t.Helper()
 	read, err := s.client.Service(s.t.Context(), "ci")
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *execServer) counts() (client.PortCounts, int) {
 }
 
 // allocation waits until a port of ci is held, and returns the first.
-func (s *execServer) allocation() (first client.Allocation) {
+func (s *execServer) allocation() (first api.Allocation) {
 	s.t.Helper()
 	eventually(s.t, "a port is held", func() bool {
 		for a, err := range s.client.Allocations(s.t.Context(), "ci") {
@@ -220,7 +220,7 @@ func TestExecOfSeveralServicesHasAllOrNone(t *testing.T) {
 	p := s.exec("both", "--lease", "2s", "db", "ci=A", "ci=B", "--", "sh", "-c", `echo "$PORT $PORT_DB $PORT_A $PORT_B"; exec sleep 60`)
 	p.says(fmt.Sprintf(`^(\d+) \d+ %d %d$`, s.start, s.start+1))
 	s.exec("no db", "--wait", "0", "ci", "db", "--", "true").ends(125)
-	s.client.Release(t.Context(), client.Allocation{Service: "ci", Port: s.start + 1})
+	s.client.Release(t.Context(), api.Allocation{Service: "ci", Port: s.start + 1})
 	s.exec("one of two", "--wait", "0", "db", "ci", "--", "true").ends(125)
 	p.ends(75) // it has lost one, and gave back both
 	s.allFree()
