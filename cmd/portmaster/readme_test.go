@@ -47,8 +47,8 @@ var sectionsLife = []section{
 func TestReadmeCommandsAreRun(t *testing.T) {
 	run := append([]section{
 		sectionRun, sectionWalk, sectionBack, sectionRedis, sectionReplicas, sectionUsers, sectionLook, sectionBench,
-		sectionFiles, sectionUpgrade, sectionBackup,
-	}, sectionsLife...)
+		sectionFiles, sectionUpgrade, sectionBackup, sectionCompose,
+	}, append(sectionsLife, sectionsExec...)...)
 	for _, page := range readPages(t) {
 		for _, b := range page.blocks {
 			if b.lang == "sh" && !slices.Contains(run, b.section) {

@@ -50,15 +50,14 @@ func defaultAlias(service string) string {
 }
 
 // environment returns what the command finds in its environment.
-func environment(ports []port) []string {
+func environment(ports []port) (env []string) {
+	add := func(name, value string) { env = append(env, name+"="+value) }
 	first := ports[0].allocation
-	env := []string{
-		"PORT=" + strconv.Itoa(first.Port),
-		"PORTMASTER_NAME=" + first.Name,
-		"PORTMASTER_FENCE=" + strconv.FormatInt(first.Fence, 10),
-	}
+	add("PORT", strconv.Itoa(first.Port))
+	add("PORTMASTER_NAME", first.Name)
+	add("PORTMASTER_FENCE", strconv.FormatInt(first.Fence, 10))
 	for _, p := range ports {
-		env = append(env, "PORT_"+p.alias+"="+strconv.Itoa(p.allocation.Port))
+		add("PORT_"+p.alias, strconv.Itoa(p.allocation.Port))
 	}
 	return env
 }
