@@ -32,6 +32,16 @@ type lease struct {
 	lost       bool          // known when it has ended
 }
 
+// isOver reports whether it is renewed no longer.
+func (l *lease) isOver() bool {
+	select {
+	case <-l.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // loss is a port whose lease is lost, and why.
 type loss struct {
 	port   port

@@ -112,22 +112,20 @@ func supervise(c *child, h *holder, signals <-chan os.Signal) (code int) {
 // daemonPatience is how long the last processes of a command have to close its ports.
 const daemonPatience = time.Second
 
-// warnOfDaemons says which ports are in use although the command has exited.
+// warnOfDaemons says which ports are in use although the command has exited. A port that is lost may be somebody else's.
 func (h *holder) warnOfDaemons() {
-	left := slices.Clone(h.ports)
+	left := slices.DeleteFunc(slices.Clone(h.keeping), (*lease).isOver)
 	for began := time.Now(); ; time.Sleep(daemonPatience / 10) {
-		left = slices.DeleteFunc(left, func(p port) bool {
-			occupied, err := h.checks.occupied(p.allocation.Port, p.allocation.Count)
+		left = slices.DeleteFunc(left, func(l *lease) bool {
+			occupied, err := h.checks.occupied(l.allocation.Port, l.allocation.Count)
 			return occupied == "" || err != nil
 		})
-		if len(left) == 0 {
-			return
-		}
-		if time.Since(began) >= daemonPatience {
+		if len(left) == 0 || time.Since(began) >= daemonPatience {
 			break
 		}
 	}
-	for _, p := range left {
-		h.say.line("%s has exited, and port %d of %s is still in use: did it leave a daemon behind?", h.command[0], p.allocation.Port, p.service)
+	for _, l := range left {
+		h.say.line("%s has exited, and port %d of %s is still in use: did it leave a daemon behind?", h.command[0], l.allocation.Port,
+			l.allocation.Service)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -226,6 +227,48 @@ func TestExecOfSeveralServicesHasAllOrNone(t *testing.T) {
 	s.allFree()
 	s.exec("again", "--wait", "0", "ci", "db", "--", "true").ends(0)
 	s.allFree()
+}
+
+// Execs of the same services never wait for each other crosswise, in whichever order they name them.
+func TestExecsOfSeveralServicesAllRun(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	s.define("db", freePorts(t, 1), 1)
+	var all []*process
+	for i := range 10 {
+		services := []string{"ci", "db"}
+		if i%2 == 0 {
+			slices.Reverse(services)
+		}
+		all = append(all, s.exec(fmt.Sprint("exec-", i), append(services, "--", "sleep", "0.05")...))
+	}
+	for _, p := range all {
+		p.ends(0)
+	}
+	s.allFree()
+}
+
+// The default name may be taken: in a container with the same host name that has the same process ids. exec then takes another one.
+func TestExecTakesAnotherNameThanOneThatIsTaken(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 2)
+	c := s.execution("exec", "", "ci", "sh", "-c", "echo $PORTMASTER_NAME")
+	c.args = append([]string{"sh", "-c", `echo $$; until [ -e go ]; do sleep 0.05; done; exec "$@"`, "sh"}, c.args...)
+	p := startProcess(t, c)
+	pid := p.says(`^(\d+)$`)
+	c.args = append([]string{"sh", "-c", `cd "$0" && exec "$@"`, p.cmd.Dir}, c.args[4:]...)
+	first := startProcess(t, c)
+	first.ends(0)
+	name := regexp.MustCompile(`\d+\n$`).ReplaceAllString(first.text(), pid)
+	if _, err := s.client.Claim(t.Context(), "ci", api.Request{Name: name}, api.Wait{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.cmd.Dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.ends(0)
+	p.says("^" + regexp.QuoteMeta(name) + `\.[0-9a-f]{8}$`)
+	s.exec("given", "--name", name, "ci", "true").ends(125)
 }
 
 func TestExecTellsOfADaemonThatItsCommandLeft(t *testing.T) {
