@@ -71,12 +71,13 @@ func TestKeep(t *testing.T) {
 // Keep ends with the reason for which a lease is lost: at once if the server tells, and else before anybody else can have the port.
 func TestKeepEnds(t *testing.T) {
 	t.Parallel()
-	var bad, last atomic.Int64
+	var bad, last, renewals atomic.Int64
 	c, _ := startProxy(t, client.Options{}, func(r *http.Request) fate {
 		if isRenewal(r) && bad.Load() == 0 {
 			last.Store(time.Now().UnixNano())
 		}
 		if isRenewal(r) {
+			renewals.Add(1)
 			return fate(bad.Load())
 		}
 		return passes
@@ -93,12 +94,16 @@ func TestKeepEnds(t *testing.T) {
 	}
 	kept := keep(t.Context(), c, leased(t, c, "a"))
 	must(t, c.Release(t.Context(), client.Allocation{Service: "ci", Name: "a"}))
+	renewals.Store(0)
 	lost(kept, client.ErrPortNotFound)
 
 	kept = keep(t.Context(), c, leased(t, c, "b"))
 	must(t, c.Release(t.Context(), client.Allocation{Service: "ci", Name: "b"}))
 	leased(t, c, "b")
 	lost(kept, client.ErrSecretMismatch)
+	if renewals.Load() > 4 { // one each, or two if one was under way
+		t.Errorf("%d renewals of what was lost", renewals.Load())
+	}
 
 	for away, reason := range map[fate]*client.Error{isRefused: client.ErrUnavailable, answerStalls: client.ErrOutcomeUnknown, neverArrives: client.ErrOutcomeUnknown} {
 		bad.Store(int64(passes))
