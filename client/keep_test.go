@@ -112,12 +112,9 @@ func TestKeepEnds(t *testing.T) {
 		time.Sleep(lease)
 		bad.Store(int64(away))
 		lost(kept, reason)
-		ended := time.Now()
-		if since := ended.Sub(time.Unix(0, last.Load())); since < lease-50*time.Millisecond && away != answerStalls {
-			t.Errorf("%d: it ended %s after the last renewal was sent", away, since)
-		}
-		if now, err := c.Allocation(t.Context(), "ci", "c"); err == nil && ended.After(now.Expires.Add(50*time.Millisecond)) {
-			t.Errorf("%d: it ended at %s, the lease at %s", away, ended, now.Expires)
+		since := time.Since(time.Unix(0, last.Load())) // a renewal arrives later than it was sent
+		if since > lease*7/4 || since < lease*9/10 && away != answerStalls {
+			t.Errorf("%d: it ended %s after the last renewal that arrived, of a lease of %s", away, since, lease)
 		}
 		_ = c.Release(t.Context(), a)
 	}
@@ -138,7 +135,7 @@ func TestKeepAfterWaiting(t *testing.T) {
 	first := full(t, c)
 	time.AfterFunc(lease*9/10, func() { must(t, c.Release(t.Context(), first)) })
 	sent = time.Now()
-	a, err := c.Claim(t.Context(), "ci", client.Request{Name: "second", Lease: lease}, client.Wait{Longest: maxWait})
+	a, err := c.Claim(t.Context(), "ci", client.Request{Name: "second", Lease: lease}, client.Wait{Longest: 10 * time.Second})
 	must(t, err)
 	for time.Since(sent) < lease+50*time.Millisecond {
 		time.Sleep(time.Millisecond)
