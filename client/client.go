@@ -110,7 +110,7 @@ func (c *Client) path(parts ...string) (string, error) {
 
 // isName reports whether a text is a name as the API defines it, as secrets and ports are, too.
 func isName(text string) bool {
-	if len(text) < 1 || len(text) > 64 || strings.ContainsRune("._-", rune(text[0])) || strings.ContainsRune("._-", rune(text[len(text)-1])) {
+	if len(text) < 1 || len(text) > 64 || text != strings.Trim(text, "._-") {
 		return false
 	}
 	return strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == ""

@@ -3,8 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"portmaster/cmd/portmaster/cli"
 	"portmaster/cmd/portmaster/exec"
 )
 
@@ -19,16 +18,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from the first signal on, a second one ends the program at once
-	if err := command().ExecuteContext(ctx); err != nil {
-		code := 1
-		if exit, ok := errors.AsType[*exec.Exit](err); ok {
-			code, err = exit.Code, exit.Err
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "portmaster:", err)
-		}
-		os.Exit(code)
-	}
+	os.Exit(cli.Execute(ctx, command(), os.Stderr))
 }
 
 // command returns the command line: one subcommand a file.
@@ -40,7 +30,9 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), benchCommand(), exec.Command())
+	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), benchCommand())
+	cli.AddTo(root)
+	root.AddCommand(exec.Command())
 	return root
 }
 

@@ -50,7 +50,7 @@ func (h *holder) acquireOf(ctx context.Context, service string, ports []*port, u
 	if err != nil {
 		return err
 	}
-	defer h.say.clear()
+	defer h.say.waiting.Done()
 	for range maxOccupied {
 		wait := client.Wait{Longest: time.Until(until), Progress: func(p client.Progress) { h.say.progress(service, p) }}
 		offers, err := h.client.OfferAll(ctx, service, requests, wait)

@@ -2,16 +2,15 @@
 package exec
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"portmaster/client"
+	"portmaster/cmd/portmaster/cli"
 )
 
 // Exit codes of exec itself; the others are the command's.
@@ -21,33 +20,20 @@ const (
 	codeSignal = 128 // and the signal's number
 )
 
-// Exit is the error of an exec that ends with another code than 0.
-type Exit struct {
-	Code int
-	Err  error // what to print; nil: everything is said, or there is nothing to say
-}
-
-func (e *Exit) Error() string {
-	if e.Err == nil {
-		return "exit code " + strconv.Itoa(e.Code)
-	}
-	return e.Err.Error()
-}
-
 // options is what the command line says.
 type options struct {
-	server, pool string
-	name         string // "": that of the process
-	lease        time.Duration
-	wait         time.Duration
-	grace        time.Duration
-	count        int
-	prefer       int  // 0: none
-	auto         bool // the port to prefer follows from the name
-	checks       checks
-	warn         bool // if a lease is lost, instead of stopping the command
-	ports        []port
-	command      []string
+	server  cli.Server
+	name    string // "": that of the process
+	lease   time.Duration
+	wait    time.Duration
+	grace   time.Duration
+	count   int
+	prefer  int  // 0: none
+	auto    bool // the port to prefer follows from the name
+	checks  checks
+	warn    bool // if a lease is lost, instead of stopping the command
+	ports   []port
+	command []string
 }
 
 const long = `Get a port of SERVICE, run COMMAND with it, and keep the port until the command has ended.
@@ -68,11 +54,12 @@ const example = `  portmaster exec ci -- make test
   portmaster exec dev npm start -- --port={PORT}
   portmaster exec --prefer auto dev=WEB db=DB -- docker compose up`
 
-// Command returns portmaster exec. Its error is an *Exit.
+// Command returns portmaster exec. Its error is a *cli.Exit.
 func Command() *cobra.Command {
 	var o options
 	var prefer, check, onLost string
 	cmd := &cobra.Command{
+		GroupID: cli.Group,
 		Use:     "exec [flags] SERVICE[=ALIAS]... -- COMMAND [ARG]...",
 		Short:   "Run a command with a port of its own",
 		Long:    long,
@@ -80,16 +67,15 @@ func Command() *cobra.Command {
 		Args:    cobra.ArbitraryArgs, // an error of cobra's has the exit code 1
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.read(args, prefer, check, onLost); err != nil {
-				return &Exit{codeFailed, fmt.Errorf("%w; see portmaster exec --help", err)}
+				return &cli.Exit{Code: codeFailed, Err: fmt.Errorf("%w; see portmaster exec --help", err)}
 			}
 			return run(cmd.Context(), o)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &Exit{codeFailed, err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.Exit{Code: codeFailed, Err: err} })
+	o.server.AddFlags(cmd)
 	f := cmd.Flags()
 	f.SetInterspersed(false) // what follows the service is not for exec
-	f.StringVar(&o.server, "server", cmp.Or(os.Getenv("PORTMASTER_SERVER"), "http://127.0.0.1:8080"), "address of the server (PORTMASTER_SERVER)")
-	f.StringVar(&o.pool, "pool", os.Getenv("PORTMASTER_POOL"), "pool of the services (PORTMASTER_POOL)")
 	f.StringVar(&o.name, "name", "", "instance name (default: host, user, directory and process id)")
 	f.DurationVar(&o.lease, "lease", 90*time.Second, "how long the port stays allocated if exec is killed, or the server is away")
 	f.DurationVar(&o.wait, "wait", 5*time.Minute, "how long to wait for a free port, or for a server that is away")
@@ -134,9 +120,9 @@ func (o *options) read(args []string, prefer, check, onLost string) (err error) 
 
 // newClient returns the client of a run. Where it does not wait for ports it does not wait for the server either.
 func (o options) newClient(onRetry func(error, time.Duration)) (*client.Client, error) {
-	settings := client.Options{Pool: o.pool, OnRetry: onRetry}
+	settings := client.Options{OnRetry: onRetry}
 	if o.wait == 0 {
 		settings.RetryFor = -1
 	}
-	return client.New(o.server, settings)
+	return o.server.Client(settings)
 }

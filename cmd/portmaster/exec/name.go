@@ -60,8 +60,8 @@ func sanitize(text string) string {
 	}, text), "._-")
 }
 
-// preferred returns the port of a service that a holder prefers each time: it follows from the name, or if none is given from who runs exec
-// and in which directory, whatever the process id.
+// preferred returns the port of a service that a holder prefers each time. It follows from the name or, if none is given, from who runs
+// exec and in which directory, whatever the process id.
 func preferred(s client.Service, name string, id identity, alias string) int {
 	hash := fnv.New64a()
 	if name != "" {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"portmaster/client"
+	"portmaster/cmd/portmaster/cli"
 )
 
 func TestArgumentsAreRead(t *testing.T) {
@@ -27,7 +28,9 @@ func TestArgumentsAreRead(t *testing.T) {
 			t.Errorf("%q is read as %q, %v", line, got, err)
 		}
 	}
-	for _, line := range []string{"", "ci", "ci --", "-- make", "=A -- make", "ci= -- make", "ci=A-B -- make", "ci=A=B -- make", "a b=A -- make", "ü -- make"} {
+	for _, line := range []string{
+		"", "ci", "ci --", "-- make", "=A -- make", "ci= -- make", "ci=A-B -- make", "ci=A=B -- make", "a b=A -- make", "ü -- make",
+	} {
 		if ports, command, err := readArgs(strings.Fields(line)); err == nil {
 			t.Errorf("%q is read as %v %v", line, ports, command)
 		}
@@ -39,7 +42,8 @@ func TestCommandLearnsItsPorts(t *testing.T) {
 		{"web", "WEB", client.Allocation{Name: "n", Port: 5000, Fence: 17}},
 		{"db", "X", client.Allocation{Name: "n", Port: 6000, Fence: 18}},
 	}
-	if got, want := fmt.Sprint(environment(ports)), "[PORT=5000 PORTMASTER_NAME=n PORTMASTER_FENCE=17 PORT_WEB=5000 PORT_X=6000]"; got != want {
+	const want = "[PORT=5000 PORTMASTER_NAME=n PORTMASTER_FENCE=17 PORT_WEB=5000 PORT_X=6000]"
+	if got := fmt.Sprint(environment(ports)); got != want {
 		t.Errorf("the environment is %s", got)
 	}
 	command := []string{"{PORT}", "a{PORT}b{PORT_X}", "{PORT_WEB}{PORT_Y}{}", "$PORT"}
@@ -53,13 +57,14 @@ func TestCommandLearnsItsPorts(t *testing.T) {
 
 func TestFlagsAreChecked(t *testing.T) {
 	for _, line := range []string{
-		"--prefer 0", "--prefer x", "--prefer 65536", "--prefer auto --count 2", "--prefer 5000 --count 2", "--count 0", "--count 101",
-		"--lease 999ms", "--wait -1s", "--grace -1s", "--check icmp", "--on-lost ignore", "--nothing", "--lease", "--server localhost", "--pool /",
+		"--prefer 0", "--prefer x", "--prefer 65536", "--prefer auto --count 2", "--prefer 5000 --count 2", "--count 0",
+		"--count 101", "--lease 999ms", "--wait -1s", "--grace -1s", "--check icmp", "--on-lost ignore", "--nothing", "--lease",
+		"--server localhost", "--pool /",
 	} {
 		cmd := Command()
 		cmd.SetArgs(append(strings.Fields(line), "ci", "true"))
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
-		if exit, ok := cmd.Execute().(*Exit); !ok || exit.Code != codeFailed || exit.Err == nil {
+		if exit, ok := cmd.Execute().(*cli.Exit); !ok || exit.Code != codeFailed || exit.Err == nil {
 			t.Errorf("%s: the error is %v", line, exit)
 		}
 	}

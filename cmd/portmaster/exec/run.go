@@ -8,6 +8,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"portmaster/cmd/portmaster/cli"
 )
 
 // interrupted is why a wait for ports ended: exec got a signal.
@@ -21,16 +23,16 @@ func (i interrupted) exitCode() int {
 	return codeSignal + int(number)
 }
 
-// run gets the ports, runs the command, and gives the ports back. Its error is an *Exit.
+// run gets the ports, runs the command, and gives the ports back. Its error is a *cli.Exit.
 func run(ctx context.Context, o options) error {
 	path, err := osexec.LookPath(o.command[0])
 	if err != nil { // it would need no port
-		return &Exit{codeOfStart(err), err}
+		return &cli.Exit{Code: codeOfStart(err), Err: err}
 	}
-	say := newMessages()
+	say := &messages{waiting: cli.NewProgress(os.Stderr)}
 	h := &holder{options: o, say: say, lost: make(chan loss, len(o.ports))}
 	if h.client, err = o.newClient(h.retrying); err != nil {
-		return &Exit{codeFailed, err}
+		return &cli.Exit{Code: codeFailed, Err: err}
 	}
 	signals := catch()
 	if err := h.acquireOr(ctx, signals); err != nil {
@@ -39,13 +41,13 @@ func run(ctx context.Context, o options) error {
 	c, err := startChild(path, fillIn(o.command, h.ports), append(os.Environ(), environment(h.ports)...))
 	if err != nil {
 		h.release()
-		return &Exit{codeOfStart(err), err}
+		return &cli.Exit{Code: codeOfStart(err), Err: err}
 	}
 	code := supervise(c, h, signals)
 	h.warnOfDaemons()
 	h.release()
 	if code != 0 {
-		return &Exit{code, nil}
+		return &cli.Exit{Code: code}
 	}
 	return nil
 }
@@ -61,7 +63,7 @@ func (h *holder) acquireOr(ctx context.Context, signals <-chan os.Signal) error 
 		select {
 		case s := <-signals:
 			if context.Cause(ctx) != nil { // it is giving back, and that is taking too long
-				return &Exit{interrupted{s}.exitCode(), nil}
+				return &cli.Exit{Code: interrupted{s}.exitCode()}
 			}
 			cancel(interrupted{s})
 		case l := <-h.lost:
@@ -72,12 +74,12 @@ func (h *holder) acquireOr(ctx context.Context, signals <-chan os.Signal) error 
 			}
 			h.release()
 			if i, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
-				return &Exit{i.exitCode(), nil}
+				return &cli.Exit{Code: i.exitCode()}
 			}
 			if l, ok := errors.AsType[loss](context.Cause(ctx)); ok {
-				return &Exit{codeLost, l}
+				return &cli.Exit{Code: codeLost, Err: l}
 			}
-			return &Exit{codeFailed, err}
+			return &cli.Exit{Code: codeFailed, Err: err}
 		}
 	}
 }
