@@ -16,11 +16,21 @@ var passedOn = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
 }
 
-// catch returns a channel of the signals that are passed on. What ignores signals, as nohup does, keeps doing so. exec outlives
-// what reads its messages, so SIGPIPE is caught, and the child, which inherits no handler, still gets it.
+// ignored are the signals that this program was started to ignore, as by nohup, or by a script that put it into the background. The
+// program catches some of them as soon as it runs, so they are looked at before.
+var ignored = slices.DeleteFunc(slices.Clone(passedOn), func(s os.Signal) bool { return !signal.Ignored(s) })
+
+// catch returns a channel of the signals that are passed on, which are not those that exec and its child ignore. exec outlives what
+// reads its messages, so SIGPIPE is caught; the child does not inherit that.
 func catch() <-chan os.Signal {
 	caught := make(chan os.Signal, 16)
-	signal.Notify(caught, slices.DeleteFunc(slices.Clone(passedOn), signal.Ignored)...)
+	for _, s := range passedOn {
+		if slices.Contains(ignored, s) {
+			signal.Ignore(s)
+		} else {
+			signal.Notify(caught, s)
+		}
+	}
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return caught
 }

@@ -1,6 +1,8 @@
 package systemtest
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -35,6 +37,27 @@ func TestExecPassesSignalsOn(t *testing.T) {
 	}
 }
 
+// What ignores signals, as nohup does and a script in its background, has exec and its command ignore them. Who reads what exec says
+// may go away.
+func TestExecIgnoresWhatItWasStartedToIgnore(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	c := s.execution("exec", "", "ci", "sh", "-c", `kill -INT $$; kill -INT $PPID; kill -HUP $PPID; sleep 0.2; kill -HUP $$; echo goes on`)
+	c.args = append([]string{"sh", "-c", `trap '' INT HUP; exec "$@"`, "sh"}, c.args...)
+	p := startProcess(t, c)
+	p.ends(0)
+	p.says("^goes on$")
+
+	c = s.execution("exec", "", "--on-lost", "warn", "--lease", "1s", "--name", "job-1", "ci", "sh", "-c", "sleep 1; exit 7")
+	c.args = append([]string{"sh", "-c", `exec 3>&1; { "$@" 2>&1; echo code $? >&3; } | :`, "sh"}, c.args...)
+	p = startProcess(t, c)
+	if err := s.client.Release(t.Context(), s.allocation()); err != nil {
+		t.Fatal(err)
+	}
+	p.ends(0)
+	p.says("^code 7$")
+}
+
 // When exec is killed, the kernel ends its command, and the port comes back with the end of the lease.
 func TestExecKilled(t *testing.T) {
 	t.Parallel()
@@ -51,15 +74,15 @@ func TestExecKilled(t *testing.T) {
 func TestExecLosesItsServer(t *testing.T) {
 	t.Parallel()
 	s := serveExec(t, 3)
-	p := s.execChild("exec", "report", "--lease", "3s", "ci", os.Args[0])
-	warned := s.exec("warned", "--on-lost", "warn", "--lease", "3s", "ci", "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.05; done")
-	stubborn := s.exec("stubborn", "--grace", "100ms", "--lease", "3s", "ci", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
+	p := s.execChild("exec", "report", "--lease", "4s", "ci", os.Args[0])
+	warned := s.exec("warned", "--on-lost", "warn", "--lease", "4s", "ci", "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.05; done")
+	stubborn := s.exec("stubborn", "--grace", "100ms", "--lease", "4s", "ci", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
 	p.says("^command started")
 	eventually(t, "all ports are held", func() bool { ports, _ := s.counts(); return ports.Allocated == 3 })
 	s.signal(syscall.SIGSTOP)
 	time.Sleep(time.Second)
 	s.signal(syscall.SIGCONT)
-	time.Sleep(2500 * time.Millisecond) // a lease later than the last renewal before
+	time.Sleep(3500 * time.Millisecond) // more than a lease after the last renewal before
 	if ports, _ := s.counts(); ports.Allocated != 3 || strings.Contains(p.text(), "got") || warned.text() != "" {
 		t.Fatalf("after a second %+v is left, and it says %s%s", ports, p.text(), warned.text())
 	}
@@ -93,8 +116,16 @@ func TestExecLosesAPortToAnOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	socket, err := net.Listen("tcp", fmt.Sprint(":", next.Port)) // as the next one does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
 	p.ends(75)
 	p.says(`^portmaster: lost port \d+ of ci: .*PORT_NOT_FOUND.*; stopping`)
+	if strings.Count(p.text(), "portmaster: ") != 1 {
+		t.Errorf("it tells of a port that is not its own:\n%s", p.text())
+	}
 	if now := s.allocation(); now.Fence != next.Fence {
 		t.Errorf("the port is not the next one's any more: %+v", now)
 	}

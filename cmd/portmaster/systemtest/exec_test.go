@@ -154,6 +154,7 @@ func TestExecEndsAsItsCommandDoes(t *testing.T) {
 		{"--name job-1 ci=WEB sh -c 'echo $PORT $PORT_WEB $PORTMASTER_NAME $PORTMASTER_FENCE'", 0, `^(\d+) \d+ job-1 \d{16}\n$`},
 		{"--prefer " + strconv.Itoa(s.start+2) + " ci -- echo {PORT}", 0, fmt.Sprintf(`^%d\n$`, s.start+2)},
 		{"--count 3 ci -- echo {PORT}", 0, fmt.Sprintf(`^%d\n$`, s.start)},
+		{"ci sh -c 'kill -INT $$'", 130, `^$`},
 		{"ci /", 126, `^portmaster: exec: "/": .*\n$`},
 		{"ci portmaster-has-no-such-command", 127, `^portmaster: exec: .*\n$`},
 		{"ci ./no/such/command", 127, `^portmaster: exec: .*\n$`},
