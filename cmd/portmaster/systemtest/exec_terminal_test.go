@@ -158,7 +158,7 @@ func TestExecShowsItsProgressInATerminal(t *testing.T) {
 	holder.signal(syscall.SIGTERM)
 	p.ends(0, "\rran")
 
-	holder = s.exec("holder again", "--name", "holder", "ci", "sleep", "60")
+	s.exec("holder again", "--name", "holder", "ci", "sleep", "60")
 	s.allocation()
 	p = startInTerminal(t, s.execution("exec", "", "ci", "echo", "ran"))
 	p.awaits("waiting for a port of ci for 2s")
