@@ -28,21 +28,18 @@ func beforeExec(t *testing.T, p *program) string {
 	if err := os.WriteFile(filepath.Join(dir, "portmaster"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf(`
-		export PORTMASTER_SERVER=http://%s PATH='%s':"$PATH"
-		curl() { command curl --noproxy '*' "${@//localhost:8080/%[1]s}"; }
-		`, p.addr, dir)
+	return fmt.Sprintf("export PORTMASTER_SERVER=http://%s PATH='%s':\"$PATH\"\n", p.addr, dir)
 }
 
 func TestReadmeExec(t *testing.T) {
-	needs(t, "bash", "curl")
+	needs(t, "bash")
 	p := startProgram(t)
 	follow(t, exec.CommandContext(t.Context(), "bash"), beforeExec(t, p), steps(t, sectionsExec...))
 }
 
 // The lines for CI, make and Docker Compose run as they stand, with a Makefile and a docker that say which port they got.
 func TestReadmeExecElsewhere(t *testing.T) {
-	needs(t, "bash", "curl", "make")
+	needs(t, "bash", "make")
 	p := startProgram(t)
 	p.must(t, 201, "POST", "/v1/services", `{"name":"ci","start":7120,"end":7129}`)
 	p.must(t, 201, "POST", "/v1/services", `{"name":"dev","start":7130,"end":7130}`)

@@ -51,7 +51,7 @@ Exit codes: the command's; 128 + n if signal n ended it; 75 if a lease was lost;
 126 if the command cannot be run; 127 if there is no such command.`
 
 const example = `  portmaster exec ci -- make test
-  portmaster exec dev npm start -- --port={PORT}
+  portmaster exec dev -- npm start -- --port={PORT}
   portmaster exec --prefer auto dev=WEB db=DB -- docker compose up`
 
 // Command returns portmaster exec. Its error is a *cli.Exit.
