@@ -52,7 +52,7 @@ func (h *holder) acquireOf(ctx context.Context, service string, ports []*port, u
 	}
 	defer h.say.waiting.Done()
 	for range maxOccupied {
-		wait := client.Wait{Longest: time.Until(until), Progress: func(p client.Progress) { h.say.progress(service, p) }}
+		wait := h.say.wait(service, time.Until(until))
 		offers, err := h.client.OfferAll(ctx, service, requests, wait)
 		if errors.Is(err, client.ErrNameTaken) && h.name == "" {
 			for i := range requests { // a container with the same host name has the same process ids, or had them a moment ago

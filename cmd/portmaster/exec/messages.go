@@ -38,11 +38,16 @@ func (m *messages) seldom(format string, args ...any) {
 	}
 }
 
-// progress shows for how long a call for a port has waited, if stderr is a terminal.
-func (m *messages) progress(service string, p client.Progress) {
-	if p.Waiting < 0 {
-		m.waiting.Show("waiting for a port of %s for %s; the server does not answer", service, p.Waited.Round(time.Second))
-		return
+// wait is to wait for a port of a service, and to show for how long, if stderr is a terminal.
+func (m *messages) wait(service string, longest time.Duration) client.Wait {
+	if m.waiting == nil { // the client would ask the server how many wait
+		return client.Wait{Longest: longest}
 	}
-	m.waiting.Show("waiting for a port of %s for %s; %d in line", service, p.Waited.Round(time.Second), p.Waiting)
+	return client.Wait{Longest: longest, Progress: func(p client.Progress) {
+		if p.Waiting < 0 {
+			m.waiting.Show("waiting for a port of %s for %s; the server does not answer", service, p.Waited.Round(time.Second))
+			return
+		}
+		m.waiting.Show("waiting for a port of %s for %s; %d in line", service, p.Waited.Round(time.Second), p.Waiting)
+	}}
 }

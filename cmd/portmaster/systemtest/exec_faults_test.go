@@ -3,6 +3,8 @@
 package systemtest
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -14,6 +16,30 @@ func serveExecOn(t *testing.T, ports int) (*execServer, *redisNode) {
 	t.Helper()
 	node := startRedis(t, redisOptions{})
 	return serveExec(t, ports, "PORTMASTER_REDIS_URL=redis://"+node.addr, "PORTMASTER_SHUTDOWN_DELAY=0s"), node
+}
+
+// execMany starts so many execs of the service ci at once, whose commands bind their port for 100 ms.
+func (s *execServer) execMany(count int, flags ...string) (all []*process) {
+	s.t.Helper()
+	for i := range count {
+		args := append(append([]string{"--name", fmt.Sprint("job-", i)}, flags...), "ci", os.Args[0], "100ms")
+		all = append(all, s.execChild(fmt.Sprint("exec-", i), "bind", args...))
+	}
+	return all
+}
+
+// Of many execs all run, no two at once on a port: each command binds its own.
+func TestExecManyOnFewPorts(t *testing.T) {
+	s := serveExec(t, 10)
+	all := s.execMany(50)
+	for _, p := range all {
+		p.ends(0)
+		p.says(`^job-\d+ bound`)
+	}
+	s.allFree()
+	if ports, _ := s.counts(); ports.Free != 10 {
+		t.Errorf("there are %+v", ports)
+	}
 }
 
 // The server is restarted, and killed, while execs wait and run: all of them run, and none loses its port.

@@ -1,8 +1,9 @@
+//go:build !faults
+
 package systemtest
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -18,124 +19,6 @@ import (
 
 	api "portmaster/client"
 )
-
-// execServer is a server with a service ci, for portmaster exec.
-type execServer struct {
-	*replica
-	client *api.Client
-	start  int // the first port of ci
-}
-
-// serveExec starts a server with a store inside it, and defines the service ci with so many ports that nobody uses.
-func serveExec(t *testing.T, ports int, settings ...string) *execServer {
-	t.Helper()
-	s := &execServer{replica: startPortmaster(t, "portmaster", settings...), start: freePorts(t, ports)}
-	s.awaitReady()
-	var err error
-	if s.client, err = api.New(s.url, api.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.client.Close)
-	s.define("ci", s.start, ports)
-	return s
-}
-
-func (s *execServer) define(service string, start, ports int) {
-	s.t.Helper()
-	if _, err := s.client.Define(s.t.Context(), api.Definition{Name: service, Start: start, End: start + ports - 1}); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// counts says how many ports of ci are in each state, and how many calls wait for one.
-func (s *execServer) counts() (api.PortCounts, int) {
-	s.t.Helper()
-	read, err := s.client.Service(s.t.Context(), "ci")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return read.Ports, read.Waiting
-}
-
-// allocation waits until a port of ci is held, and returns the first.
-func (s *execServer) allocation() (first api.Allocation) {
-	s.t.Helper()
-	eventually(s.t, "a port is held", func() bool {
-		for a, err := range s.client.Allocations(s.t.Context(), "ci") {
-			first = a
-			return err == nil
-		}
-		return false
-	})
-	return first
-}
-
-// allFree waits until all ports of ci are free.
-func (s *execServer) allFree() {
-	s.t.Helper()
-	eventually(s.t, "all ports are free", func() bool {
-		ports, _ := s.counts()
-		return ports.Free == ports.Total
-	})
-}
-
-// exec starts portmaster exec.
-func (s *execServer) exec(name string, args ...string) *process {
-	s.t.Helper()
-	return startProcess(s.t, s.execution(name, "", args...))
-}
-
-// execChild is exec with a child that does what runChild can.
-func (s *execServer) execChild(name, what string, args ...string) *process {
-	s.t.Helper()
-	return startProcess(s.t, s.execution(name, what, args...))
-}
-
-func (s *execServer) execution(name, what string, args ...string) command {
-	env := append(withoutSettings(os.Environ()), "PORTMASTER_SERVER="+s.url, asChild+"="+what, "TERM=xterm")
-	return command{name: name, args: append([]string{portmaster(s.t), "exec"}, args...), env: env}
-}
-
-// says waits until a process has written a line that matches, and returns what the parentheses match.
-func (p *process) says(pattern string) string {
-	p.t.Helper()
-	found, line := []string(nil), regexp.MustCompile(`(?m)`+pattern)
-	eventually(p.t, p.command.name+" says "+pattern, func() bool {
-		found = line.FindStringSubmatch(p.text())
-		return found != nil
-	})
-	return found[len(found)-1]
-}
-
-// ends sees that a process ends with an exit code.
-func (p *process) ends(code int) {
-	p.t.Helper()
-	if got := p.wait(); got != code {
-		p.t.Errorf("%s: exit code %d, want %d: %s", p.command.name, got, code, p.tail())
-	}
-}
-
-// freePorts returns the first of so many consecutive ports that nobody uses.
-func freePorts(t *testing.T, count int) (start int) {
-	t.Helper()
-	for range 1000 {
-		start = 10_000 + rand.IntN(20_000)
-		taken := slices.ContainsFunc(make([]int, count), func(int) bool {
-			port := strconv.Itoa(start)
-			l, err := net.Listen("tcp", ":"+port)
-			if err == nil {
-				l.Close()
-			}
-			start++
-			return err != nil
-		})
-		if !taken {
-			return start - count
-		}
-	}
-	t.Fatalf("there are no %d free ports in a row", count)
-	return 0
-}
 
 func TestExecEndsAsItsCommandDoes(t *testing.T) {
 	t.Parallel()
@@ -219,13 +102,22 @@ func TestExecOfSeveralServicesHasAllOrNone(t *testing.T) {
 	t.Parallel()
 	s := serveExec(t, 2)
 	s.define("db", freePorts(t, 1), 1)
-	p := s.exec("both", "--lease", "2s", "db", "ci=A", "ci=B", "--", "sh", "-c", `echo "$PORT $PORT_DB $PORT_A $PORT_B"; exec sleep 60`)
+	p := s.exec("all", "--lease", "2s", "db", "ci=A", "ci=B", "--", "sh", "-c", `echo "$PORT $PORT_DB $PORT_A $PORT_B"; exec sleep 60`)
 	p.says(fmt.Sprintf(`^(\d+) \d+ %d %d$`, s.start, s.start+1))
-	s.exec("no db", "--wait", "0", "ci", "db", "--", "true").ends(125)
-	s.client.Release(t.Context(), api.Allocation{Service: "ci", Port: s.start + 1})
-	s.exec("one of two", "--wait", "0", "db", "ci", "--", "true").ends(125)
-	p.ends(75) // it has lost one, and gave back both
+	if err := s.client.Release(t.Context(), api.Allocation{Service: "ci", Port: s.start + 1}); err != nil {
+		t.Fatal(err)
+	}
+	p.ends(75) // it has lost one, and gives back all
 	s.allFree()
+	held, err := s.client.Claim(t.Context(), "db", api.Request{Name: "holder"}, api.Wait{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.exec("none", "--wait", "0", "db", "ci", "--", "true").ends(125)
+	s.allFree()
+	if err := s.client.Release(t.Context(), held); err != nil {
+		t.Fatal(err)
+	}
 	s.exec("again", "--wait", "0", "ci", "db", "--", "true").ends(0)
 	s.allFree()
 }
@@ -324,4 +216,31 @@ func TestExecWaitsForTheServer(t *testing.T) {
 		t.Error("a command ran without a port")
 	}
 	s.allFree()
+}
+
+// Execs on the waitlist run in the order in which they came: their fences grow.
+func TestExecKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	first, err := s.client.Claim(t.Context(), "ci", api.Request{Name: "first"}, api.Wait{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*process
+	for i := range 8 {
+		all = append(all, s.exec(fmt.Sprint("exec-", i), "ci", "sh", "-c", "echo $PORTMASTER_FENCE"))
+		eventually(t, "it waits", func() bool { _, waiting := s.counts(); return waiting == i+1 })
+	}
+	if err := s.client.Release(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	last := first.Fence
+	for _, p := range all {
+		p.ends(0)
+		fence, err := strconv.ParseInt(regexp.MustCompile(`\d+`).FindString(p.text()), 10, 64)
+		if err != nil || fence <= last {
+			t.Errorf("%s has the fence %d after %d, %v", p.command.name, fence, last, err)
+		}
+		last = fence
+	}
 }
