@@ -56,6 +56,8 @@ func TestCommandLine(t *testing.T) {
 		{"service define web 20004-", 2, "", `"20004-" is no range of ports`},
 		{"service define web 40000-50000", 2, "", "INVALID: the request is malformed or out of bounds; end: "},
 		{"service define high 40000-40001 --no-headers --description $'\\e[31mred'", 0, "high 40000-40001 2 0 0 0 0 0s \uFFFD[31mred\n", "warning: "},
+		{"claim ci lost >/dev/full", 1, "", "write /dev/stdout: no space left on device"},
+		{"get ci lost", 3, "", "PORT_NOT_FOUND: "},
 		{"service get none", 3, "", "SERVICE_NOT_FOUND: "},
 
 		{"claim ci a --no-headers", 0, "a 20000 - 0s V V\n", ""},
@@ -122,7 +124,7 @@ func TestHelpExamples(t *testing.T) {
 	t.Parallel()
 	needs(t, "bash", "jq")
 	p := startProgram(t)
-	elsewhere := regexp.MustCompile(`portmaster (serve|recover|healthcheck|bench)`) // their own tests run these
+	elsewhere := regexp.MustCompile(`portmaster (serve|recover|healthcheck|bench|exec)`) // their own tests run these
 	var lines []string
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {

@@ -111,7 +111,12 @@ func claimCommand() *cobra.Command {
 			return err
 		}
 		got, err := s.client.ClaimAll(ctx, args[0], requests, s.waiting(flags.wait, args[0]))
-		return printGot(s, allocations, got, err)
+		if err = printGot(s, allocations, got, err); err != nil && flags.secret == "" {
+			for _, a := range got { // nobody knows their secrets
+				_ = s.client.Release(context.WithoutCancel(ctx), a)
+			}
+		}
+		return err
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	flags.addTo(cmd.Flags())
