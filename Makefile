@@ -52,6 +52,7 @@ lint: platforms ## check the format and the sense of the Go and Lua code (gofmt,
 	$(GO) run $(STATICCHECK) -tags faults ./cmd/portmaster/systemtest
 	luacheck --version >/dev/null && $(GO) test -count=1 -run '^TestLuacheck$$' ./lua
 	$(GO) run $(ACTIONLINT)
+	@awk '/^```$$/ {on = 0} on; /^```yaml github/ {on = 1}' cmd/portmaster/README.md | $(GO) run $(ACTIONLINT) - # the page's example
 
 # A binary is not kept: the build proves that what only Linux has stands in files of its own.
 .PHONY: platforms

@@ -111,7 +111,7 @@ func (c *Client) path(parts ...string) (string, error) {
 // ValidName reports whether a text can be the name of a pool or a service. So can secrets and ports; an instance name, in addition, is
 // not all digits.
 func ValidName(text string) bool {
-	if len(text) < 1 || len(text) > 64 || strings.ContainsRune("._-", rune(text[0])) || strings.ContainsRune("._-", rune(text[len(text)-1])) {
+	if len(text) < 1 || len(text) > 64 || text != strings.Trim(text, "._-") {
 		return false
 	}
 	return strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == ""

@@ -16,8 +16,8 @@ var ErrLost = errors.New("the lease is lost")
 // ended, or somebody released it), ErrSecretMismatch (its name has another allocation by now), or what the last renewal failed with
 // if a whole lease has passed since the last one that succeeded was sent. From then on the port may be somebody else's.
 //
-// Time passes for Keep by the clock on the wall as well, since timers stand still while a machine is suspended. If it is called when
-// a third of the lease may be over, as after a claim that waited, it renews at once, and fails if that does not succeed within a third.
+// Time passes for Keep by the clock on the wall as well, since timers stand still while a machine is suspended. If a third of the
+// lease may be over when Keep is called, as after a claim that waited, it renews at once, and has a third of the lease to succeed.
 //
 // The allocation is one that this client claimed, accepted or renewed. To keep one that it read, set Secret and Lease. Keep does not
 // release it.

@@ -51,7 +51,9 @@ func first[T any](all []T, err error) (one T, _ error) {
 }
 
 // acquire asks for what requests are for, with secrets that make the call safe to repeat.
-func acquire[T any](ctx context.Context, c *Client, service, route string, requests []Request, w Wait, of func(*T) (name string, port int)) (got []T, sent time.Time, err error) {
+func acquire[T any](
+	ctx context.Context, c *Client, service, route string, requests []Request, w Wait, of func(*T) (name string, port int),
+) (got []T, sent time.Time, err error) {
 	path, err := c.path("services", service, route)
 	if err != nil {
 		return nil, sent, err

@@ -214,11 +214,16 @@ func Unknown() []string {
 	var unknown []string
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, Prefix+"_") && !slices.Contains(known, name) {
+		if strings.HasPrefix(name, Prefix+"_") && !slices.Contains(known, name) && !slices.Contains(ofClients, name) {
 			unknown = append(unknown, name)
 		}
 	}
 	return unknown
+}
+
+// ofClients are the variables of the commands that ask a server. A server may well be started by a shell, or a command, that has them.
+var ofClients = []string{
+	Prefix + "_SERVER", Prefix + "_POOL", Prefix + "_SECRET", Prefix + "_NAME", Prefix + "_FENCE",
 }
 
 const (

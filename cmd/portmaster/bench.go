@@ -33,7 +33,8 @@ func benchCommand() *cobra.Command {
 		Short: "Put a load on a server: repeat offer, accept and release",
 		Long: "Put a load on a server: each client repeats offer, accept and release on its own connection. The ports are those\n" +
 			"of a new service, which is removed afterwards. The command fails if a port was given to two holders.",
-		Args: cobra.NoArgs,
+		Example: "  portmaster bench --clients 8 --duration 2s",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err

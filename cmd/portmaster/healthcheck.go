@@ -19,7 +19,8 @@ func healthcheckCommand() *cobra.Command {
 		Short: "Check whether the server on this machine is ready",
 		Long: "Request /readyz from the server at " + config.Prefix + "_HTTP_ADDR, or on this machine if that names no host. The exit\n" +
 			"code is 0 if the server is ready. Otherwise it is 1, and the reason is printed. Use it in images without curl.",
-		Args: cobra.NoArgs,
+		Example: "  PORTMASTER_HTTP_ADDR=:8080 portmaster healthcheck",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := config.Load()
 			if err != nil {

@@ -3,23 +3,22 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"portmaster/cmd/portmaster/cli"
+	"portmaster/cmd/portmaster/exec"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from the first signal on, a second one ends the program at once
-	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "portmaster:", err)
-		os.Exit(1)
-	}
+	os.Exit(cli.Execute(ctx, command(), os.Stderr))
 }
 
 // command returns the command line: one subcommand a file.
@@ -32,6 +31,8 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), checkCommand(), benchCommand())
+	cli.AddTo(root)
+	root.AddCommand(exec.Command())
 	return root
 }
 

@@ -25,6 +25,7 @@ const (
 	settingsPage  = "config/README.md"
 	operatorsPage = "deployments/README.md"
 	costPage      = "cmd/ratios/README.md"
+	commandsPage  = "cmd/portmaster/README.md"
 )
 
 const maxReadmeLines = 250

@@ -48,8 +48,8 @@ var sectionsLife = []section{
 func TestReadmeCommandsAreRun(t *testing.T) {
 	run := append([]section{
 		sectionRun, sectionWalk, sectionBack, sectionRedis, sectionReplicas, sectionUsers, sectionLook, sectionCheck, sectionBench,
-		sectionFiles, sectionUpgrade, sectionBackup,
-	}, sectionsLife...)
+		sectionFiles, sectionUpgrade, sectionBackup, sectionCompose,
+	}, append(sectionsLife, sectionsExec...)...)
 	for _, page := range readPages(t) {
 		for _, b := range page.blocks {
 			if b.lang == "sh" && !slices.Contains(run, b.section) {
@@ -156,6 +156,11 @@ func TestReadmeRun(t *testing.T) {
 	eventually(t, "/readyz is 200", func() bool { return p.status(t, "/readyz") == 200 })
 	if got, want := normal(p.log.String()), normal(s[0].output.text); got != want {
 		t.Errorf("it says\n%s\nand the page shows\n%s", got, want)
+	}
+	shell := exec.CommandContext(t.Context(), "bash", "-c", s[1].commands.text)
+	shell.Dir, shell.Env = p.cmd.Dir, append(withoutSettings(os.Environ()), "PORTMASTER_SERVER=http://"+p.addr)
+	if out, err := shell.CombinedOutput(); err != nil || normal(string(out)) != normal(s[1].output.text) {
+		t.Errorf("%s: %v: the commands print\n%s\nand the page shows\n%s", s[1].commands, err, out, s[1].output.text)
 	}
 	p.interrupt(t)
 }

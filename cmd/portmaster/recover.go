@@ -19,7 +19,8 @@ func recoverCommand() *cobra.Command {
 			"servers hand out no ports, since unknown holders may still use them. Restore the state, or make sure that the ports\n" +
 			"are unused; then run this command with the settings of a server. It raises the fences of all pools, so that no two\n" +
 			"holders ever have the same fence, and prints what it found.",
-		Args: cobra.NoArgs,
+		Example: "  PORTMASTER_REDIS_URL=redis://localhost:6379 portmaster recover",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ports, closeStore, err := openAllocator(cmd)
 			if err != nil {

@@ -20,10 +20,11 @@ import (
 
 func serveCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "serve",
-		Short: "Serve the HTTP API",
-		Long:  "Serve the HTTP API until SIGTERM, then let open requests finish. Settings are environment variables:\n\n" + config.Help(),
-		Args:  cobra.NoArgs,
+		Use:     "serve",
+		Short:   "Serve the HTTP API",
+		Long:    "Serve the HTTP API until SIGTERM, then let open requests finish. Settings are environment variables:\n\n" + config.Help(),
+		Example: "  PORTMASTER_REDIS_URL=redis://localhost:6379 portmaster serve",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := config.Load()
 			if err != nil {

@@ -22,6 +22,10 @@ var program = flag.String("program", "", "the portmaster to test; empty: it is b
 var buildDir string
 
 func TestMain(m *testing.M) {
+	if what := os.Getenv(asChild); what != "" {
+		runChild(what)
+		return
+	}
 	var err error
 	if buildDir, err = os.MkdirTemp("", "portmaster-systemtest-"); err != nil {
 		log.Fatal(err)

@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"portmaster/client"
+)
+
+// secretHelp is what the help says of --secret.
+const secretHelp = "secret of the allocation; better in " + secretVariable + ", which other users of this machine do not see"
+
+// named returns an allocation as an argument names it: by its port or its instance name.
+func named(service, portOrName string) client.Allocation {
+	if port, err := strconv.Atoi(portOrName); err == nil {
+		return client.Allocation{Service: service, Port: port}
+	}
+	return client.Allocation{Service: service, Name: portOrName}
+}
+
+func renewCommand() *cobra.Command {
+	var lease duration
+	var secret string
+	cmd, s := newCommand(&cobra.Command{
+		Use:   "renew SERVICE NAME|PORT",
+		Short: "Start the lease of an allocation again",
+		Long: "Start the lease of an allocation again: for as long as before, or as --lease says, which an allocation without a lease\n" +
+			"needs. The secret is that of the claim or the offer.\n\n" + exitCodes,
+		Example: "  export PORTMASTER_SECRET=$(portmaster claim ci job-6 --lease 90s -o json | jq -r .secret)\n" +
+			"  portmaster renew ci job-6",
+		Args: cobra.ExactArgs(2),
+	}, func(ctx context.Context, s *session, args []string) error {
+		a := named(args[0], args[1])
+		if a.Secret = secret; secret == "" {
+			if a.Secret = os.Getenv(secretVariable); a.Secret == "" {
+				return Usage("there is no --secret, and no %s", secretVariable)
+			}
+		}
+		a, err := s.client.Renew(ctx, a, time.Duration(lease))
+		if err != nil {
+			return err
+		}
+		return printOne(s.output, allocations, a)
+	})
+	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
+	cmd.Flags().Var(&lease, "lease", "how long it lasts from now on (1s to 30d)")
+	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
+	s.output.addFlags(cmd, "the port")
+	return cmd
+}
+
+func releaseCommand() *cobra.Command {
+	var fence int64
+	var secret string
+	cmd, s := newCommand(&cobra.Command{
+		Use:   "release SERVICE NAME|PORT",
+		Short: "Release an allocation",
+		Long: "Release an allocation. With its secret or its fence, no other allocation is released, and the command can be repeated.\n" +
+			"With neither, whoever has the port or the name by now loses it, unless the server refuses.\n\n" + exitCodes,
+		Example: "  portmaster release ci web-01\n" +
+			"  portmaster release ci web-02 --fence \"$(portmaster get ci web-02 -o json | jq .fence)\"",
+		Args: cobra.ExactArgs(2),
+	}, func(ctx context.Context, s *session, args []string) error {
+		a := named(args[0], args[1])
+		if a.Fence, a.Secret = fence, secret; secret == "" && fence == 0 {
+			a.Secret = os.Getenv(secretVariable)
+		}
+		return s.client.Release(ctx, a)
+	})
+	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
+	cmd.Flags().Int64Var(&fence, "fence", 0, "fence of the allocation")
+	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
+	cmd.MarkFlagsMutuallyExclusive("fence", "secret")
+	s.output.addQuiet(cmd)
+	return cmd
+}
+
+func getCommand() *cobra.Command {
+	cmd, s := newCommand(&cobra.Command{
+		Use:     "get SERVICE NAME|PORT",
+		Short:   "Read an allocation: which port a name has, or who has a port",
+		Long:    "Read an allocation: which port a name has, or who has a port, which may be any of a block.\n\n" + exitCodes,
+		Example: "  portmaster get ci web-01 -q\n  portmaster get ci 20010 -o json",
+		Args:    cobra.ExactArgs(2),
+	}, func(ctx context.Context, s *session, args []string) error {
+		a, err := s.client.Allocation(ctx, args[0], args[1])
+		if err != nil {
+			return err
+		}
+		return printOne(s.output, listed(allocations), a)
+	})
+	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
+	s.output.addFlags(cmd, "the port")
+	return cmd
+}
+
+func listCommand() *cobra.Command {
+	var open bool
+	cmd, s := newCommand(&cobra.Command{
+		Use:     "ls SERVICE",
+		Short:   "List the allocations of a service, or its open offers",
+		Long:    "List the allocations of a service, or its open offers, by port.\n\n" + exitCodes,
+		Example: "  portmaster ls ci\n  portmaster ls ci --offers --no-headers",
+		Args:    cobra.ExactArgs(1),
+	}, func(ctx context.Context, s *session, args []string) error {
+		if open {
+			return printAll(s.output, listed(offers), s.client.Offers(ctx, args[0]))
+		}
+		return printAll(s.output, listed(allocations), s.client.Allocations(ctx, args[0]))
+	})
+	cmd.ValidArgsFunction = s.complete(serviceNames)
+	cmd.Flags().BoolVar(&open, "offers", false, "list the open offers")
+	s.output.addFlags(cmd, "the ports")
+	return cmd
+}
