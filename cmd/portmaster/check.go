@@ -3,30 +3,45 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"portmaster/allocator"
+	"portmaster/cmd/portmaster/cli"
 )
 
 func checkCommand() *cobra.Command {
-	var pool, format string
-	var repair bool
+	var format string
+	var repair, isLocal bool
+	var local cli.LocalCheck
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Hold the keys in Redis against each other, and repair what contradicts the records",
 		Long: "Hold the keys of all services in Redis against each other, with the settings of a server. Servers may go on\n" +
 			"meanwhile: each script looks at some ports in one step. Findings are printed, one a line, and make the exit code 1.\n" +
 			"With --repair, entries that stand for nothing are removed, and those that a holder's record lacks are put back.\n" +
-			"No record of a holder is ever changed; if two claim a port or a name, that is only reported.",
-		Example: "  portmaster check\n  portmaster check --pool default --repair",
+			"No record of a holder is ever changed; if two claim a port or a name, that is only reported.\n\n" +
+			"With --local, no Redis is needed: the command asks a server for the allocations of a pool, and compares them with the\n" +
+			"sockets of this machine. It prints allocations whose ports nothing listens on here, and ports of the pool's services\n" +
+			"that a program here uses and nobody has. --adopt claims the latter, without a lease.",
+		Example: "  portmaster check\n  portmaster check --pool default --repair\n  portmaster check --local --pool dev",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if format != "table" && format != "json" {
-				return errors.New("-o must be table or json")
+			pool := ""
+			if cmd.Flags().Changed("pool") {
+				pool = local.Server.Pool
+			}
+			switch {
+			case format != "table" && format != "json":
+				return cli.Usage("--output must be table or json, not %q", format)
+			case isLocal && repair:
+				return cli.Usage("--repair cannot be combined with --local")
+			case !isLocal && local.Adopt:
+				return cli.Usage("--adopt needs --local")
+			case isLocal:
+				return local.Run(cmd)
 			}
 			ports, closeStore, err := openAllocator(cmd)
 			if err != nil {
@@ -40,7 +55,11 @@ func checkCommand() *cobra.Command {
 			return c.result()
 		},
 	}
-	cmd.Flags().StringVar(&pool, "pool", "", "check this pool only")
+	local.Server.AddFlags(cmd)
+	cmd.Flags().Lookup("pool").Usage = "check this pool only (without --local, the default is all of them)"
+	cmd.Flags().BoolVar(&isLocal, "local", false, "compare the sockets of this machine with the allocations of a pool")
+	cmd.Flags().BoolVar(&local.Adopt, "adopt", false, "with --local: claim the ports that are used and nobody's")
+	cmd.Flags().StringVar(&local.Secrets, "secrets", "portmaster-secrets.jsonl", "with --adopt: file for the new secrets, which only you can read")
 	cmd.Flags().BoolVar(&repair, "repair", false, "repair what contradicts the records")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json: one object a line")
 	return cmd

@@ -48,5 +48,5 @@ func TestCheck(t *testing.T) {
 	wants("it repairs", 1, found+" (repaired)\n", "--repair", "--pool", "eu")
 	wants("it was repaired", 0, "all keys agree\n")
 	wants("a pool that cannot be", 1, "", "--pool", "{}")
-	wants("an output that there is not", 1, "", "-o", "xml")
+	wants("an output that there is not", 2, "", "-o", "xml")
 }

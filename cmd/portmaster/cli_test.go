@@ -26,6 +26,7 @@ func (p *program) shell(t *testing.T, lines string) (code int, stdout, stderr st
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", lines)
+	cmd.Dir = dir
 	cmd.Env = append(withoutSettings(os.Environ()), "PATH="+dir+":"+os.Getenv("PATH"), "PORTMASTER_SERVER=http://"+p.addr)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -124,7 +125,7 @@ func TestHelpExamples(t *testing.T) {
 	t.Parallel()
 	needs(t, "bash", "jq")
 	p := startProgram(t)
-	elsewhere := regexp.MustCompile(`portmaster (serve|recover|healthcheck|bench|exec)`) // their own tests run these
+	elsewhere := regexp.MustCompile(`portmaster (serve|recover|healthcheck|bench|exec|check)`) // their own tests run these
 	var lines []string
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {
