@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -93,6 +94,26 @@ func TestCalls(t *testing.T) {
 			failed.Status != 404 || failed.RequestID == "" || failed.Detail == "" {
 			t.Errorf("%v is not %v", err, sentinel)
 		}
+	}
+}
+
+// There is a variable for each code that the API describes, and for no other.
+func TestErrorsAreThoseOfTheAPI(t *testing.T) {
+	t.Parallel()
+	document, err := os.ReadFile("../handlers/openapi.yaml")
+	must(t, err)
+	source, err := os.ReadFile("errors.go")
+	must(t, err)
+	_, problem, _ := strings.Cut(string(document), "    Problem:\n")
+	problem, _, _ = strings.Cut(problem, "request_id:")
+	described := regexp.MustCompile(`(?m)^ +- ([A-Z_]+)$`).FindAllStringSubmatch(problem, -1)
+	for _, code := range described {
+		if !strings.Contains(string(source), `&Error{Code: "`+code[1]+`"}`) {
+			t.Errorf("there is no variable for %s", code[1])
+		}
+	}
+	if variables := strings.Count(string(source), "= &Error{Code: \""); variables != len(described) || variables < 20 {
+		t.Errorf("%d variables for %d codes", variables, len(described))
 	}
 }
 

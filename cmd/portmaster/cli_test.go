@@ -175,6 +175,7 @@ func TestCompletion(t *testing.T) {
 		"get ci ''":                      "job-1\t20000",
 		"release ci j":                   "job-1\t20000",
 		"renew none ''":                  "",
+		"exec ''":                        "ci\t20000-20003 jobs",
 		"service rm ''":                  "ci\t20000-20003 jobs",
 		"ls --pool ''":                   "default other",
 		"ls -o ''":                       "table json env",

@@ -54,7 +54,7 @@ func TestReadmeExecElsewhere(t *testing.T) {
 		{"yaml github", `(?m)run: (.*)$`, "", `^make test has the port 71\d\d\n$`},
 		{"yaml gitlab", `(?m)^    - (.*)$`, "", `^make test has the port 71\d\d\n$`},
 		{"groovy", `(?m)sh '(.*)'`, "", `^make test has the port 71\d\d\n$`},
-		{"make", `()`, "make -s serve", `^./server --port=7130\n$`},
+		{"make", `()`, "make -s serve", `^server --port=7130\n$`},
 		{"bash", `(?s)(.*)`, "", `^$`},
 	} {
 		line := regexp.MustCompile(c.pattern).FindStringSubmatch(blocks[c.lang])
@@ -73,8 +73,10 @@ func TestReadmeExecElsewhere(t *testing.T) {
 		if c.lang == "make" {
 			rules = blocks["make"]
 		}
-		if err := os.WriteFile(filepath.Join(shell.Dir, "Makefile"), []byte(rules), 0o600); err != nil {
-			t.Fatal(err)
+		for name, text := range map[string]string{"Makefile": rules, "server": "#!/bin/sh\necho server \"$@\"\n"} {
+			if err := os.WriteFile(filepath.Join(shell.Dir, name), []byte(text), 0o700); err != nil {
+				t.Fatal(err)
+			}
 		}
 		out, err := shell.CombinedOutput()
 		if err != nil || !regexp.MustCompile(c.says).Match(out) {

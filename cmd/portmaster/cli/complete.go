@@ -32,6 +32,11 @@ func (s *session) complete(arguments ...completion) cobra.CompletionFunc {
 	}
 }
 
+// CompleteService completes the first argument of a command, if that is a service.
+func (s *Server) CompleteService(cmd *cobra.Command, args []string, text string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return (&session{server: *s}).complete(serviceNames)(cmd, args, text)
+}
+
 // completePools completes --pool.
 func (s *Server) completePools(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	c, err := s.Client(client.Options{RetryFor: -1})

@@ -2,7 +2,9 @@ package exec
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,13 +38,25 @@ var occupants = []occupant{
 	{name: "UDP with REUSEADDR", kind: unix.SOCK_DGRAM, host: "0.0.0.0", options: []int{unix.SO_REUSEADDR}, protocol: "udp"},
 }
 
-// occupy opens the socket on a port of the kernel's choice, which it returns.
+// freePort returns a port that nothing uses, nor the one below it. The kernel gives it to no connection.
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 1000 {
+		port := 10_001 + rand.IntN(20_000)
+		if occupied, err := (checks{"tcp", "udp"}).occupied(port-1, 2); err == nil && occupied == "" {
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
+// occupy opens the socket on a port of its own, which it returns.
 func (o occupant) occupy(t *testing.T) int {
 	t.Helper()
-	ip, domain := net.ParseIP(o.host), unix.AF_INET6
-	var address unix.Sockaddr = &unix.SockaddrInet6{Addr: [16]byte(ip.To16())}
-	if v4 := ip.To4(); v4 != nil {
-		domain, address = unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte(v4)}
+	domain, v4 := unix.AF_INET6, net.ParseIP(o.host).To4()
+	if v4 != nil {
+		domain = unix.AF_INET
 	}
 	fd, err := unix.Socket(domain, o.kind|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
@@ -53,16 +67,19 @@ func (o occupant) occupy(t *testing.T) int {
 	if o.v6only {
 		must(t, unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))
 	}
-	must(t, unix.Bind(fd, address))
+	port, bound := 0, unix.EADDRINUSE
+	for bound == unix.EADDRINUSE { // such as one in TIME_WAIT
+		port = freePort(t)
+		var address unix.Sockaddr = &unix.SockaddrInet6{Port: port, Addr: [16]byte(net.ParseIP(o.host).To16())}
+		if v4 != nil {
+			address = &unix.SockaddrInet4{Port: port, Addr: [4]byte(v4)}
+		}
+		bound, _ = unix.Bind(fd, address).(unix.Errno)
+	}
 	if o.listens {
 		must(t, unix.Listen(fd, 1))
 	}
-	bound, err := unix.Getsockname(fd)
-	must(t, err)
-	if v4, ok := bound.(*unix.SockaddrInet4); ok {
-		return v4.Port
-	}
-	return bound.(*unix.SockaddrInet6).Port
+	return port
 }
 
 func must(t *testing.T, err error) {
@@ -109,7 +126,7 @@ func TestCheckFindsAnOutgoingConnection(t *testing.T) {
 // A server that closed its connections and ended leaves its port in TIME_WAIT, and the next server can have it.
 func TestCheckIgnoresTimeWait(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		server, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		server, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(freePort(t))))
 		must(t, err)
 		client, err := net.Dial("tcp", server.Addr().String())
 		must(t, err)

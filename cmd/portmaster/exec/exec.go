@@ -73,6 +73,12 @@ func Command() *cobra.Command {
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.Exit{Code: codeFailed, Err: err} })
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, text string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 { // the command
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return o.server.CompleteService(cmd, args, text)
+	}
 	o.server.AddFlags(cmd)
 	f := cmd.Flags()
 	f.SetInterspersed(false) // what follows the service is not for exec

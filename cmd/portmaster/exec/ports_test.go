@@ -37,6 +37,17 @@ func TestArgumentsAreRead(t *testing.T) {
 	}
 }
 
+// The examples of the help are read as they are meant: as one of make, npm or docker.
+func TestExamplesAreRead(t *testing.T) {
+	for line := range strings.Lines(example) {
+		line, found := strings.CutPrefix(strings.TrimSpace(line), "portmaster exec ")
+		_, command, err := readArgs(strings.Fields(strings.TrimPrefix(line, "--prefer auto ")))
+		if !found || err != nil || !strings.Contains("make npm docker", command[0]) {
+			t.Errorf("%q is read as %q, %v", line, command, err)
+		}
+	}
+}
+
 func TestCommandLearnsItsPorts(t *testing.T) {
 	ports := []port{
 		{"web", "WEB", client.Allocation{Name: "n", Port: 5000, Fence: 17}},

@@ -114,13 +114,18 @@ func freePorts(t *testing.T, count int) (start int) {
 	for range 1000 {
 		start = 10_000 + rand.IntN(20_000)
 		taken := slices.ContainsFunc(make([]int, count), func(int) bool {
-			port := strconv.Itoa(start)
-			l, err := net.Listen("tcp", ":"+port)
-			if err == nil {
-				l.Close()
-			}
+			address := ":" + strconv.Itoa(start)
 			start++
-			return err != nil
+			stream, err := net.Listen("tcp", address)
+			if err != nil {
+				return true
+			}
+			defer stream.Close()
+			packets, err := net.ListenPacket("udp", address)
+			if err != nil {
+				return true
+			}
+			return packets.Close() != nil
 		})
 		if !taken {
 			return start - count

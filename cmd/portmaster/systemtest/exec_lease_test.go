@@ -39,6 +39,20 @@ func TestExecPassesSignalsOn(t *testing.T) {
 	}
 }
 
+// The lease is renewed until the command has exited, however long it takes to end.
+func TestExecKeepsThePortWhileItsCommandEnds(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	p := s.exec("exec", "--lease", "1s", "ci", "sh", "-c", `trap 'sleep 3; echo over; exit 6' TERM; echo up; while :; do sleep 0.05; done`)
+	p.says("^up$")
+	p.signal(syscall.SIGTERM)
+	next, err := s.client.Claim(t.Context(), "ci", api.Request{Name: "next"}, api.Wait{Longest: patience})
+	if err != nil || !strings.Contains(p.text(), "over") {
+		t.Errorf("%+v, %v: the next one has the port while the command still runs:\n%s", next, err, p.text())
+	}
+	p.ends(6)
+}
+
 // What ignores signals, as nohup does and a script in its background, has exec and its command ignore them. Who reads what exec says
 // may go away.
 func TestExecIgnoresWhatItWasStartedToIgnore(t *testing.T) {
