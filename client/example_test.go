@@ -96,7 +96,7 @@ func ExampleError() {
 	fmt.Println(err)
 	// Output:
 	// 409 every port of ci is taken 1h0m0s
-	// INVALID: the request is malformed or out of bounds; count: must lie within 1-100
+	// INVALID: the request is malformed or out of bounds; count: must be within 1-100
 }
 
 // Lists go from page to page by themselves.

@@ -75,7 +75,7 @@ func (w *waiting) goesOn(failed *Error, sent time.Time) bool {
 	if failed.Code != ErrInvalid.Code || len(failed.Fields) != 1 || failed.Fields[0].Field != "wait" {
 		return false
 	}
-	_, most, ok := strings.Cut(failed.Fields[0].Detail, "must lie within 0s-")
+	_, most, ok := strings.Cut(failed.Fields[0].Detail, "within 0s-")
 	bound, err := time.ParseDuration(most)
 	if !ok || err != nil || bound >= w.asked {
 		return false

@@ -70,7 +70,7 @@ func TestWaitIsRefused(t *testing.T) {
 		sentinel error
 		requests int64 // at most
 	}{
-		"there is no waiting": {`{"code":"INVALID","detail":"bad","errors":[{"field":"wait","detail":"must lie within 0s-0s"}]}`, client.ErrInvalid, 2},
+		"there is no waiting": {`{"code":"INVALID","detail":"bad","errors":[{"field":"wait","detail":"must be within 0s-0s"}]}`, client.ErrInvalid, 2},
 		"an unknown bound":    {`{"code":"INVALID","detail":"bad","errors":[{"field":"wait","detail":"too long"}]}`, client.ErrInvalid, 1},
 		"exhausted at once":   {`{"code":"EXHAUSTED","detail":"no"}`, client.ErrExhausted, 1},
 		"too many wait":       {`{"code":"TOO_MANY_WAITING","detail":"no"}`, client.ErrTooManyWaiting, 10},

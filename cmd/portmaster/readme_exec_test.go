@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +18,9 @@ import (
 var sectionsExec = []section{
 	{commandsPage, "Run a command with a port"}, {commandsPage, "Several ports"}, {commandsPage, "The same port each time"},
 }
+
+// sectionsCommands are run one after the other, by TestReadmeCommands.
+var sectionsCommands = []section{{commandsPage, "All commands"}, {commandsPage, "Move services and allocations"}}
 
 // sectionCompose is run by TestReadmeExecElsewhere.
 var sectionCompose = section{commandsPage, "Docker Compose"}
@@ -112,4 +117,49 @@ func TestReadmeExecFlags(t *testing.T) {
 	if !strings.Contains(readPage(t, commandsPage).text, table) {
 		t.Errorf("%s does not have this table of flags:\n%s", commandsPage, table)
 	}
+}
+
+func TestReadmeCommands(t *testing.T) {
+	needs(t, "bash")
+	p := startProgram(t)
+	follow(t, exec.CommandContext(t.Context(), "bash"), beforeExec(t, p), steps(t, sectionsCommands...))
+}
+
+// The page lists every command, and no other; the agent's file is JSON that names one.
+func TestReadmeListsTheCommands(t *testing.T) {
+	page := readPage(t, commandsPage)
+	var listed, have []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `portmaster (\\w+)` \\|").FindAllStringSubmatch(page.text, -1) {
+		listed = append(listed, row[1])
+	}
+	for _, cmd := range command().Commands() {
+		if cmd.Name() != "help" {
+			have = append(have, cmd.Name())
+		}
+	}
+	slices.Sort(listed)
+	slices.Sort(have)
+	if !slices.Equal(listed, have) {
+		t.Errorf("%s lists %v, and there are %v", commandsPage, listed, have)
+	}
+	for _, b := range page.blocks {
+		if b.lang != "json mcp" {
+			continue
+		}
+		var file struct {
+			Servers map[string]struct {
+				Command string
+				Args    []string
+			} `json:"mcpServers"`
+		}
+		if err := json.Unmarshal([]byte(b.text), &file); err != nil || file.Servers["portmaster"].Command != "portmaster" {
+			t.Fatalf("%s: %v", b, err)
+		}
+		args := file.Servers["portmaster"].Args
+		if cmd, _, err := command().Find(args); err != nil || cmd.ParseFlags(args[1:]) != nil {
+			t.Errorf("%s: %v is no command: %v", b, args, err)
+		}
+		return
+	}
+	t.Errorf("%s has no file for an agent", commandsPage)
 }

@@ -49,7 +49,7 @@ func TestReadmeCommandsAreRun(t *testing.T) {
 	run := append([]section{
 		sectionRun, sectionWalk, sectionBack, sectionRedis, sectionReplicas, sectionUsers, sectionLook, sectionCheck, sectionBench,
 		sectionFiles, sectionUpgrade, sectionBackup, sectionCompose,
-	}, append(sectionsLife, sectionsExec...)...)
+	}, slices.Concat(sectionsLife, sectionsExec, sectionsCommands)...)
 	for _, page := range readPages(t) {
 		for _, b := range page.blocks {
 			if b.lang == "sh" && !slices.Contains(run, b.section) {
