@@ -229,3 +229,17 @@ func TestManyCallsOnARedisThatHangs(t *testing.T) {
 		t.Errorf("given up: %v", err)
 	}
 }
+
+// Calls whose context has less time than a quarter of a long timeout, as those of a scrape, are sent.
+func TestCallsOfLittleTime(t *testing.T) {
+	b := newBatcherTest(t, 20*time.Second, 1000)
+	ctx, stop := context.WithTimeout(t.Context(), 4*time.Second)
+	defer stop()
+	call := Call{Slot: b.key, Script: count, Keys: []string{b.key}}
+	if results := b.RunAll(ctx, []Call{call}, 10); results[0].Err != nil {
+		t.Error(results[0].Err)
+	}
+	if _, err := b.Read(ctx, call); err != nil {
+		t.Error(err)
+	}
+}

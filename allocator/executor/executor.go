@@ -82,25 +82,20 @@ func (e *Executor) Read(ctx context.Context, c Call) (any, error) {
 
 // Confirm is Write in batches of its own, so that no other call waits with it. It is not for a Cluster.
 func (e *Executor) Confirm(ctx context.Context, c Call) (any, error) {
-	return e.batcher(batcherKey{e.client, e.opts.Replicas, true}).do(ctx, newPending(ctx, c, e.deadline(ctx)))
+	return e.batcher(batcherKey{e.client, e.opts.Replicas, true}).do(ctx, newPending(ctx, c, e.deadline()))
 }
 
 func (e *Executor) run(ctx context.Context, replicas int, c Call) (any, error) {
-	deadline := e.deadline(ctx)
+	deadline := e.deadline()
 	if cluster, ok := e.client.(*redis.ClusterClient); ok {
 		return e.runInCluster(ctx, cluster, replicas, c, deadline)
 	}
 	return e.batcher(batcherKey{node: e.client, replicas: replicas}).do(ctx, newPending(ctx, c, deadline))
 }
 
-// deadline returns when a call that is made now has to end.
-func (e *Executor) deadline(ctx context.Context) time.Time {
-	deadline := time.Now().Add(e.opts.Timeout)
-	if end, ok := ctx.Deadline(); ok && end.Before(deadline) {
-		return end
-	}
-	return deadline
-}
+// deadline returns when a call that is made now has to end. That of its context, if it is earlier, ends the call and no others: it
+// does not say for how long Redis may take, for a batch or at all.
+func (e *Executor) deadline() time.Time { return time.Now().Add(e.opts.Timeout) }
 
 func (e *Executor) batcher(key batcherKey) *batcher {
 	if b, ok := e.batchers.Load(key); ok {

@@ -65,7 +65,7 @@ func (e *Executor) runOn(ctx context.Context, node redis.UniversalClient, calls 
 			continue
 		}
 		batch := make([]*pending, len(some))
-		deadline := e.deadline(ctx)
+		deadline := e.deadline()
 		for n, i := range some {
 			batch[n] = newPending(ctx, calls[i], deadline)
 		}
@@ -106,7 +106,7 @@ func (e *Executor) runMoved(ctx context.Context, cluster *redis.ClusterClient, c
 		var running sync.WaitGroup
 		for _, i := range some {
 			running.Go(func() {
-				answer, err := e.runInCluster(ctx, cluster, 0, calls[i], e.deadline(ctx))
+				answer, err := e.runInCluster(ctx, cluster, 0, calls[i], e.deadline())
 				results[i] = Result{answer, err}
 			})
 		}

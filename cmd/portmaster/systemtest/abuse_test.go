@@ -266,7 +266,7 @@ func (a *abuse) thousandLines() func() (func(id, n int) int, func()) {
 	return func() (func(id, n int) int, func()) {
 		ctx, hangUp := context.WithCancel(a.t.Context())
 		for i := range l.holders {
-			go l.of(i).send(ctx, i%3, request{method: "POST", path: "/ports?wait=60s", body: `{"name":"waiter"}`})
+			go l.of(i).send(ctx, i%3, request{method: "POST", path: "/ports?wait=300s", body: `{"name":"waiter"}`})
 		}
 		eventually(a.t, "all are in line", func() bool { return l.standing() == len(l.holders) })
 		return nil, func() {

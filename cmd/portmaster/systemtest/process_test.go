@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every wait for something that is not meant to take long.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // command says how to run a process.
 type command struct {

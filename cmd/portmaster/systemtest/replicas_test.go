@@ -39,8 +39,9 @@ func startReplicas(t *testing.T, servers, first, ports int, settings ...string) 
 func startReplicasOn(t *testing.T, store storetest.Store, servers, first, ports int, settings ...string) *replicas {
 	t.Helper()
 	r := &replicas{t: t, store: store, client: newClient(t)}
+	patient := []string{"PORTMASTER_REDIS_TIMEOUT=20s", "PORTMASTER_MAX_WAIT=5m"} // since a busy machine says nothing of the servers
 	for i := range servers {
-		r.servers = append(r.servers, startPortmaster(t, fmt.Sprintf("portmaster-%d", i), append(r.store.Settings(), settings...)...))
+		r.servers = append(r.servers, startPortmaster(t, fmt.Sprintf("portmaster-%d", i), slices.Concat(r.store.Settings(), patient, settings)...))
 	}
 	for _, server := range r.servers {
 		server.awaitReady()

@@ -24,7 +24,7 @@ func (r *replicas) startWaiting(server int, route, body string) *waiter {
 	w := &waiter{r, body, make(chan reply, 1)}
 	before := r.inLine()
 	go func() {
-		w.answer <- r.send(r.t.Context(), server, request{method: "POST", path: route + "?wait=60s", body: body})
+		w.answer <- r.send(r.t.Context(), server, request{method: "POST", path: route + "?wait=300s", body: body})
 	}()
 	eventually(r.t, body+" is in line", func() bool { return r.inLine() > before })
 	return w
@@ -101,7 +101,7 @@ func TestRangeIsNarrowedWhileCallsWait(t *testing.T) {
 func TestDemandBeyondTheRangeIsRefusedAtOnce(t *testing.T) {
 	r := startReplicas(t, 2, 27100, 10)
 	for _, route := range []string{"/ports", "/offers"} {
-		for _, query := range []string{"", "?wait=60s"} {
+		for _, query := range []string{"", "?wait=300s"} {
 			for body, field := range map[string]string{
 				`{"name":"big","count":11}`:                             "count",
 				`[{"name":"big"},{"name":"bigger","count":11}]`:         "[1].count",
@@ -182,7 +182,7 @@ func TestBlocksDoNotStarve(t *testing.T) {
 	for i := range blocks {
 		time.Sleep(50 * time.Millisecond)
 		began, before := time.Now(), granted()
-		answer := r.must(201, i%2, request{method: "POST", path: "/ports?wait=60s", body: fmt.Sprintf(`{"name":"block-%d","count":3}`, i)})
+		answer := r.must(201, i%2, request{method: "POST", path: "/ports?wait=300s", body: fmt.Sprintf(`{"name":"block-%d","count":3}`, i)})
 		took = append(took, time.Since(began))
 		passed += granted() - before
 		r.release(i%2, answer.held)
@@ -210,12 +210,12 @@ func TestAsManyWaitAsMay(t *testing.T) {
 		waiters = append(waiters, r.startWaiting(0, "/ports", fmt.Sprintf(`{"name":"waits-%d"}`, i)))
 	}
 	for _, route := range []string{"/ports", "/offers"} {
-		got := r.must(429, 0, request{method: "POST", path: route + "?wait=60s", body: `{"name":"one-more"}`})
+		got := r.must(429, 0, request{method: "POST", path: route + "?wait=300s", body: `{"name":"one-more"}`})
 		if got.code != "TOO_MANY_WAITING" || got.retryAfter == "" {
 			t.Errorf("%s, Retry-After %q: %s", got.code, got.retryAfter, got.detail)
 		}
 	}
-	other.must(201, 0, request{method: "POST", path: "/ports?wait=60s", body: `{"name":"at-once"}`})
+	other.must(201, 0, request{method: "POST", path: "/ports?wait=300s", body: `{"name":"at-once"}`})
 	elsewhere := r.startWaiting(1, "/ports", `{"name":"elsewhere"}`)
 	r.release(0, has)
 	first := waiters[0].await(201)

@@ -100,7 +100,7 @@ func (l *lines) join() {
 	for i := range l.holders {
 		l.answered = append(l.answered, make(chan time.Time, 1))
 		go func() {
-			got := l.of(i).send(l.t.Context(), i%3, request{method: "POST", path: "/ports?wait=60s", body: `{"name":"waiter"}`})
+			got := l.of(i).send(l.t.Context(), i%3, request{method: "POST", path: "/ports?wait=300s", body: `{"name":"waiter"}`})
 			if got.status != 201 {
 				l.t.Errorf("%d: %s (%s)", i, got.code, got.detail)
 			}
