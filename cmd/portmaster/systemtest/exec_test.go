@@ -3,6 +3,7 @@
 package systemtest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -79,7 +80,9 @@ func TestExecSkipsPortsInUse(t *testing.T) {
 		var socket interface{ Close() error }
 		var err error
 		if address = net.JoinHostPort(host, strconv.Itoa(s.start+i)); network[:3] == "tcp" {
-			socket, err = net.Listen(network, address)
+			if socket, err = net.Listen(network, address); errors.Is(err, syscall.EADDRNOTAVAIL) { // there is no IPv6
+				socket, err = net.Listen("tcp4", fmt.Sprint("127.0.0.1:", s.start+i))
+			}
 		} else {
 			socket, err = net.ListenPacket(network, address)
 		}
