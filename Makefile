@@ -1,11 +1,14 @@
 GO          ?= go
 BIN         ?= bin
+DIST        ?= dist
 FUZZTIME    ?= 30s
 FAULTS      ?= 1
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT  := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 PLATFORMS   := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+BUILD       := -trimpath -ldflags "-s -w -X main.release=$(VERSION)"
 
 .DEFAULT_GOAL := help
 
@@ -17,7 +20,7 @@ help: ## print this list
 
 .PHONY: build
 build: ## build bin/portmaster
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.release=$(VERSION)" -o $(BIN)/portmaster ./cmd/portmaster
+	CGO_ENABLED=0 $(GO) build $(BUILD) -o $(BIN)/portmaster ./cmd/portmaster
 
 .PHONY: run
 run: build ## build it and serve on :8080, with a store inside the process
@@ -59,7 +62,7 @@ lint: platforms ## check the format and the sense of the Go and Lua code (gofmt,
 platforms: ## build the program for Linux, macOS and Windows, amd64 and arm64
 	@for platform in $(PLATFORMS); do \
 		echo "building for $$platform"; \
-		GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/portmaster || exit 1; \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 $(GO) build -trimpath -o /dev/null ./cmd/portmaster || exit 1; \
 	done
 
 ##@ Check more: .ci/run installs what is missing on Debian, and runs all of this except fuzz
@@ -92,6 +95,19 @@ bench: build ## measure what calls cost, on a server and a Redis of its own (BEN
 docs: ## write the table of settings into config/README.md
 	$(GO) test -count=1 -run '^TestReadmeSettings$$' ./cmd/portmaster -write-readme
 
+.PHONY: dist
+dist: ## build the program for every platform into dist/, with checksums and what is in each (SBOM, CycloneDX)
+	rm -rf $(DIST) && mkdir -p $(DIST)
+	@for platform in $(PLATFORMS); do \
+		os=$${platform%/*} arch=$${platform#*/}; \
+		program=$(DIST)/portmaster-$(VERSION)-$$os-$$arch; \
+		case $$os in windows) program=$$program.exe;; esac; \
+		echo "building $$program"; \
+		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 $(GO) build $(BUILD) -o $$program ./cmd/portmaster && \
+		$(GO) run $(CYCLONEDX) bin -json -std -noserial -notimestamp -short-purls -version "$(VERSION)" -output $$program.cdx.json $$program || exit 1; \
+	done
+	cd $(DIST) && sha256sum portmaster-* > SHA256SUMS
+
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf $(BIN)
+	rm -rf $(BIN) $(DIST)
