@@ -39,6 +39,8 @@ func TestExecEndsAsItsCommandDoes(t *testing.T) {
 		{"--prefer " + strconv.Itoa(s.start+2) + " ci -- echo {PORT}", 0, fmt.Sprintf(`^%d\n$`, s.start+2)},
 		{"--count 3 ci -- echo {PORT}", 0, fmt.Sprintf(`^%d\n$`, s.start)},
 		{"ci sh -c 'kill -INT $$'", 130, `^$`},
+		{"ci cat <<X\nhi\nX", 0, `^hi\n$`},
+		{"--lease 30d --wait 1.5 ci true", 0, `^$`},
 		{"ci /", 126, `^portmaster: exec: "/": .*\n$`},
 		{"ci portmaster-has-no-such-command", 127, `^portmaster: exec: .*\n$`},
 		{"ci ./no/such/command", 127, `^portmaster: exec: .*\n$`},
