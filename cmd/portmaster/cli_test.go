@@ -164,7 +164,7 @@ func TestHelpExamples(t *testing.T) {
 	script = strings.NewReplacer( // what stands for the server, and for Redis
 		"HTTP_ADDR=:8080", "HTTP_ADDR="+p.addr, "portmaster bench", "portmaster bench --url http://"+p.addr,
 		"redis://localhost:6379", "redis://"+storetest.Mini(t).Addr,
-		"portmaster serve", "PORTMASTER_HTTP_ADDR=127.0.0.1:0 timeout --preserve-status 2 portmaster serve",
+		"portmaster serve", "PORTMASTER_HTTP_ADDR=127.0.0.1:0 timeout --foreground --preserve-status 2 portmaster serve",
 	).Replace(script)
 	if code, stdout, stderr := p.shell(t, script); code != 0 || strings.Count(script, "\n") < 20 {
 		t.Errorf("exit code %d\n%s\n%s\n%s", code, script, stdout, stderr)
