@@ -227,6 +227,9 @@ func TestErrorsHaveNoSecret(t *testing.T) {
 			_, accepted := c.Accept(t.Context(), "ci", secret, 0)
 			_, renewed := c.Renew(t.Context(), client.Allocation{Service: "ci", Name: "a", Secret: secret}, 0)
 			released := c.Release(t.Context(), client.Allocation{Service: "ci", Name: "a", Secret: secret})
+			if len(secret) > 36 && (!errors.Is(accepted, client.ErrInvalid) || !errors.Is(released, client.ErrInvalid)) {
+				t.Errorf("what is no secret is sent: %v, %v", accepted, released)
+			}
 			for _, err := range []error{accepted, renewed, released} {
 				if failed := new(client.Error); !errors.As(err, &failed) || strings.Contains(err.Error(), secret[4:30]) {
 					t.Error(err)

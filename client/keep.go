@@ -30,6 +30,7 @@ func (c *Client) Keep(ctx context.Context, a Allocation) error {
 	}
 	once := *c // one attempt for each renewal: what follows is up to Keep
 	once.options.RetryFor = -1
+	timeout := min(max(a.Lease/10, 200*time.Millisecond), c.options.Timeout)
 	ticker := time.NewTicker(min(a.Lease/30, time.Second))
 	defer ticker.Stop()
 	type result struct {
@@ -50,7 +51,7 @@ func (c *Client) Keep(ctx context.Context, a Allocation) error {
 		case !busy && passed(from) >= pause:
 			busy = true
 			go func() {
-				renewed, err := once.renew(renewing, a, a.Lease, max(a.Lease/6, 200*time.Millisecond))
+				renewed, err := once.renew(renewing, a, a.Lease, timeout)
 				results <- result{renewed, err}
 			}()
 		}

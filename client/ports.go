@@ -101,7 +101,7 @@ func (c *Client) giveBack(ctx context.Context, service, route string, requests [
 	defer stop()
 	once := *c
 	once.options.OnRetry = nil
-	for again := len(requests) > 0; again; again = sleep(ctx, 1200*time.Millisecond) {
+	for try := 0; try < 2 && len(requests) > 0 && (try == 0 || sleep(ctx, 1200*time.Millisecond)); try++ {
 		for _, r := range requests {
 			var err error
 			if route == "offers" {

@@ -78,11 +78,16 @@ func TestWaitIsRefused(t *testing.T) {
 	for name, refusal := range refusals {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, requests := stub(t, client.Options{}, func(w http.ResponseWriter, r *http.Request) {
+			const longest = 1200 * time.Millisecond
+			c, requests := stub(t, client.Options{OnRetry: func(_ error, pause time.Duration) {
+				if pause > longest {
+					t.Errorf("it pauses for %s", pause)
+				}
+			}}, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Retry-After", "1")
 				answer(w, 409, "application/problem+json", refusal.problem)
 			})
-			_, err := c.Claim(t.Context(), "ci", client.Request{Name: "a"}, client.Wait{Longest: 1500 * time.Millisecond})
+			_, err := c.Claim(t.Context(), "ci", client.Request{Name: "a"}, client.Wait{Longest: longest})
 			if !errors.Is(err, refusal.sentinel) || requests.Load() > refusal.requests {
 				t.Errorf("%v after %d requests", err, requests.Load())
 			}

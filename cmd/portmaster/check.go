@@ -26,7 +26,7 @@ func checkCommand() *cobra.Command {
 			"With --local, no Redis is needed: the command asks a server for the allocations of a pool, and compares them with the\n" +
 			"sockets of this machine. It prints allocations whose ports nothing listens on here, and ports of the pool's services\n" +
 			"that a program here uses and nobody has. --adopt claims the latter, without a lease.",
-		Example: "  portmaster check\n  portmaster check --pool default --repair\n  portmaster check --local --pool dev",
+		Example: "  export PORTMASTER_REDIS_URL=redis://localhost:6379\n  portmaster check\n  portmaster check --pool default --repair\n  portmaster check --local --pool dev",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			pool := ""

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Group is the group of the commands that ask a server, in the help of the program.
@@ -36,6 +37,12 @@ func AddTo(root *cobra.Command) {
 
 // duration is a flag for a duration as the API has it: 90, 1.5, 1h30m or 30d.
 type duration time.Duration
+
+// DurationVar adds such a flag for d, with a default.
+func DurationVar(f *pflag.FlagSet, d *time.Duration, name string, value time.Duration, usage string) {
+	*d = value
+	f.Var((*duration)(d), name, usage)
+}
 
 func (d *duration) String() string {
 	if *d == 0 {

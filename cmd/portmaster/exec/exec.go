@@ -83,12 +83,12 @@ func Command() *cobra.Command {
 	f := cmd.Flags()
 	f.SetInterspersed(false) // what follows the service is not for exec
 	f.StringVar(&o.name, "name", "", "instance name (default: host, user, directory and process id)")
-	f.DurationVar(&o.lease, "lease", 90*time.Second, "how long the port stays allocated if exec is killed, or the server is away")
-	f.DurationVar(&o.wait, "wait", 5*time.Minute, "how long to wait for a free port, or for a server that is away")
+	cli.DurationVar(f, &o.lease, "lease", 90*time.Second, "how long the port stays allocated if exec is killed, or the server is away")
+	cli.DurationVar(f, &o.wait, "wait", 5*time.Minute, "how long to wait for a free port, or for a server that is away")
 	f.IntVar(&o.count, "count", 1, "how many consecutive ports of each service; PORT is the first")
 	f.StringVar(&prefer, "prefer", "", "`PORT` to get if it is free, or auto: the same port each time, as far as it is free")
 	f.StringVar(&check, "check", "tcp,udp", "which protocols must be unused on this machine: tcp, udp, or none")
-	f.DurationVar(&o.grace, "grace", 10*time.Second, "how long the command has to end after a lease was lost, from SIGTERM to SIGKILL")
+	cli.DurationVar(f, &o.grace, "grace", 10*time.Second, "how long the command has to end after a lease was lost, from SIGTERM to SIGKILL")
 	f.StringVar(&onLost, "on-lost", "stop", "stop the command when a lease is lost, or warn")
 	return cmd
 }
@@ -116,10 +116,8 @@ func (o *options) read(args []string, prefer, check, onLost string) (err error) 
 		return errors.New("--prefer cannot be combined with --count")
 	case o.prefer != 0 && len(o.ports) > 1:
 		return errors.New("--prefer with a port is for one service; auto is for any number")
-	case o.lease < time.Second:
-		return errors.New("--lease must be 1s or more")
-	case o.wait < 0 || o.grace < 0:
-		return errors.New("--wait and --grace must not be negative")
+	case o.lease < time.Second || o.lease > 30*24*time.Hour:
+		return errors.New("--lease must be 1s to 30d")
 	}
 	return nil
 }

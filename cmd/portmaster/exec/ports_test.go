@@ -69,7 +69,7 @@ func TestCommandLearnsItsPorts(t *testing.T) {
 func TestFlagsAreChecked(t *testing.T) {
 	for _, line := range []string{
 		"--prefer 0", "--prefer x", "--prefer 65536", "--prefer auto --count 2", "--prefer 5000 --count 2", "--count 0",
-		"--count 101", "--lease 999ms", "--wait -1s", "--grace -1s", "--check icmp", "--on-lost ignore", "--nothing", "--lease",
+		"--count 101", "--lease 999ms", "--lease 31d", "--wait -1s", "--grace -1s", "--check icmp", "--on-lost ignore", "--nothing", "--lease",
 		"--server localhost", "--pool /",
 	} {
 		cmd := Command()

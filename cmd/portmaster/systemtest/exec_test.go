@@ -3,6 +3,7 @@
 package systemtest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -38,6 +39,8 @@ func TestExecEndsAsItsCommandDoes(t *testing.T) {
 		{"--prefer " + strconv.Itoa(s.start+2) + " ci -- echo {PORT}", 0, fmt.Sprintf(`^%d\n$`, s.start+2)},
 		{"--count 3 ci -- echo {PORT}", 0, fmt.Sprintf(`^%d\n$`, s.start)},
 		{"ci sh -c 'kill -INT $$'", 130, `^$`},
+		{"ci cat <<X\nhi\nX", 0, `^hi\n$`},
+		{"--lease 30d --wait 1.5 ci true", 0, `^$`},
 		{"ci /", 126, `^portmaster: exec: "/": .*\n$`},
 		{"ci portmaster-has-no-such-command", 127, `^portmaster: exec: .*\n$`},
 		{"ci ./no/such/command", 127, `^portmaster: exec: .*\n$`},
@@ -79,7 +82,9 @@ func TestExecSkipsPortsInUse(t *testing.T) {
 		var socket interface{ Close() error }
 		var err error
 		if address = net.JoinHostPort(host, strconv.Itoa(s.start+i)); network[:3] == "tcp" {
-			socket, err = net.Listen(network, address)
+			if socket, err = net.Listen(network, address); errors.Is(err, syscall.EADDRNOTAVAIL) { // there is no IPv6
+				socket, err = net.Listen("tcp4", fmt.Sprint("127.0.0.1:", s.start+i))
+			}
 		} else {
 			socket, err = net.ListenPacket(network, address)
 		}
