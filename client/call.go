@@ -134,6 +134,9 @@ func (c *Client) attempt(ctx context.Context, call call, r *reply) *Error {
 	if err != nil {
 		return &Error{Code: ErrInvalid.Code, Detail: "the request was not sent", cause: err}
 	}
+	if err := c.authorize(request); err != nil {
+		return err
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return unanswered(err)

@@ -14,6 +14,11 @@
 // on until its context ends, or, if the context has no deadline, for Options.RetryFor. Nothing is repeated that could do
 // more than it was asked for: see Release. No redirect is followed, since requests contain secrets.
 //
+// # Tokens
+//
+// A server may want to know who calls. The client shows the token in PORTMASTER_TOKEN, or in the file that PORTMASTER_TOKEN_FILE names,
+// unless Options.Token says otherwise. No error contains a token.
+//
 // # Errors
 //
 // A failed call returns an *Error, or, if its context ended first, an error that wraps the cause of the context and the *Error
@@ -35,6 +40,9 @@ type Options struct {
 	Pool     string        // name of the pool; "" is "default"
 	Timeout  time.Duration // of one attempt, its time in the waitlist not counted; 0 is 10 s
 	RetryFor time.Duration // how long a call is repeated if its context has no deadline, after its Wait; 0 is 30 s; negative: not at all
+
+	// Token returns the token that calls show; nil is EnvironmentToken.
+	Token TokenSource
 
 	// OnRetry, if not nil, is told before each repetition why the attempt failed, and how long the pause is. Calls of several
 	// goroutines tell it at the same time.
@@ -64,6 +72,9 @@ func New(address string, options Options) (*Client, error) {
 	}
 	if options.Timeout <= 0 {
 		options.Timeout = 10 * time.Second
+	}
+	if options.Token == nil {
+		options.Token = EnvironmentToken
 	}
 	if options.RetryFor == 0 {
 		options.RetryFor = 30 * time.Second

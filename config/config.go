@@ -223,7 +223,8 @@ func Unknown() []string {
 
 // ofClients are the variables of the commands that ask a server. A server may well be started by a shell, or a command, that has them.
 var ofClients = []string{
-	Prefix + "_SERVER", Prefix + "_POOL", Prefix + "_SECRET", Prefix + "_NAME", Prefix + "_FENCE",
+	Prefix + "_SERVER", Prefix + "_POOL", Prefix + "_SECRET", Prefix + "_NAME", Prefix + "_FENCE", Prefix + "_TOKEN",
+	Prefix + "_TOKEN_FILE",
 }
 
 const (

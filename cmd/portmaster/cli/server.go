@@ -24,9 +24,9 @@ const (
 // retryFor is how long a command tries to reach a server, beside the time that it may wait for a port.
 const retryFor = 5 * time.Second
 
-// Server is the server that a command asks, and the pool. All commands that ask one have the same flags for it, which AddFlags
+// Server is the server that a command asks, the pool, and how the command says who it is. All commands that ask one have the same flags for it, which AddFlags
 // adds, and get their client from Client.
-type Server struct{ Address, Pool string }
+type Server struct{ Address, Pool, OIDC, Audience string }
 
 // AddFlags adds --server and --pool, with what the environment says as their defaults.
 func (s *Server) AddFlags(cmd *cobra.Command) {
@@ -35,11 +35,23 @@ func (s *Server) AddFlags(cmd *cobra.Command) {
 	f.StringVar(&s.Address, "server", address, "address of the server ("+ServerVariable+")")
 	f.StringVar(&s.Pool, "pool", cmp.Or(os.Getenv(PoolVariable), "default"), "pool of the services ("+PoolVariable+")")
 	_ = cmd.RegisterFlagCompletionFunc("pool", s.completePools)
+	f.StringVar(&s.OIDC, "oidc", "", "show an ID token: github (of this Actions job) or file:PATH, in place of "+client.TokenVariable)
+	f.StringVar(&s.Audience, "oidc-audience", "portmaster", "audience of the ID token for --oidc github")
 }
 
 // Client returns a client of the server. An address that is none is an error of usage.
 func (s Server) Client(options client.Options) (*client.Client, error) {
 	options.Pool = s.Pool
+	path, isFile := strings.CutPrefix(s.OIDC, "file:")
+	switch {
+	case s.OIDC == "":
+	case s.OIDC == "github":
+		options.Token = client.GitHubToken(s.Audience)
+	case isFile && path != "":
+		options.Token = client.FileToken(path)
+	default:
+		return nil, Usage("--oidc must be github or file:PATH, not %q", s.OIDC)
+	}
 	options.RetryFor = cmp.Or(options.RetryFor, retryFor)
 	c, err := client.New(s.Address, options)
 	if err != nil {
