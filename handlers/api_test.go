@@ -50,7 +50,7 @@ func newAPI(t testing.TB, store storetest.Store, change ...func(*settings)) *api
 		},
 		server: Options{
 			ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second,
-			BodyLimit: 64 << 10, Concurrency: 100, SlowCall: time.Minute,
+			BodyLimit: 64 << 10, Concurrency: 100, SlowCall: time.Minute, Hosts: []string{"a", "b"},
 			Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		},
 	}
