@@ -89,10 +89,12 @@ func New(ctx context.Context, opts Options) (*Authenticator, error) {
 			return nil, err
 		}
 	}
-	if opts.TokensFile == "" {
-		return a, nil
+	if opts.TokensFile != "" {
+		if err := a.tokens.start(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return a, a.tokens.start(ctx)
+	return a, nil
 }
 
 // TokensBroken reports whether the tokens file is malformed or unreadable since its last change, so that older tokens are
@@ -100,8 +102,8 @@ func New(ctx context.Context, opts Options) (*Authenticator, error) {
 func (a *Authenticator) TokensBroken() bool { return a.tokens.broken.Load() }
 
 // Authenticate returns the principal that an Authorization header stands for, or ErrUnauthenticated; why is logged at debug
-// level. A token of the file costs about a microsecond at most. The first call with a JWT of unknown key may wait for its issuer, for
-// fetchTimeout (5 s) or until ctx ends. The header is not kept.
+// level. A token of the file costs less than a microsecond. A JWT of an unknown key may wait for its issuer, for 5 s at most or until
+// ctx ends. The header is not kept.
 func (a *Authenticator) Authenticate(ctx context.Context, header string) (Principal, error) {
 	p, err := a.find(ctx, header)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestScope(t *testing.T) {
 func TestAdmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _, _ := start(t, Options{})
-		p, other, unlimited := Principal{Name: "a", Rate: 50}, Principal{Name: "b", Rate: 1}, Principal{Name: "c"}
+		p, other, unlimited := Principal{Name: "a", Rate: 50}, Principal{Name: "b", Rate: 50}, Principal{Name: "c"}
 		admitted := func(p Principal) int64 {
 			var n atomic.Int64
 			var group sync.WaitGroup
@@ -75,7 +75,7 @@ func TestAdmit(t *testing.T) {
 		if n := admitted(p); n != 50 {
 			t.Errorf("%d calls of a burst", n)
 		}
-		if n := admitted(other); n != 1 {
+		if n := admitted(other); n != 50 {
 			t.Errorf("%d calls of another", n)
 		}
 		if n := admitted(unlimited); n != 200 {

@@ -16,7 +16,7 @@ import (
 const (
 	skew        = time.Minute     // how far a clock may be off
 	maxLifetime = 24 * time.Hour  // from iat to exp
-	cachePeriod = 5 * time.Minute // for which a JWT is not verified again, so long as it is valid
+	cachePeriod = 5 * time.Minute // for which a JWT is not verified again
 	maxCached   = 10_000          // JWTs
 )
 
@@ -78,7 +78,7 @@ func newVerifier(ctx context.Context, file string, log *slog.Logger) (*verifier,
 	return v, nil
 }
 
-// verify returns the principal of a JWT, whose digest is sum.
+// verify returns the principal of a JWT, whose digest is sum. It may have expired.
 func (v *verifier) verify(ctx context.Context, sum digest, token string) (*Principal, error) {
 	now := time.Now()
 	v.mu.Lock()
@@ -108,12 +108,8 @@ func (v *verifier) verify(ctx context.Context, sum digest, token string) (*Princ
 	if err != nil {
 		return nil, err
 	}
-	until := now.Add(cachePeriod)
-	if p.Expires.Before(until) {
-		until = p.Expires
-	}
 	v.mu.Lock()
-	v.cached.put(sum, cached{p, until})
+	v.cached.put(sum, cached{p, now.Add(cachePeriod)})
 	v.mu.Unlock()
 	return p, nil
 }

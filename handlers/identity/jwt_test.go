@@ -87,7 +87,7 @@ func TestJWT(t *testing.T) {
 
 func TestJWTForged(t *testing.T) {
 	other := keyFile(t, otherHouse, jwk("other", jose.RS256, foreignKey()))
-	a, _ := trusting(t, keyFile(t, house), other)
+	a, log := trusting(t, keyFile(t, house), other)
 	claims := good(house)
 	token := sign(t, jose.RS256, rsaKey(), "rsa", claims)
 	accepts(t, a, token)
@@ -117,7 +117,13 @@ func TestJWTForged(t *testing.T) {
 		"a key of its own":      parts[0] + "." + parts[1] + "." + strings.Split(embedded(t, claims), ".")[2],
 		"an embedded key":       embedded(t, claims),
 	} {
-		t.Run(name, func(t *testing.T) { refuses(t, a, "Bearer "+forged) })
+		t.Run(name, func(t *testing.T) {
+			before := len(log.String())
+			refuses(t, a, "Bearer "+forged)
+			if strings.Contains(name, "HS256") && !strings.Contains(log.String()[before:], errJWT.Error()) {
+				t.Errorf("the algorithm is not the cause: %s", log.String()[before:])
+			}
+		})
 	}
 	for i := range 1000 {
 		refuses(t, a, fmt.Sprintf("Bearer %s.%s.%s", header(fmt.Sprintf(`{"alg":"RS256","kid":"%d"}`, i)), parts[1], parts[2]))

@@ -112,11 +112,21 @@ func TestKeyWithdrawn(t *testing.T) {
 // TestIssuerStalls: an issuer that never answers, answers without end, or sends elsewhere costs its callers a bounded time.
 func TestIssuerStalls(t *testing.T) {
 	elsewhere := newIssuer(t, jwk("rsa", jose.RS256, rsaKey()))
+	public, _ := jwk("rsa", jose.RS256, rsaKey()).MarshalJSON()
 	for name, answer := range map[string]http.HandlerFunc{
 		"stalls":      func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"without end": func(w http.ResponseWriter, _ *http.Request) { endless(w) },
 		"elsewhere": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound)
+			if r.URL.Path == "/jwks" {
+				http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound)
+			}
+			fmt.Fprintf(w, `{"issuer":"https://%s","jwks_uri":"https://%[1]s/jwks"}`, r.Host)
+		},
+		"keys that are an error": func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/jwks" {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			fmt.Fprintf(w, `{"issuer":"https://%s","jwks_uri":"https://%[1]s/jwks","keys":[%s]}`, r.Host, public)
 		},
 		"another issuer": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"issuer":"x","jwks_uri":"%s/jwks"}`, elsewhere.URL)
@@ -164,7 +174,8 @@ func TestKeySet(t *testing.T) {
 	modulus := strings.Repeat("x", 171) // of 1,024 bits
 	set := `{"keys":[{"kty":"oct","kid":"oct","k":"AAAA"},{"kty":"OKP","crv":"X448","kid":"x","x":"AA"},{"kty":"RSA"},7,
 		{"kty":"RSA","kid":"small","n":"` + modulus + `","e":"AQAB"},{"kty":"EC","crv":"secp256k1","kid":"k","x":"AA","y":"AA"},
-		` + strings.Replace(string(public), `"sig"`, `"enc"`, 1) + `,` + strings.Replace(string(public), `"rsa"`, `""`, 1) + `,
+		` + strings.NewReplacer(`"sig"`, `"enc"`, `"rsa"`, `"enc"`).Replace(string(public)) + `,
+		` + strings.Replace(string(public), `"rsa"`, `""`, 1) + `,
 		` + string(public) + `]}`
 	keys, err := parseKeys([]byte(set))
 	if err != nil || len(keys) != 1 || keys["rsa"] == nil {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func TestOIDCFileFaults(t *testing.T) {
@@ -136,6 +138,14 @@ func TestOwnerAndMatch(t *testing.T) {
 		value, _ := json.Marshal(c.text)
 		if got := (rule{Match: map[string]glob{"x": g}}).matches(claims{"x": value}); got != c.want {
 			t.Errorf("%s of %s: %t", c.pattern, c.text, got)
+		}
+		if (rule{Match: map[string]glob{"x": g, "y": g}}).matches(claims{"x": value}) {
+			t.Errorf("%s of no claim matches", c.pattern)
+		}
+	}
+	for _, value := range []string{"-1", "1e300", `"1"`, "null", ""} {
+		if when, ok := (claims{"exp": jsontext.Value(value)}).time("exp"); ok {
+			t.Errorf("%s is %s", value, when)
 		}
 	}
 }
