@@ -1,5 +1,5 @@
 // Package identity tells who calls and what that caller may do. A caller shows a token of the tokens file, or a JSON Web Token of
-// an OIDC issuer that the OIDC file trusts. The package knows no route and no HTTP server; FILES.md describes both files.
+// an OIDC issuer that the OIDC file trusts. The package knows no route and no HTTP server; README.md describes both files.
 package identity
 
 import (
