@@ -102,7 +102,7 @@ func New(ctx context.Context, opts Options) (*Authenticator, error) {
 func (a *Authenticator) TokensBroken() bool { return a.tokens.broken.Load() }
 
 // Authenticate returns the principal that an Authorization header stands for, or ErrUnauthenticated; why is logged at debug
-// level. A token of the file costs less than a microsecond. A JWT of an unknown key may wait for its issuer, for 5 s at most or until
+// level. A token of the file costs less than a microsecond. A JWT of an unknown key may wait for its issuer, for 6 s at most or until
 // ctx ends. The header is not kept.
 func (a *Authenticator) Authenticate(ctx context.Context, header string) (Principal, error) {
 	p, err := a.find(ctx, header)
