@@ -41,10 +41,10 @@ var (
 	}
 )
 
-// TestCISystems runs the OIDC file of FILES.md against issuers that send the claims of the real ones. Only the issuer is
+// TestCISystems runs the OIDC file of README.md against issuers that send the claims of the real ones. Only the issuer is
 // another: that of the test, in place of the public one.
 func TestCISystems(t *testing.T) {
-	page, err := os.ReadFile("FILES.md")
+	page, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestCISystems(t *testing.T) {
 	} {
 		issuer[name] = newIssuer(t, jwk(name, jose.RS256, rsaKey()))
 		if !strings.Contains(example, `"issuer": "`+public+`"`) {
-			t.Fatalf("FILES.md has no %s", public)
+			t.Fatalf("README.md has no %s", public)
 		}
 		example = strings.Replace(example, `"`+public+`"`, `"`+issuer[name].URL+`"`, 1)
 	}

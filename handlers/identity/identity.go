@@ -1,5 +1,5 @@
 // Package identity tells who calls and what that caller may do. A caller shows a token of the tokens file, or a JSON Web Token of
-// an OIDC issuer that the OIDC file trusts. The package knows no route and no HTTP server; FILES.md describes both files.
+// an OIDC issuer that the OIDC file trusts. The package knows no route and no HTTP server; README.md describes both files.
 package identity
 
 import (
@@ -102,7 +102,7 @@ func New(ctx context.Context, opts Options) (*Authenticator, error) {
 func (a *Authenticator) TokensBroken() bool { return a.tokens.broken.Load() }
 
 // Authenticate returns the principal that an Authorization header stands for, or ErrUnauthenticated; why is logged at debug
-// level. A token of the file costs less than a microsecond. A JWT of an unknown key may wait for its issuer, for 5 s at most or until
+// level. A token of the file costs less than a microsecond. A JWT of an unknown key may wait for its issuer, for 6 s at most or until
 // ctx ends. The header is not kept.
 func (a *Authenticator) Authenticate(ctx context.Context, header string) (Principal, error) {
 	p, err := a.find(ctx, header)
@@ -137,10 +137,7 @@ func (a *Authenticator) find(ctx context.Context, header string) (*Principal, er
 // A digest is the SHA-256 of a token, in whose place it is kept.
 type digest [sha256.Size]byte
 
-const (
-	maxHeader  = 8 << 10
-	tokenChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=" // token68 of RFC 7235
-)
+const maxHeader = 8 << 10
 
 // bearer returns the token of an Authorization header.
 func bearer(header string) (string, error) {
@@ -149,8 +146,20 @@ func bearer(header string) (string, error) {
 	}
 	scheme, token, _ := strings.Cut(header, " ")
 	token = strings.TrimLeft(token, " ")
-	if len(header) > maxHeader || token == "" || !strings.EqualFold(scheme, "Bearer") || strings.TrimLeft(token, tokenChars) != "" {
+	if len(header) > maxHeader || !strings.EqualFold(scheme, "Bearer") || !isToken(token) {
 		return "", errMalformed
 	}
 	return token, nil
+}
+
+// isToken reports whether text is a token68 of RFC 7235.
+func isToken(text string) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte("-._~+/=", c) < 0:
+			return false
+		}
+	}
+	return text != ""
 }

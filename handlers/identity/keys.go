@@ -88,6 +88,8 @@ func (k *keySet) find(ctx context.Context, id string) *jose.JSONWebKey {
 	if key != nil || pending == nil {
 		return key
 	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout+time.Second) // a file may stall, too
+	defer cancel()
 	select {
 	case <-pending:
 	case <-ctx.Done():

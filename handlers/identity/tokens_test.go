@@ -114,8 +114,10 @@ func TestTokensFileFaults(t *testing.T) {
 			t.Errorf("%.60q: the error tells the hash", text)
 		}
 	}
-	if _, _, err := start(t, Options{TokensFile: t.TempDir()}); err == nil {
-		t.Error("a folder is taken for a file")
+	for _, path := range []string{t.TempDir(), os.DevNull} {
+		if _, _, err := start(t, Options{TokensFile: path}); err == nil {
+			t.Errorf("%s is taken for a file", path)
+		}
 	}
 	if _, _, err := start(t, Options{TokensFile: write(t, "tokens", strings.Repeat("#", maxFile+1))}); err == nil {
 		t.Error("a file that is too large is read")
