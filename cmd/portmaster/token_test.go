@@ -29,7 +29,7 @@ func TestToken(t *testing.T) {
 func TestTokenUsage(t *testing.T) {
 	good := []string{"token", "ci", "--role", "client", "--scope", "default/*"}
 	for says, args := range map[string][]string{
-		"name must be":     {"token", "c i", "--role", "client", "--scope", "default/*"},
+		"name must be":     {"token", "c/i", "--role", "client", "--scope", "default/*"},
 		"role must be":     {"token", "ci", "--role", "admin", "--scope", "default/*"},
 		"scope must be":    {"token", "ci", "--role", "client", "--scope", "default"},
 		"held must be":     append(good[:6:6], "--held", "0"),
