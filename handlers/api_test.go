@@ -179,6 +179,9 @@ func (a *api) raw(bytes string) answer {
 	line, _, _ := strings.Cut(bytes, "\r\n")
 	method, rest, _ := strings.Cut(line, " ")
 	path, _, _ := strings.Cut(rest, " ")
+	if absolute, ok := strings.CutPrefix(path, "http://"); ok {
+		path = absolute[strings.Index(absolute, "/"):]
+	}
 	request := &http.Request{Method: method, RequestURI: path}
 	response, err := http.ReadResponse(bufio.NewReader(conn), request)
 	if err != nil {
