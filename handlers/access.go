@@ -129,7 +129,6 @@ func (s *Server) checkHost(_ route, c *fiber.Ctx) error {
 // canonicalHost returns the one way to write a name or an address, and whether it is surely that of the same machine.
 func canonicalHost(host string) (canonical string, isLoopback bool) {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		addr = addr.Unmap()
 		return addr.String(), addr.IsLoopback()
 	}
 	host = strings.ToLower(host)
