@@ -23,7 +23,7 @@ build: ## build bin/portmaster
 	CGO_ENABLED=0 $(GO) build $(BUILD) -o $(BIN)/portmaster ./cmd/portmaster
 
 .PHONY: run
-run: build ## build it and serve on :8080, with a store inside the process
+run: build ## build it and serve on 127.0.0.1:8080, with a store inside the process
 	@exec $(BIN)/portmaster serve
 
 .PHONY: up
@@ -98,8 +98,9 @@ bench: build ## measure what calls cost, on a server and a Redis of its own (BEN
 ##@ Besides
 
 .PHONY: docs
-docs: ## write the table of settings into config/README.md
+docs: ## write the table of settings into config/README.md, and that of who may do what into handlers/README.md
 	$(GO) test -count=1 -run '^TestReadmeSettings$$' ./cmd/portmaster -write-readme
+	$(GO) test -count=1 -run '^TestReadmeAccess$$' ./handlers -write-readme
 
 .PHONY: dist
 dist: ## build the program for every platform into dist/, with checksums and what is in each (SBOM, CycloneDX)

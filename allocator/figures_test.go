@@ -213,7 +213,7 @@ func TestManyInAClusterWithADeadMaster(t *testing.T) {
 	if n := cluster.Exists(t.Context(), a.keys.Figures()).Val(); n != 0 {
 		t.Error("figures that are not complete are shared")
 	}
-	listed, _, err := a.Pools(t.Context(), "", MaxPage)
+	listed, _, err := a.Pools(t.Context(), nil, "", MaxPage)
 	must(t, err)
 	unknown := 0
 	for _, pool := range listed {

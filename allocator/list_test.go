@@ -71,7 +71,7 @@ func TestServicesAndPoolsInPages(t *testing.T) {
 				return items, next, err
 			})
 			pools := pages(t, limit, func(cursor string) (items []string, next string, err error) {
-				pools, next, err := a.Pools(t.Context(), cursor, limit)
+				pools, next, err := a.Pools(t.Context(), nil, cursor, limit)
 				for _, p := range pools {
 					items = append(items, fmt.Sprint(p.Name, p.Services))
 				}

@@ -17,8 +17,8 @@ type Pool struct {
 }
 
 // Pools lists the pools that have a service, by name: at most limit of them, from cursor ("" for the first). next is the cursor of
-// the rest, "" if there is none.
-func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools []Pool, next string, err error) {
+// the rest, "" if there is none. If listed is not nil, pools for which it returns false are left out.
+func (a *Allocator) Pools(ctx context.Context, listed func(pool string) bool, cursor string, limit int) (pools []Pool, next string, err error) {
 	var f faults
 	f.limit(limit)
 	if err := f.err(); err != nil {
@@ -27,6 +27,9 @@ func (a *Allocator) Pools(ctx context.Context, cursor string, limit int) (pools 
 	names, err := a.listedPools(ctx)
 	if err != nil {
 		return nil, "", err
+	}
+	if listed != nil {
+		names = slices.DeleteFunc(names, func(pool string) bool { return !listed(pool) })
 	}
 	from, _ := slices.BinarySearch(names, cursor)
 	for some := range slices.Chunk(names[from:], limit+1) {

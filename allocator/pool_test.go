@@ -113,7 +113,7 @@ func TestListOfPoolsMendsItself(t *testing.T) {
 		check("listed while the last service was removed", "full")
 
 		must(t, store.Admin.SAdd(t.Context(), a.keys.Pools(), "left", "over").Err()) // by servers that were killed
-		pools, next, err := a.Pools(t.Context(), "", 1)
+		pools, next, err := a.Pools(t.Context(), nil, "", 1)
 		if err != nil || next != "" || len(pools) != 1 || pools[0] != (Pool{"full", 1}) {
 			t.Errorf("%+v, next %q, %v", pools, next, err)
 		}

@@ -35,6 +35,10 @@ var (
 	ErrSecretMismatch       = &Error{Code: "SECRET_MISMATCH"}        // the allocation has another secret
 	ErrPreconditionFailed   = &Error{Code: "PRECONDITION_FAILED"}    // the allocation has another fence
 	ErrPreconditionRequired = &Error{Code: "PRECONDITION_REQUIRED"}  // the server wants the secret or the fence of what is released
+	ErrUnauthenticated      = &Error{Code: "UNAUTHENTICATED"}        // the server wants a token, and got none that is valid
+	ErrForbidden            = &Error{Code: "FORBIDDEN"}              // the caller's role or scope does not include the call
+	ErrMisdirected          = &Error{Code: "MISDIRECTED"}            // the open server does not know the host of its address
+	ErrRateLimited          = &Error{Code: "RATE_LIMITED"}           // the caller makes more calls a second than it may
 	ErrTooLarge             = &Error{Code: "TOO_LARGE"}              // the header or the body is over the server's limit
 	ErrUnsupportedMediaType = &Error{Code: "UNSUPPORTED_MEDIA_TYPE"} // the body is not plain application/json
 	ErrTooManyWaiting       = &Error{Code: "TOO_MANY_WAITING"}       // every port is taken, and the server's waitlist is full
@@ -89,7 +93,7 @@ func (e *Error) Unwrap() error { return e.cause }
 // repeatable reports whether the call may succeed when it is made again, and whether this attempt may have done it.
 func (e *Error) repeatable() (again, doubt bool) {
 	switch e.Code {
-	case ErrUnavailable.Code, ErrTimeout.Code:
+	case ErrUnavailable.Code, ErrTimeout.Code, ErrRateLimited.Code:
 		return !e.final, false
 	case ErrOutcomeUnknown.Code:
 		return !e.final, true

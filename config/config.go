@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -25,12 +26,16 @@ const Prefix = "PORTMASTER"
 
 // Config is every setting of the server.
 type Config struct {
-	HTTPAddr           string        `split_words:"true" default:":8080" desc:"address to listen on: host:port, or :port for every interface"`
+	HTTPAddr           string        `split_words:"true" default:"127.0.0.1:8080" desc:"address to listen on: host:port, or :port for every interface. Beyond this machine the server listens only with tokens, OIDC or PORTMASTER_AUTH=none"`
 	HTTPReadTimeout    time.Duration `split_words:"true" default:"10s" desc:"time limit for a request to arrive"`
 	HTTPWriteTimeout   time.Duration `split_words:"true" default:"10s" desc:"time limit for sending an answer"`
 	HTTPIdleTimeout    time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
 	HTTPBodyLimit      int           `split_words:"true" default:"65536" desc:"largest request body, in bytes"`
 	HTTPConcurrency    int           `split_words:"true" default:"65536" desc:"maximum number of open connections; a request on one more gets 503"`
+	Auth               string        `desc:"none: everybody who reaches the server may do everything. If empty, callers need a token if one of the next two files is set; otherwise the server is open, and then listens on this machine only"`
+	AuthTokensFile     string        `split_words:"true" desc:"file with the tokens of callers; a change is in use within 2 s"`
+	AuthOIDCFile       string        `split_words:"true" desc:"file with the OIDC issuers whose tokens are accepted; read at the start"`
+	Hosts              []string      `desc:"names and addresses, joined by commas, that the Host of a request to an open server may have, beside localhost and loopback addresses; others get 421"`
 	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db]; also rediss://, unix://, Sentinel and Cluster (see config/README.md). If empty, the state is kept inside the process and ends with it"`
 	RedisPasswordFile  string        `split_words:"true" desc:"file with the Redis password, instead of one in the URL; read for each new connection"`
 	RedisCAFile        string        `split_words:"true" desc:"certificates (PEM) to verify Redis with; if empty, those that the system trusts"`
@@ -151,7 +156,34 @@ func (c Config) validate() error {
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fail("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}
+	if err := c.validateAuth(); err != nil {
+		return err
+	}
 	return c.validateRedisFiles()
+}
+
+// Open reports whether callers need no token.
+func (c Config) Open() bool { return c.AuthTokensFile == "" && c.AuthOIDCFile == "" }
+
+// OpenOnPurpose is the value of Auth by which a server is open on every interface.
+const OpenOnPurpose = "none"
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+// validateAuth returns an error for settings of who may call that contradict each other.
+func (c Config) validateAuth() error {
+	switch {
+	case c.Auth != "" && c.Auth != OpenOnPurpose:
+		return fail("AUTH", "must be empty or %s, not %q", OpenOnPurpose, c.Auth)
+	case c.Auth == OpenOnPurpose && !c.Open():
+		return fail("AUTH", "must be empty if %s_AUTH_TOKENS_FILE or %s_AUTH_OIDC_FILE is set, not %q", Prefix, Prefix, c.Auth)
+	}
+	for _, host := range c.Hosts {
+		if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) {
+			return fail("HOSTS", "must be names or addresses without a port, joined by commas, not %q", host)
+		}
+	}
+	return nil
 }
 
 // validateRedisFiles returns an error for a file that is set without the setting that it belongs to.

@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 		name      string
 		got, want any
 	}{
-		{"HTTPAddr", c.HTTPAddr, ":8080"},
+		{"HTTPAddr", c.HTTPAddr, "127.0.0.1:8080"},
 		{"RedisURL", c.RedisURL, config.Secret("")},
 		{"RedisPasswordFile", c.RedisPasswordFile, ""},
 		{"KeyPrefix", c.KeyPrefix, "portmaster"},
@@ -80,6 +80,10 @@ func TestWrongValues(t *testing.T) {
 		{"PORTMASTER_HTTP_ADDR=localhost:http", "must be host:port or :port"},
 		{"PORTMASTER_HTTP_ADDR=:65536", "must be host:port or :port"},
 		{"PORTMASTER_HTTP_ADDR=localhost:", "must be host:port or :port"},
+		{"PORTMASTER_AUTH=tokens", `must be empty or none, not "tokens"`},
+		{"PORTMASTER_HOSTS=ports.example:8080", `must be names or addresses without a port`},
+		{"PORTMASTER_HOSTS=ports.example, [::1]", `must be names or addresses without a port`},
+		{"PORTMASTER_HOSTS=,", `must be names or addresses without a port`},
 		{"PORTMASTER_RELEASE_NEEDS_SECRET=maybe", "is not a valid boolean: true or false"},
 		{"PORTMASTER_REDIS_QUEUE=0", "must be within 1-1048576, not 0"},
 		{"PORTMASTER_HTTP_READ_TIMEOUT=10", "is not a valid duration, such as 30m"},
@@ -166,8 +170,32 @@ func TestRedisFiles(t *testing.T) {
 	}
 }
 
-// Every setting has a description, and a default where it is not the one that may be empty.
+// A file of callers leaves no open server, and contradicts one that is open on purpose.
+func TestOpen(t *testing.T) {
+	const none, tokens, oidc = "PORTMASTER_AUTH=none", "PORTMASTER_AUTH_TOKENS_FILE=t", "PORTMASTER_AUTH_OIDC_FILE=o"
+	for _, test := range []struct {
+		settings  []string
+		open, bad bool
+	}{
+		{nil, true, false},
+		{[]string{none, "PORTMASTER_HOSTS=ports.example,10.0.0.7,fd00::7"}, true, false},
+		{[]string{tokens}, false, false},
+		{[]string{oidc}, false, false},
+		{[]string{tokens, oidc}, false, false},
+		{[]string{none, tokens}, false, true},
+		{[]string{none, oidc}, false, true},
+	} {
+		environment(t, test.settings...)
+		c, err := config.Load()
+		if c.Open() != test.open || (err != nil) != test.bad {
+			t.Errorf("%q: open is %t, and the error %v", test.settings, c.Open(), err)
+		}
+	}
+}
+
+// Every setting has a description, and a default unless it may be empty.
 func TestTableAndHelp(t *testing.T) {
+	empty := []string{"PORTMASTER_REDIS_URL", "PORTMASTER_AUTH", "PORTMASTER_HOSTS"}
 	rows := strings.Split(strings.TrimSpace(config.Table()), "\n")[2:]
 	for _, row := range rows {
 		cells := strings.Split(row, " | ")
@@ -175,7 +203,7 @@ func TestTableAndHelp(t *testing.T) {
 		if len(cells) != 3 || !strings.HasPrefix(name, "PORTMASTER_") || len(cells[2]) < 10 {
 			t.Errorf("row %q", row)
 		}
-		if (cells[1] == "") != (name == "PORTMASTER_REDIS_URL" || strings.HasSuffix(name, "_FILE")) {
+		if (cells[1] == "") != (slices.Contains(empty, name) || strings.HasSuffix(name, "_FILE")) {
 			t.Errorf("%s has the default %q", name, cells[1])
 		}
 		if !strings.Contains(config.Help(), name+" ") {

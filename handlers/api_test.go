@@ -50,7 +50,7 @@ func newAPI(t testing.TB, store storetest.Store, change ...func(*settings)) *api
 		},
 		server: Options{
 			ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second,
-			BodyLimit: 64 << 10, Concurrency: 100, SlowCall: time.Minute,
+			BodyLimit: 64 << 10, Concurrency: 100, SlowCall: time.Minute, Hosts: []string{"a", "b"},
 			Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		},
 	}
@@ -179,6 +179,9 @@ func (a *api) raw(bytes string) answer {
 	line, _, _ := strings.Cut(bytes, "\r\n")
 	method, rest, _ := strings.Cut(line, " ")
 	path, _, _ := strings.Cut(rest, " ")
+	if absolute, ok := strings.CutPrefix(path, "http://"); ok {
+		path = absolute[strings.Index(absolute, "/"):]
+	}
 	request := &http.Request{Method: method, RequestURI: path}
 	response, err := http.ReadResponse(bufio.NewReader(conn), request)
 	if err != nil {

@@ -22,6 +22,10 @@ const (
 	codeUnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE"
 	codeTimeout              = "TIMEOUT"
 	codeInternal             = "INTERNAL"
+	codeUnauthenticated      = "UNAUTHENTICATED"
+	codeForbidden            = "FORBIDDEN"
+	codeMisdirected          = "MISDIRECTED"
+	codeRateLimited          = "RATE_LIMITED"
 )
 
 // problems has the status and the title of every code.
@@ -56,6 +60,10 @@ var problems = map[string]struct {
 	codeUnsupportedMediaType: {415, "The body must be plain application/json"},
 	codeTimeout:              {408, "The request took too long to arrive"},
 	codeInternal:             {500, "Internal error"},
+	codeUnauthenticated:      {401, "The caller is unknown"},
+	codeForbidden:            {403, "The caller may not do this"},
+	codeMisdirected:          {421, "The server is not called by this name"},
+	codeRateLimited:          {429, "Too many calls"},
 }
 
 // panicked is the error of a handler that panicked.
@@ -76,6 +84,9 @@ func (s *Server) fail(c *fiber.Ctx, err error) string {
 	status := problems[code].status
 	if problem.RetryAfter > 0 {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((problem.RetryAfter+time.Second-1)/time.Second)))
+	}
+	if code == codeUnauthenticated {
+		c.Set(fiber.HeaderWWWAuthenticate, "Bearer")
 	}
 	renderAs(c, "application/problem+json", status, encode(bodyOfProblem(code, problem, requestID(c))))
 	switch {

@@ -16,6 +16,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"portmaster/allocator"
+	"portmaster/handlers/identity"
 )
 
 // metrics are the metrics of one Server.
@@ -29,7 +30,8 @@ type metrics struct {
 	scraping   sync.Mutex
 }
 
-func newMetrics(health *health) *metrics {
+// newMetrics returns the metrics of a server. auth is nil if it is open.
+func newMetrics(health *health, auth *identity.Authenticator) *metrics {
 	m := &metrics{
 		waits: &waitCounts{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -50,6 +52,7 @@ func newMetrics(health *health) *metrics {
 	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.waits},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(authMetrics(auth)...)
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
 	m.scrape = adaptor.HTTPHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	return m

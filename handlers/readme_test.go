@@ -1,9 +1,11 @@
 package handlers
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,6 +49,40 @@ func TestReadmeCodes(t *testing.T) {
 		shown[row[1]+" with "+row[2]] = true
 	}
 	same(t, "code", answered, shown)
+}
+
+var writeReadme = flag.Bool("write-readme", false, "write the table of who may do what into README.md")
+
+// The table of who may do what is the one that the server goes by: each kind of access with its routes.
+func TestReadmeAccess(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| routes | operations | reader | client | operator |\n|---|---|---|---|---|\n")
+	for _, a := range accesses {
+		var operations []string
+		for _, r := range slices.Concat(poolRoutes, serverRoutes) {
+			if name := "`" + r.operation + "`"; r.access == a && !slices.Contains(operations, name) {
+				operations = append(operations, name)
+			}
+		}
+		roles := a.reader + " | " + a.client + " | " + a.operator
+		if a == everybody {
+			roles = "everybody | everybody | everybody"
+		}
+		fmt.Fprintf(&table, "| %s | %s | %s |\n", a.routes, strings.Join(operations, " "), roles)
+	}
+	const begin, end = "<!-- access: written by make docs -->\n", "<!-- /access -->"
+	before, rest, _ := strings.Cut(readme(t), begin)
+	written, after, found := strings.Cut(rest, end)
+	if !found {
+		t.Fatalf("the page lacks the lines %q and %q", begin, end)
+	}
+	if *writeReadme {
+		if err := os.WriteFile("README.md", []byte(before+begin+table.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if written != table.String() {
+		t.Errorf("the page has\n%s\nwant\n%s\nmake docs writes it", written, table.String())
+	}
 }
 
 func same(t *testing.T, what string, code, shown map[string]bool) {

@@ -15,6 +15,7 @@ type route struct {
 	method    string
 	path      string // below the mount point
 	operation string // its name in metrics
+	access    *access
 	query     []string
 	handle    func(*Server, *fiber.Ctx) error
 }
@@ -27,34 +28,34 @@ var (
 
 // The routes of a pool. They are mounted twice: at /v1 for the pool "default", and at /v1/pools/{pool} for any.
 var poolRoutes = []route{
-	{"POST", "/services", "createService", nil, (*Server).createService},
-	{"GET", "/services", "listServices", ofList, (*Server).listServices},
-	{"GET", "/services/:service", "readService", nil, (*Server).readService},
-	{"PUT", "/services/:service", "defineService", nil, (*Server).defineService},
-	{"DELETE", "/services/:service", "removeService", nil, (*Server).removeService},
+	{"POST", "/services", "createService", defining, nil, (*Server).createService},
+	{"GET", "/services", "listServices", reading, ofList, (*Server).listServices},
+	{"GET", "/services/:service", "readService", reading, nil, (*Server).readService},
+	{"PUT", "/services/:service", "defineService", defining, nil, (*Server).defineService},
+	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
 
-	{"POST", "/services/:service/offers", "offer", ofRequests, (*Server).offer},
-	{"GET", "/services/:service/offers", "listOffers", ofList, (*Server).listOffers},
-	{"GET", "/services/:service/offers/:secret", "readOffer", nil, (*Server).readOffer},
-	{"POST", "/services/:service/offers/:secret/accept", "accept", nil, (*Server).accept},
-	{"PUT", "/services/:service/offers/:secret", "accept", nil, (*Server).accept},
-	{"POST", "/services/:service/offers/:secret/reject", "reject", nil, (*Server).reject},
-	{"DELETE", "/services/:service/offers/:secret", "reject", nil, (*Server).reject},
+	{"POST", "/services/:service/offers", "offer", acquiring, ofRequests, (*Server).offer},
+	{"GET", "/services/:service/offers", "listOffers", reading, ofList, (*Server).listOffers},
+	{"GET", "/services/:service/offers/:secret", "readOffer", holding, nil, (*Server).readOffer},
+	{"POST", "/services/:service/offers/:secret/accept", "accept", holding, nil, (*Server).accept},
+	{"PUT", "/services/:service/offers/:secret", "accept", holding, nil, (*Server).accept},
+	{"POST", "/services/:service/offers/:secret/reject", "reject", holding, nil, (*Server).reject},
+	{"DELETE", "/services/:service/offers/:secret", "reject", holding, nil, (*Server).reject},
 
-	{"POST", "/services/:service/ports", "claim", ofRequests, (*Server).claim},
-	{"GET", "/services/:service/ports", "listAllocations", ofList, (*Server).listAllocations},
-	{"GET", "/services/:service/ports/:port", "readAllocation", nil, (*Server).readAllocation},
-	{"POST", "/services/:service/ports/:port/renew", "renew", nil, (*Server).renew},
-	{"DELETE", "/services/:service/ports/:port", "release", nil, (*Server).release},
+	{"POST", "/services/:service/ports", "claim", acquiring, ofRequests, (*Server).claim},
+	{"GET", "/services/:service/ports", "listAllocations", reading, ofList, (*Server).listAllocations},
+	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
+	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
+	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
 }
 
 // The routes of the whole server.
 var serverRoutes = []route{
-	{"GET", "/v1/pools", "listPools", ofList, (*Server).listPools},
-	{"GET", "/livez", "live", nil, (*Server).live},
-	{"GET", "/readyz", "ready", nil, (*Server).ready},
-	{"GET", "/metrics", "metrics", nil, (*Server).scrape},
-	{"GET", "/openapi.yaml", "openapi", nil, (*Server).openapi},
+	{"GET", "/v1/pools", "listPools", reading, ofList, (*Server).listPools},
+	{"GET", "/livez", "live", everybody, nil, (*Server).live},
+	{"GET", "/readyz", "ready", everybody, nil, (*Server).ready},
+	{"GET", "/metrics", "metrics", scraping, nil, (*Server).scrape},
+	{"GET", "/openapi.yaml", "openapi", everybody, nil, (*Server).openapi},
 }
 
 // The two places where poolRoutes are mounted.
@@ -79,6 +80,7 @@ func (s *Server) add(r route) {
 	if strings.HasPrefix(r.path, "/v1/") { // elsewhere Prometheus and load balancers may send any query
 		r.handle = strict(r)
 	}
+	r.handle = s.authorized(r)
 	handler := s.observe(r)
 	s.app.Add(r.method, r.path, handler)
 	if r.method == fiber.MethodGet {

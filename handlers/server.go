@@ -1,6 +1,6 @@
 // Package handlers is the HTTP API: it parses a request, calls the allocator, and renders the answer. routes.go has the route
 // table; services.go (with the pools), offers.go and ports.go have the handlers of a resource each; in errors.go an error
-// becomes a status.
+// becomes a status; access.go decides who may use a route.
 package handlers
 
 import (
@@ -14,9 +14,10 @@ import (
 
 	"portmaster/allocator"
 	"portmaster/handlers/connection"
+	"portmaster/handlers/identity"
 )
 
-// Options are the settings of a Server. All are required.
+// Options are the settings of a Server. All but Auth and Hosts are required.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
@@ -25,6 +26,9 @@ type Options struct {
 	Concurrency  int           // connections; requests on further ones get 503
 	SlowCall     time.Duration // calls that take longer are logged; waiting for a port does not count
 	Log          *slog.Logger
+
+	Auth  *identity.Authenticator // knows the callers; nil: the server is open
+	Hosts []string                // which Host a request to an open server may have, beside a loopback one; without ports
 }
 
 // Server serves the HTTP API of one Allocator.
@@ -37,6 +41,8 @@ type Server struct {
 	metrics     *metrics
 	connections *connection.Limiter
 	watcher     connection.Watcher
+	auth        *identity.Authenticator // nil: open
+	hosts       []string                // as canonicalHost returns them
 
 	// Ends when the server drains, and with it the calls that wait.
 	open  context.Context
@@ -54,10 +60,15 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		health:      health,
 		log:         opts.Log,
 		slowCall:    opts.SlowCall,
-		metrics:     newMetrics(health),
+		metrics:     newMetrics(health, opts.Auth),
+		auth:        opts.Auth,
 		connections: connection.NewLimiter(opts.Concurrency),
 		outages:     rate.Sometimes{First: 1, Interval: time.Second},
 		slowCalls:   rate.Sometimes{First: 1, Interval: time.Second},
+	}
+	for _, host := range opts.Hosts {
+		canonical, _ := canonicalHost(host)
+		s.hosts = append(s.hosts, canonical)
 	}
 	s.open, s.drain = context.WithCancelCause(context.Background())
 	s.app = fiber.New(fiber.Config{

@@ -56,6 +56,9 @@ func (s *Server) createService(c *fiber.Ctx) error {
 	if err := decode(c, &body); err != nil {
 		return err
 	}
+	if err := mayUse(c, body.Name); err != nil {
+		return err
+	}
 	service, err := s.allocator.Create(c.UserContext(), pool(c), body.definition())
 	if err != nil {
 		return err
@@ -93,7 +96,7 @@ func (s *Server) readService(c *fiber.Ctx) error {
 	return render(c, fiber.StatusOK, encode(bodyOfService(service)))
 }
 
-// listServices: GET /services
+// listServices: GET /services, those that the caller's scope has. A page with others is shorter, and still leads to the next one.
 func (s *Server) listServices(c *fiber.Ctx) error {
 	cursor, limit := page(c)
 	services, next, err := s.allocator.Services(c.UserContext(), pool(c), cursor, limit)
@@ -101,9 +104,12 @@ func (s *Server) listServices(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	list := make([]serviceBody, len(services))
-	for i, service := range services {
-		list[i] = bodyOfService(service)
+	caller, of := principalOf(c), pool(c)
+	list := make([]serviceBody, 0, len(services))
+	for _, service := range services {
+		if caller.InScope(of, service.Name) {
+			list = append(list, bodyOfService(service))
+		}
 	}
 	return render(c, fiber.StatusOK, encode(list))
 }
@@ -122,10 +128,10 @@ type poolBody struct {
 	Services *int   `json:"services,omitempty"` // absent if unknown
 }
 
-// listPools: GET /v1/pools
+// listPools: GET /v1/pools, those in which the caller's scope has a service.
 func (s *Server) listPools(c *fiber.Ctx) error {
 	cursor, limit := page(c)
-	pools, next, err := s.allocator.Pools(c.UserContext(), cursor, limit)
+	pools, next, err := s.allocator.Pools(c.UserContext(), principalOf(c).ReachesPool, cursor, limit)
 	if err != nil {
 		return err
 	}

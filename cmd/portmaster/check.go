@@ -77,7 +77,7 @@ func (c *keyCheck) run(cmd *cobra.Command, ports *allocator.Allocator, pool stri
 		return refusedOr(ports.CheckKeys(cmd.Context(), pool, repair, c.print))
 	}
 	for cursor := ""; ; {
-		pools, next, err := ports.Pools(cmd.Context(), cursor, allocator.MaxPage)
+		pools, next, err := ports.Pools(cmd.Context(), nil, cursor, allocator.MaxPage)
 		if err != nil {
 			return refusedOr(err)
 		}

@@ -30,7 +30,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), checkCommand(), benchCommand())
+	root.AddCommand(serveCommand(), healthcheckCommand(), recoverCommand(), checkCommand(), tokenCommand(), benchCommand())
 	cli.AddTo(root)
 	root.AddCommand(exec.Command())
 	return root

@@ -46,6 +46,12 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		return fmt.Errorf("%s_HTTP_ADDR: %w", config.Prefix, err)
 	}
 	defer listener.Close()
+	background, stopBackground := context.WithCancel(context.Background())
+	defer stopBackground()
+	auth, err := authenticator(background, settings, listener.Addr(), log)
+	if err != nil {
+		return err
+	}
 	store, err := openStore(settings, log)
 	if err != nil {
 		return err
@@ -64,11 +70,11 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		Concurrency:  settings.HTTPConcurrency,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
+		Auth:         auth,
+		Hosts:        settings.Hosts,
 	})
 	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
-	watched, stopWatching := context.WithCancel(context.Background())
-	defer stopWatching()
-	go watch(watched, ports, log)
+	go watch(background, ports, log)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()))

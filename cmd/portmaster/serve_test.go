@@ -45,6 +45,11 @@ func TestFailedStartIsOneLine(t *testing.T) {
 		{"PORTMASTER_HTTP_ADDR=" + taken.Addr().String(), "PORTMASTER_HTTP_ADDR: listen tcp " + taken.Addr().String()},
 		{"PORTMASTER_HTTP_ADDR=8080", "PORTMASTER_HTTP_ADDR must be host:port"},
 		{"PORTMASTER_REDIS_URL=localhost:6379", "PORTMASTER_REDIS_URL is not valid"},
+		{"PORTMASTER_HTTP_ADDR=:0", "PORTMASTER_HTTP_ADDR=:0 can be reached from other machines: set PORTMASTER_AUTH_TOKENS_FILE"},
+		{"PORTMASTER_HTTP_ADDR=0.0.0.0:0", "PORTMASTER_HTTP_ADDR=0.0.0.0:0 can be reached from other machines: set PORTMASTER_AUTH_TOKENS_FILE"},
+		{"PORTMASTER_AUTH=tokens", "PORTMASTER_AUTH must be empty or none"},
+		{"PORTMASTER_AUTH_TOKENS_FILE=/nowhere", "tokens file /nowhere: "},
+		{"PORTMASTER_AUTH_OIDC_FILE=/nowhere", "OIDC file /nowhere: "},
 	} {
 		t.Run(test.setting, func(t *testing.T) {
 			code, _, stderr := run(t, []string{"serve"}, test.setting)

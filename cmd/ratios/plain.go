@@ -96,15 +96,15 @@ func (b *bench) plainCall() func() error {
 	}
 }
 
-// plainLoad lets clients call the plain route for one window, and returns how often they did.
-func (b *bench) plainLoad(clients int) (calls float64, err error) {
+// loadOf lets clients make calls for one window, each by a function that newCall returns, and returns how many they made.
+func (b *bench) loadOf(clients int, newCall func() func() error) (calls float64, err error) {
 	var count atomic.Int64
 	errs := make(chan error, clients)
 	var running sync.WaitGroup
 	end := time.Now().Add(b.window)
 	for range clients {
 		running.Go(func() {
-			call := b.plainCall()
+			call := newCall()
 			for time.Now().Before(end) {
 				if err := call(); err != nil {
 					errs <- err

@@ -33,6 +33,7 @@ type bench struct {
 
 	servers []*exec.Cmd // beside that one
 	lines   *lines      // nil until calls wait
+	callers *callers    // nil until the row of tokens
 }
 
 func start(program string, window time.Duration) (b *bench, err error) {

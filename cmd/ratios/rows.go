@@ -31,12 +31,13 @@ var rows = []row{
 	{"p99 to p50 of the cycle", 4, "ms", p99ToP50},
 	{"p99 of offers while 40,000 allocations are listed again and again to p99 without", 3, "ms", listedToAlone},
 	{"Redis memory per allocation, at 40,000 (bytes)", 350, "", memoryPerAllocation},
+	{"CPU of a token, per request (us)", 1, "", tokenCost},
 	{"one lone client: p50 of an offer to p50 of the plain route and of a PING together", 1.5, "us", loneClient},
 }
 
 func cycleToPlain(b *bench) (float64, float64, error) {
 	before := cpu(b.plain)
-	calls, err := b.plainLoad(connections)
+	calls, err := b.loadOf(connections, b.plainCall)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 func TestCompose(t *testing.T) {
-	for _, files := range [][]string{{"compose.yaml"}, {"compose.yaml", "compose.acl.yaml"}} {
+	for _, files := range [][]string{{"compose.yaml"}, {"compose.yaml", "compose.acl.yaml"}, {"compose.yaml", "compose.tokens.yaml"}} {
 		t.Run(files[len(files)-1], func(t *testing.T) {
 			holds(t, func(t *testing.T, dir string) error { return checkCompose(t, dir, files) },
 				mutant{"compose.yaml", "stop_grace_period: 15s", "stop_grace: 15s", "stop_grace"},
@@ -49,6 +49,11 @@ func checkCompose(t *testing.T, dir string, files []string) error {
 			}
 		}
 		faults = append(faults, checkMounts(service)...)
+		if auth := service.Environment["PORTMASTER_AUTH"]; service.Build != nil {
+			if withTokens := slices.Contains(files, "compose.tokens.yaml"); auth == nil || (*auth == "none") == withTokens {
+				faults = append(faults, fmt.Errorf("%s has PORTMASTER_AUTH %v", name, auth))
+			}
+		}
 		for _, port := range service.Ports {
 			if port.HostIP != "127.0.0.1" {
 				faults = append(faults, fmt.Errorf("%s is open to everybody", name))

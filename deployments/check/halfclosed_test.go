@@ -138,7 +138,7 @@ func dial(addr string) (*net.TCPConn, error) {
 
 func sendClaim(conn net.Conn, path, name string) error {
 	body := fmt.Sprintf(`{"name":%q}`, name)
-	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: portmaster\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
 	return err
 }
 

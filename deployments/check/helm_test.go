@@ -33,14 +33,15 @@ import (
 
 // valueSets are ways to install the chart, in YAML.
 var valueSets = map[string]string{
-	"a Redis":  `{redis: {url: "redis://redis:6379"}}`,
-	"no Redis": `{replicas: 1}`,
-	"autoscaling": `{redis: {url: "redis://redis:6379"}, autoscaling: {enabled: true, minReplicas: 2, maxReplicas: 6, cpu: 50},
+	"a Redis":  `{redis: {url: "redis://redis:6379"}, auth: {open: true, hosts: [ports.example]}}`,
+	"no Redis": `{replicas: 1, auth: {tokensFrom: {name: a, key: tokens}}}`,
+	"autoscaling": `{auth: {oidcFrom: {name: a, key: oidc.json}}, redis: {url: "redis://redis:6379"}, autoscaling: {enabled: true, minReplicas: 2, maxReplicas: 6, cpu: 50},
 		serviceMonitor: {enabled: true, interval: 30s, labels: {release: prometheus}},
 		topologySpreadConstraints: [{topologyKey: rack, maxSkew: 2, whenUnsatisfiable: DoNotSchedule}]}`,
-	"two replicas": `{replicas: 2, redis: {urlFrom: {name: redis, key: url}}, spread: DoNotSchedule, networkPolicy: {enabled: false}}`,
+	"two replicas": `{auth: {open: true}, replicas: 2, redis: {urlFrom: {name: redis, key: url}}, spread: DoNotSchedule, networkPolicy: {enabled: false}}`,
 	"all that can be said": `{
 		replicas: 5, image: {repository: registry.example/portmaster, tag: v1.2.3, pullPolicy: Always}, imagePullSecrets: [{name: registry}],
+		auth: {tokensFrom: {name: a, key: tokens}, oidcFrom: {name: b, key: oidc.json}},
 		redis: {url: "rediss://portmaster@redis:6380", passwordFrom: {name: redis, key: password}, caFrom: {name: tls, key: ca.crt},
 			certFrom: {name: tls, key: tls.crt}, keyFrom: {name: tls, key: tls.key}},
 		settings: {OFFER_TTL: 10m, REDIS_QUEUE: "1024", LOG_FORMAT: json}, shutdown: {delay: 20, timeout: 30},
@@ -264,7 +265,7 @@ func selects(who string, selector *metav1.LabelSelector, pod corev1.PodTemplateS
 
 // TestChartOptions renders the chart with its options off, as they are, and on.
 func TestChartOptions(t *testing.T) {
-	const redis = `redis: {url: "redis://redis:6379"}`
+	const redis = `auth: {open: true}, redis: {url: "redis://redis:6379"}`
 	find := func(t *testing.T, values string) (found struct {
 		deployment *appsv1.Deployment
 		scaler     *autoscalingv2.HorizontalPodAutoscaler
@@ -343,7 +344,7 @@ func TestChartOptions(t *testing.T) {
 		})
 	})
 	t.Run("existing secrets", func(t *testing.T) {
-		o := find(t, `{redis: {urlFrom: {name: a, key: url}, passwordFrom: {name: b, key: pass}, caFrom: {name: c, key: ca}}}`)
+		o := find(t, `{auth: {open: true}, redis: {urlFrom: {name: a, key: url}, passwordFrom: {name: b, key: pass}, caFrom: {name: c, key: ca}}}`)
 		pod := o.deployment.Spec.Template.Spec
 		env := map[string]corev1.EnvVar{}
 		for _, e := range pod.Containers[0].Env {
@@ -361,9 +362,51 @@ func TestChartOptions(t *testing.T) {
 	})
 }
 
+// TestChartCallers renders the chart for callers with tokens and OIDC, and for everybody.
+func TestChartCallers(t *testing.T) {
+	pod := func(auth string) (corev1.PodSpec, map[string]string) {
+		objects, err := render(t, deployments, `{replicas: 1, auth: `+auth+`}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := map[string]string{}
+		for _, object := range objects {
+			if d, ok := object.(*appsv1.Deployment); ok {
+				for _, e := range d.Spec.Template.Spec.Containers[0].Env {
+					env[e.Name] = e.Value
+				}
+				return d.Spec.Template.Spec, env
+			}
+		}
+		t.Fatal("no Deployment")
+		return corev1.PodSpec{}, nil
+	}
+	spec, env := pod(`{tokensFrom: {name: a, key: tokens.txt}, oidcFrom: {name: b, key: oidc.json}}`)
+	for i, file := range []struct{ name, secret, key string }{{"tokens", "a", "tokens.txt"}, {"oidc", "b", "oidc.json"}} {
+		source := spec.Volumes[0].Projected.Sources[i].Secret
+		path := spec.Containers[0].VolumeMounts[0].MountPath + "/" + source.Items[0].Path
+		if env["PORTMASTER_AUTH_"+strings.ToUpper(file.name)+"_FILE"] != path || source.Name != file.secret || source.Items[0].Key != file.key {
+			t.Errorf("%s: %v, %v", file.name, env, source)
+		}
+	}
+	if _, set := env["PORTMASTER_AUTH"]; set {
+		t.Errorf("with tokens, PORTMASTER_AUTH is set: %v", env)
+	}
+	_, env = pod(`{open: true, hosts: [ports.example]}`)
+	const hosts = "$(POD_IP),test-portmaster,test-portmaster.ports,test-portmaster.ports.svc,test-portmaster.ports.svc.cluster.local,ports.example"
+	if env["PORTMASTER_AUTH"] != "none" || env["PORTMASTER_HOSTS"] != hosts {
+		t.Errorf("open: %v", env)
+	}
+}
+
 // What cannot work is refused, in words that say what to do.
 func TestChartRefuses(t *testing.T) {
 	for values, says := range map[string]string{
+		`{replicas: 1}`: "nobody may call: set auth.tokensFrom or auth.oidcFrom, or auth.open",
+		`{replicas: 1, auth: {open: true, tokensFrom: {name: a, key: b}}}`: "contradict each other",
+		`{replicas: 1, auth: {open: true, hosts: ["ports.example,*"]}}`:    "/auth/hosts/0",
+		`{replicas: 1, auth: {tokensFrom: {name: a}}}`:                     "'key' required",
+		`{replicas: 1, auth: {open: true}, settings: {AUTH: none}}`:        "'AUTH'",
 		`{}`:            "3 replicas need a Redis that they share: set redis.url or redis.urlFrom, or replicas to 1",
 		`{replicas: 2}`: "2 replicas need a Redis",
 		`{replicas: 0, redis: {url: "redis://redis:6379"}}`:                                                    "/replicas",

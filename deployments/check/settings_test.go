@@ -65,7 +65,9 @@ func namedSettings(t *testing.T, dir string) map[string]string {
 		for _, object := range objects {
 			if deployment, ok := object.(*appsv1.Deployment); ok {
 				for _, e := range deployment.Spec.Template.Spec.Containers[0].Env {
-					named[e.Name] = "helm/portmaster"
+					if e.Name != "POD_IP" { // only for the value of another
+						named[e.Name] = "helm/portmaster"
+					}
 				}
 			}
 		}

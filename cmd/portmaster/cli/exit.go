@@ -107,7 +107,7 @@ func CodeOf(err error) int {
 		return codeTryAgain
 	}
 	switch failed.Status { // so that a code that is new has its exit code as well
-	case 401, 403:
+	case 401, 403, 421:
 		return codeNotAllowed
 	case 404:
 		return codeNotFound

@@ -112,7 +112,7 @@ func sendClaim(t *testing.T, url, path, name string) *net.TCPConn {
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	body := fmt.Sprintf(`{"name":%q}`, name)
-	if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: portmaster\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body); err != nil {
+	if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body); err != nil {
 		t.Fatal(err)
 	}
 	return conn.(*net.TCPConn)

@@ -46,7 +46,7 @@ func startSentinelGroup(t testing.TB, durability string) *sentinelGroup {
 		on := g.lan.addHost(name)
 		g.serverHosts = append(g.serverHosts, on)
 		g.servers = append(g.servers, startPortmasterIn(t, on.namespace, name,
-			"PORTMASTER_HTTP_ADDR="+on.at(8080), "PORTMASTER_REDIS_URL="+url, "PORTMASTER_DURABILITY="+durability))
+			"PORTMASTER_AUTH=none", "PORTMASTER_HOSTS="+on.ip.String(), "PORTMASTER_HTTP_ADDR="+on.at(8080), "PORTMASTER_REDIS_URL="+url, "PORTMASTER_DURABILITY="+durability))
 	}
 	for _, s := range g.servers {
 		s.awaitReady()
