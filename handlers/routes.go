@@ -22,6 +22,8 @@ type route struct {
 // The query parameters of routes that list, and of those that take requests.
 var (
 	ofList     = []string{"limit", "cursor"}
+	ofHolds    = []string{"limit", "cursor", "owner"}
+	ofOwner    = []string{"owner"}
 	ofRequests = []string{"wait"}
 )
 
@@ -34,7 +36,7 @@ var poolRoutes = []route{
 	{"DELETE", "/services/:service", "removeService", nil, (*Server).removeService},
 
 	{"POST", "/services/:service/offers", "offer", ofRequests, (*Server).offer},
-	{"GET", "/services/:service/offers", "listOffers", ofList, (*Server).listOffers},
+	{"GET", "/services/:service/offers", "listOffers", ofHolds, (*Server).listOffers},
 	{"GET", "/services/:service/offers/:secret", "readOffer", nil, (*Server).readOffer},
 	{"POST", "/services/:service/offers/:secret/accept", "accept", nil, (*Server).accept},
 	{"PUT", "/services/:service/offers/:secret", "accept", nil, (*Server).accept},
@@ -42,7 +44,8 @@ var poolRoutes = []route{
 	{"DELETE", "/services/:service/offers/:secret", "reject", nil, (*Server).reject},
 
 	{"POST", "/services/:service/ports", "claim", ofRequests, (*Server).claim},
-	{"GET", "/services/:service/ports", "listAllocations", ofList, (*Server).listAllocations},
+	{"GET", "/services/:service/ports", "listAllocations", ofHolds, (*Server).listAllocations},
+	{"DELETE", "/services/:service/ports", "releaseOwned", ofOwner, (*Server).releaseOwned},
 	{"GET", "/services/:service/ports/:port", "readAllocation", nil, (*Server).readAllocation},
 	{"POST", "/services/:service/ports/:port/renew", "renew", nil, (*Server).renew},
 	{"DELETE", "/services/:service/ports/:port", "release", nil, (*Server).release},
