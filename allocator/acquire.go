@@ -12,6 +12,7 @@ import (
 
 // acquisition is a call for ports: an offer or a claim of some requests, all or nothing.
 type acquisition struct {
+	caller        Caller
 	pool, service string
 	requests      []Request
 	wait          Wait
@@ -69,10 +70,13 @@ func (a *Allocator) plainCall(c acquisition) (call executor.Call, isPlain bool) 
 	pool := a.keys.Pool(c.pool)
 	if c.script == lua.Claim {
 		ofPool, highest := a.epoch.Fences(c.pool)
-		return pool.Call(lua.ClaimAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret,
-			flag(!r.generated), valueOf(r.Lease).Milliseconds(), ofPool, highest), true
+		call = pool.Call(lua.ClaimAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret,
+			flag(!r.generated), valueOf(r.Lease).Milliseconds(), ofPool, highest)
+	} else {
+		call = pool.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret, r.options(false))
 	}
-	return pool.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret, r.options(false)), true
+	pool.AddOwner(&call, c.caller.Owner, c.caller.Held)
+	return call, true
 }
 
 // longWay is the answer of a plain script that has done nothing: the call needs the script for all cases.
@@ -107,18 +111,19 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 // callOf returns the call of a script that offers or claims.
 func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Call {
 	k := a.keys.Pool(c.pool)
-	args := make([]any, 4, 6+3*len(c.requests))
+	args := make([]any, 4, 8+3*len(c.requests))
 	args[0], args[1], args[2], args[3] = c.service, c.remember.Milliseconds(), ticket, flag(stay)
 	call := k.Call(c.script, c.service, "")
 	for _, r := range c.requests {
 		k.AddEach(&call, c.service, r.Secret)
 		args = append(args, r.Name, r.Secret, r.options(c.wait.Longest > 0))
 	}
+	call.Args = args
+	k.AddOwner(&call, c.caller.Owner, c.caller.Held)
 	if c.script == lua.Claim {
 		ofPool, highest := a.epoch.Fences(c.pool)
-		args = append(args, ofPool, highest)
+		call.Args = append(call.Args, ofPool, highest)
 	}
-	call.Args = args
 	return call
 }
 
@@ -129,9 +134,9 @@ func (a *Allocator) giveBack(ctx context.Context, c acquisition, grants []grant)
 		switch {
 		case !grants[i].created || !r.generated:
 		case c.script == lua.Claim:
-			_ = a.Release(ctx, c.pool, c.service, r.Name, Proof{Secret: r.Secret})
+			_ = a.Release(ctx, c.caller, c.pool, c.service, r.Name, Proof{Secret: r.Secret})
 		default:
-			_, _ = a.Reject(ctx, c.pool, c.service, r.Secret, false) // if that fails, the offer expires
+			_, _ = a.Reject(ctx, c.caller, c.pool, c.service, r.Secret, false) // if that fails, the offer expires
 		}
 	}
 }

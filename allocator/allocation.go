@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
@@ -14,8 +15,9 @@ import (
 type Allocation struct {
 	Service string
 	Name    string
-	Port    int // the first
-	Count   int // of consecutive ports, 1 or more
+	Port    int    // the first
+	Count   int    // of consecutive ports, 1 or more
+	Owner   string // whose it is; "": nobody's in particular
 	Created time.Time
 	Fence   int64     // grows with every allocation of the pool, so that it tells two holders of one port apart
 	Expires time.Time // the end of its lease; zero if it has none
@@ -26,13 +28,14 @@ type Allocation struct {
 // make the call safe to repeat, for as long as the allocations live: created is false then. If all ports are taken, it waits as wait
 // says. The answers have the secrets.
 //
-// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a client-supplied secret also
-// ErrOfferAccepted, if the allocation was released since, and ErrOfferRejected. Its Fields are those of Offer.
-func (a *Allocator) Claim(ctx context.Context, pool, service string, requests []Request, wait Wait) (
+// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, ErrExhausted, or ErrQuotaExceeded; for a client-supplied
+// secret also ErrOfferAccepted, if the allocation was released since, ErrOfferRejected, and ErrNotOwner: a claim accepts no open offer
+// of another owner, whoever the caller is. Its Fields are those of Offer.
+func (a *Allocator) Claim(ctx context.Context, caller Caller, pool, service string, requests []Request, wait Wait) (
 	allocations []Allocation, created bool, err error,
 ) {
 	c := acquisition{
-		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
+		caller: caller, pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
 		script: lua.Claim, remember: remembered,
 	}
 	grants, err := a.acquire(ctx, c)
@@ -69,12 +72,12 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	return parseAllocation(service, record)
 }
 
-// Allocations lists the allocations of a service by port: at most limit of them, from cursor ("" for the first). next is the cursor
+// Allocations lists the allocations of a service by port, those of one owner if it is not "": at most limit of them, from cursor ("" for the first). next is the cursor
 // of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
-func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor string, limit int) (
+func (a *Allocator) Allocations(ctx context.Context, pool, service, owner, cursor string, limit int) (
 	allocations []Allocation, next string, err error,
 ) {
-	return list(ctx, a, pool, service, keyspace.Pool.Ports, cursor, limit, func(s Service, record record) (Allocation, bool, error) {
+	return list(ctx, a, pool, service, keyspace.Pool.Ports, owner, cursor, limit, func(s Service, record record) (Allocation, bool, error) {
 		if record.ofBlock() {
 			return Allocation{}, false, nil // its first port has the record
 		}
@@ -85,8 +88,8 @@ func (a *Allocator) Allocations(ctx context.Context, pool, service, cursor strin
 
 // Renew starts the lease of an allocation again, for as long as before if lease is nil. holder is one of its ports or its holder's
 // name. An allocation without a lease gets one. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, also if the lease ran
-// out, or ErrSecretMismatch.
-func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret string, lease *time.Duration) (Allocation, error) {
+// out, ErrSecretMismatch, or ErrNotOwner.
+func (a *Allocator) Renew(ctx context.Context, caller Caller, pool, service, holder, secret string, lease *time.Duration) (Allocation, error) {
 	f := checkHolder(pool, service, holder)
 	f.secret("secret", secret)
 	f.lease("lease", lease)
@@ -94,7 +97,11 @@ func (a *Allocator) Renew(ctx context.Context, pool, service, holder, secret str
 		return Allocation{}, err
 	}
 	k := a.keys.Pool(pool)
-	answer, err := a.write(ctx, k.Call(lua.Renew, service, "", service, holder, secret, valueOf(lease).Milliseconds()))
+	answer, err := a.runOwned(pool, caller,
+		func() executor.Call {
+			return k.Call(lua.Renew, service, "", service, holder, secret, valueOf(lease).Milliseconds())
+		},
+		func(c executor.Call) (any, error) { return a.write(ctx, c) })
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -110,9 +117,10 @@ type Proof struct {
 
 // Release releases an allocation: its name is free again, and so are its ports when the service's cool-down is over. holder is one
 // of its ports or its holder's name. If proof has a secret or fences, they must be those of the allocation; with the secret the call
-// may be repeated for a minute. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, ErrSecretMismatch,
-// ErrPreconditionFailed, or ErrPreconditionRequired if a proof is needed.
-func (a *Allocator) Release(ctx context.Context, pool, service, holder string, proof Proof) error {
+// may be repeated for a minute. Without the secret, a caller with an owner only releases what that owner has, unless it is an operator. It
+// returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, ErrSecretMismatch, ErrNotOwner, ErrPreconditionFailed, or
+// ErrPreconditionRequired if a proof is needed.
+func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, holder string, proof Proof) error {
 	f := checkHolder(pool, service, holder)
 	if proof.Secret != "" {
 		f.secret("Portmaster-Secret", proof.Secret)
@@ -131,10 +139,14 @@ func (a *Allocator) Release(ctx context.Context, pool, service, holder string, p
 		args = append(args, fence)
 	}
 	if proof.Secret == "" {
-		if answer, err := a.write(ctx, k.Call(lua.ReleasePlain, service, "", args[2:]...)); err != nil || answer != longWay {
+		plain := k.Call(lua.ReleasePlain, service, "", args[2:]...)
+		k.AddOwner(&plain, caller.Owner)
+		if answer, err := a.write(ctx, plain); err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
 		}
 	}
-	_, err := a.write(ctx, k.Call(lua.Release, service, proof.Secret, args...))
+	_, err := a.runOwned(pool, caller,
+		func() executor.Call { return k.Call(lua.Release, service, proof.Secret, args...) },
+		func(c executor.Call) (any, error) { return a.write(ctx, c) })
 	return a.notGone(ctx, pool, err)
 }

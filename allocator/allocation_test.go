@@ -20,7 +20,7 @@ func TestFenceGrows(t *testing.T) {
 				t.Errorf("fence %d after %d", got.Fence, last)
 			}
 			last = got.Fence
-			must(t, a.Release(t.Context(), DefaultPool, service, "ann", Proof{Fences: []int64{got.Fence}}))
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, service, "ann", Proof{Fences: []int64{got.Fence}}))
 			must(t, a.Remove(t.Context(), DefaultPool, service))
 		}
 	})
@@ -31,14 +31,14 @@ func TestFenceOfTheHolderBefore(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2000)
 		ann := mustAccept(t, a, mustOffer(t, a, "web", "ann"))
-		must(t, a.Release(t.Context(), DefaultPool, "web", "2000", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "2000", Proof{}))
 		bob := mustAccept(t, a, mustOffer(t, a, "web", "bob"))
-		wantError(t, "ann's fence", a.Release(t.Context(), DefaultPool, "web", "2000", Proof{Fences: []int64{ann.Fence}}), ErrPreconditionFailed)
+		wantError(t, "ann's fence", a.Release(t.Context(), Caller{}, DefaultPool, "web", "2000", Proof{Fences: []int64{ann.Fence}}), ErrPreconditionFailed)
 		if still, err := a.Allocation(t.Context(), DefaultPool, "web", "bob"); err != nil || still != bob {
 			t.Errorf("bob has %+v, error %v", still, err)
 		}
-		wantError(t, "a port written in another way", a.Release(t.Context(), DefaultPool, "web", "02000", Proof{}), ErrPortNotFound)
-		must(t, a.Release(t.Context(), DefaultPool, "web", "2000", Proof{Fences: []int64{ann.Fence, bob.Fence}}))
-		wantError(t, "again", a.Release(t.Context(), DefaultPool, "web", "bob", Proof{}), ErrPortNotFound)
+		wantError(t, "a port written in another way", a.Release(t.Context(), Caller{}, DefaultPool, "web", "02000", Proof{}), ErrPortNotFound)
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "2000", Proof{Fences: []int64{ann.Fence, bob.Fence}}))
+		wantError(t, "again", a.Release(t.Context(), Caller{}, DefaultPool, "web", "bob", Proof{}), ErrPortNotFound)
 	})
 }

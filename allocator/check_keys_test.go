@@ -127,10 +127,10 @@ func fill(t *testing.T, a *Allocator) (secret string) {
 	_, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "dan", Port: new(2005), Count: new(2)}, 0)
 	must(t, err)
 	gone := mustClaim(t, a, Request{Name: "eve", Port: new(2007)})
-	must(t, a.Release(t.Context(), DefaultPool, "web", "eve", Proof{Secret: gone.Secret}))
+	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "eve", Proof{Secret: gone.Secret}))
 	busy, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "fay", Port: new(2008)}, 0)
 	must(t, err)
-	_, err = a.Reject(t.Context(), DefaultPool, "web", busy.Secret, true)
+	_, err = a.Reject(t.Context(), Caller{}, DefaultPool, "web", busy.Secret, true)
 	must(t, err)
 	return offer.Secret
 }
@@ -213,20 +213,20 @@ func liveOn(ctx context.Context, a *Allocator, seed uint64) {
 		if draw.IntN(2) == 0 {
 			held, _, err := claimOne(ctx, a, DefaultPool, "web", r, 0)
 			if err == nil && draw.IntN(4) > 0 {
-				_ = a.Release(ctx, DefaultPool, "web", strconv.Itoa(held.Port), Proof{Secret: held.Secret})
+				_ = a.Release(ctx, Caller{}, DefaultPool, "web", strconv.Itoa(held.Port), Proof{Secret: held.Secret})
 			} else if err == nil && r.Lease != nil {
-				_, _ = a.Renew(ctx, DefaultPool, "web", held.Name, held.Secret, new(20*time.Millisecond))
+				_, _ = a.Renew(ctx, Caller{}, DefaultPool, "web", held.Name, held.Secret, new(20*time.Millisecond))
 			}
 			continue
 		}
 		offer, _, err := offerOne(ctx, a, DefaultPool, "web", r, 0)
 		if err == nil && draw.IntN(3) > 0 {
-			_, _, _ = a.Accept(ctx, DefaultPool, "web", offer.Secret, nil)
+			_, _, _ = a.Accept(ctx, Caller{}, DefaultPool, "web", offer.Secret, nil)
 		} else if err == nil {
-			_, _ = a.Reject(ctx, DefaultPool, "web", offer.Secret, draw.IntN(2) == 0)
+			_, _ = a.Reject(ctx, Caller{}, DefaultPool, "web", offer.Secret, draw.IntN(2) == 0)
 		}
 		if draw.IntN(10) == 0 {
-			_ = a.Release(ctx, DefaultPool, "web", r.Name, Proof{})
+			_ = a.Release(ctx, Caller{}, DefaultPool, "web", r.Name, Proof{})
 		}
 	}
 }

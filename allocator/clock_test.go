@@ -67,14 +67,14 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 		case 0, 1:
 			holders.offers = append(holders.offers, w)
 		case 2:
-			_, err = a.Reject(ctx, DefaultPool, "web", offer.Secret, random.IntN(2) == 0)
+			_, err = a.Reject(ctx, Caller{}, DefaultPool, "web", offer.Secret, random.IntN(2) == 0)
 			must(t, err)
 		default:
-			_, _, err = a.Accept(ctx, DefaultPool, "web", offer.Secret, nil)
+			_, _, err = a.Accept(ctx, Caller{}, DefaultPool, "web", offer.Secret, nil)
 			must(t, err)
 			switch {
 			case random.IntN(2) == 0:
-				must(t, a.Release(ctx, DefaultPool, "web", w.Name, Proof{}))
+				must(t, a.Release(ctx, Caller{}, DefaultPool, "web", w.Name, Proof{}))
 			case w.Lease != nil:
 				holders.leases = append(holders.leases, w)
 			default:
@@ -102,7 +102,7 @@ func stepsBack(t *testing.T, step time.Duration, random *rand.Rand) {
 		}
 	}
 	for _, w := range holders.offers {
-		if _, _, err := a.Accept(ctx, DefaultPool, "web", w.Secret, nil); err != nil {
+		if _, _, err := a.Accept(ctx, Caller{}, DefaultPool, "web", w.Secret, nil); err != nil {
 			t.Errorf("%+v is on offer still: %v", w, err)
 		}
 	}
@@ -138,7 +138,7 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 	back := inTheFuture(t, store, time.Hour)
 	mustDefine(t, a, "web", 2000, 2009)
 	mustAccept(t, a, mustOffer(t, a, "web", "ann"))
-	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
+	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}))
 	must(t, store.Admin.Set(t.Context(), a.keys.Figures(), "old", time.Hour).Err())
 	must(t, a.epoch.Recall(t.Context()))
 	back()
@@ -198,7 +198,7 @@ func TestAWaitlistIsServedAfterAStepBack(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		ahead()
-		must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}))
 		released := time.Now()
 		if err := <-got; err != nil || time.Since(released) > 3*time.Second {
 			t.Errorf("after %s: %v", time.Since(released), err)
@@ -214,7 +214,7 @@ func TestACutGoesOnAfterAStepBack(t *testing.T) {
 		for i := range 30 {
 			secret := claimOf(t, a, DefaultPool, Request{Name: fmt.Sprintf("n-%d", i), Count: new(20)})
 			if i > 0 {
-				must(t, a.Release(t.Context(), DefaultPool, "web", fmt.Sprintf("n-%d", i), Proof{Secret: secret}))
+				must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", fmt.Sprintf("n-%d", i), Proof{Secret: secret}))
 			}
 		}
 		ahead := storeTime(t, store).Add(time.Hour).UnixMilli()

@@ -35,7 +35,7 @@ func TestCommandsOfTheCycle(t *testing.T) {
 	mustDefine(t, a, "web", 2000, 2000)
 	mustReject(t, a, mustOffer(t, a, "web", "ann")) // so that the port is no fresh one, and the scripts are loaded
 	mustAccept(t, a, mustOffer(t, a, "web", "ann"))
-	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
+	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}))
 
 	var offer Offer
 	for _, test := range []struct {
@@ -47,7 +47,7 @@ func TestCommandsOfTheCycle(t *testing.T) {
 			map[string]int{"evalsha": 1, "time": 1, "hmget": 1, "zrangebyscore": 1, "hsetnx": 2, "zadd": 1, "set": 1}},
 		{"accept", func() { mustAccept(t, a, offer) },
 			map[string]int{"evalsha": 1, "time": 1, "get": 1, "hget": 1, "zrem": 1, "hdel": 1, "hset": 1, "set": 1, "pexpire": 1}},
-		{"release", func() { must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{})) },
+		{"release", func() { must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{})) },
 			map[string]int{"evalsha": 1, "time": 1, "hget": 2, "hdel": 2, "zadd": 1, "exists": 1}},
 	} {
 		if got := commandsOf(t, store, test.do); !maps.Equal(got, test.want) {
@@ -68,13 +68,13 @@ func TestCommandsOfABlock(t *testing.T) {
 		for j := range wants {
 			wants[j].Name = fmt.Sprintf("holder-%d", first+i*MaxRequests+j)
 		}
-		_, _, err := a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
+		_, _, err := a.Claim(t.Context(), Caller{}, DefaultPool, "web", wants, Wait{})
 		must(t, err)
 	}
 	given := 0
 	for port := first; port < first+ports; port++ {
 		if port%pieces != 0 { // three in a row, then one that is held
-			must(t, a.Release(t.Context(), DefaultPool, "web", strconv.Itoa(port), Proof{}))
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", strconv.Itoa(port), Proof{}))
 			given++
 		}
 	}
@@ -93,7 +93,7 @@ func TestCommandsOfABlock(t *testing.T) {
 	const perScript = 20 // commands, of one that finds its block and of one that does not
 	for name, want := range map[string]*Error{"none": ErrExhausted, "some": nil} {
 		if want == nil {
-			must(t, a.Release(t.Context(), DefaultPool, "web", strconv.Itoa(first+2_000), Proof{}))
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", strconv.Itoa(first+2_000), Proof{}))
 		}
 		counts = commandsOf(t, store, func() { err = claim(name) })
 		total := 0
@@ -114,10 +114,10 @@ func TestBlocksOfAListAreGathered(t *testing.T) {
 		mustDefine(t, a, "web", 10_000, 10_255)
 		wants := []Request{{Name: "a", Count: new(100)}, {Name: "b", Count: new(100)}, {Name: "c", Count: new(56)}}
 		for range 3 {
-			_, _, err := a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
+			_, _, err := a.Claim(t.Context(), Caller{}, DefaultPool, "web", wants, Wait{})
 			must(t, err)
 			for _, w := range wants {
-				must(t, a.Release(t.Context(), DefaultPool, "web", w.Name, Proof{}))
+				must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", w.Name, Proof{}))
 			}
 		}
 	})

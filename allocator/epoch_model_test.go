@@ -122,7 +122,7 @@ func (w *epochWalk) claim(rt *rapid.T) {
 func (w *epochWalk) release(rt *rapid.T) {
 	a := w.server(rt)
 	for name, allocation := range w.acked[a] {
-		err := a.Release(w.t.Context(), DefaultPool, "web", name, Proof{Fences: []int64{allocation.Fence}})
+		err := a.Release(w.t.Context(), Caller{}, DefaultPool, "web", name, Proof{Fences: []int64{allocation.Fence}})
 		if err == nil {
 			delete(w.acked[a], name)
 		} else if errors.Is(err, ErrPortNotFound) && w.isLost(a) || !w.touched {

@@ -30,7 +30,7 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		for _, key := range allKeys(t, store) {
 			must(t, store.Admin.Del(t.Context(), key).Err())
 		}
-		wantError(t, "a release, before anybody has noticed", old.Release(t.Context(), DefaultPool, "web", "ann", Proof{}), ErrUnavailable)
+		wantError(t, "a release, before anybody has noticed", old.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}), ErrUnavailable)
 		for _, key := range allKeys(t, store) {
 			must(t, store.Admin.Del(t.Context(), key).Err())
 		}
@@ -44,16 +44,16 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 		for _, a := range []*Allocator{old, other, newer} {
 			_, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "bob"}, 0)
 			wantError(t, "an offer", err, ErrUnavailable)
-			_, _, err = a.Accept(t.Context(), DefaultPool, "web", offer.Secret, nil)
+			_, _, err = a.Accept(t.Context(), Caller{}, DefaultPool, "web", offer.Secret, nil)
 			wantError(t, "an acceptance", err, ErrUnavailable)
-			_, err = a.Renew(t.Context(), DefaultPool, "web", "ann", offer.Secret, new(MinLease))
+			_, err = a.Renew(t.Context(), Caller{}, DefaultPool, "web", "ann", offer.Secret, new(MinLease))
 			wantError(t, "a renewal", err, ErrUnavailable)
-			wantError(t, "a release", a.Release(t.Context(), DefaultPool, "web", "ann", Proof{Secret: offer.Secret}), ErrUnavailable)
-			_, err = a.Reject(t.Context(), DefaultPool, "web", offer.Secret, false)
+			wantError(t, "a release", a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{Secret: offer.Secret}), ErrUnavailable)
+			_, err = a.Reject(t.Context(), Caller{}, DefaultPool, "web", offer.Secret, false)
 			wantError(t, "a rejection", err, ErrUnavailable)
 			_, err = a.Allocation(t.Context(), DefaultPool, "web", "ann")
 			wantError(t, "a look at an allocation", err, ErrUnavailable)
-			_, err = a.OpenOffer(t.Context(), DefaultPool, "web", offer.Secret)
+			_, err = a.OpenOffer(t.Context(), Caller{}, DefaultPool, "web", offer.Secret)
 			wantError(t, "a look at an offer", err, ErrUnavailable)
 			_, err = a.Service(t.Context(), DefaultPool, "web")
 			wantError(t, "a look at a service", err, ErrUnavailable)
@@ -111,7 +111,7 @@ func TestRecoverOnAFullRedis(t *testing.T) {
 	a := newAllocator(store, long)
 	mustDefine(t, a, "web", 2000, 2009)
 	given := mustClaim(t, a, Request{Name: "ann"})
-	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
+	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}))
 	must(t, a.Remove(t.Context(), DefaultPool, "web"))
 	must(t, store.Admin.HSet(t.Context(), a.keys.Epoch(), "state", "lost").Err())
 	wantProblems(t, a, StateLost)
@@ -216,9 +216,9 @@ func TestOlderStateIsNoticed(t *testing.T) {
 				return
 			}
 			wantError(t, "a claim", err, ErrUnavailable)
-			_, err = a.Renew(t.Context(), DefaultPool, "web", "after", lost.Secret, new(MinLease))
+			_, err = a.Renew(t.Context(), Caller{}, DefaultPool, "web", "after", lost.Secret, new(MinLease))
 			wantError(t, "a renewal of what is not known", err, ErrUnavailable)
-			wantError(t, "a release of what is not known", a.Release(t.Context(), DefaultPool, "web", "after", Proof{}), ErrUnavailable)
+			wantError(t, "a release of what is not known", a.Release(t.Context(), Caller{}, DefaultPool, "web", "after", Proof{}), ErrUnavailable)
 			for _, server := range []*Allocator{a, idle, newer, open()} {
 				wantProblems(t, server, StateLost)
 				_, _, err := claimOne(t.Context(), server, DefaultPool, "web", Request{Name: "other"}, 0)
@@ -296,9 +296,9 @@ func TestNewerSchemaIsLeftAlone(t *testing.T) {
 		before := snapshot(t, store)
 		wantProblems(t, a, OtherSchema)
 		for _, server := range []*Allocator{a, newAllocator(store, long)} {
-			_, _, err := server.Accept(t.Context(), DefaultPool, "web", offer.Secret, nil)
+			_, _, err := server.Accept(t.Context(), Caller{}, DefaultPool, "web", offer.Secret, nil)
 			wantError(t, "an acceptance", err, ErrUnavailable)
-			_, err = server.Reject(t.Context(), DefaultPool, "web", offer.Secret, true)
+			_, err = server.Reject(t.Context(), Caller{}, DefaultPool, "web", offer.Secret, true)
 			wantError(t, "a rejection", err, ErrUnavailable)
 			_, err = server.Service(t.Context(), DefaultPool, "web")
 			wantError(t, "a look at a service", err, ErrUnavailable)
@@ -363,7 +363,7 @@ func TestSchemaZeroIsConverted(t *testing.T) {
 		if next := mustOffer(t, another, "web", "bob"); next.Port != 2601 {
 			t.Errorf("port %d is offered", next.Port)
 		}
-		must(t, newer.Release(ctx, DefaultPool, "web", "ann", Proof{Fences: []int64{held.Fence}}))
+		must(t, newer.Release(ctx, Caller{}, DefaultPool, "web", "ann", Proof{Fences: []int64{held.Fence}}))
 		if store.Mini != nil { // it takes a minute elsewhere
 			passes(t, store, 61*time.Second)
 			s, err := newer.Service(ctx, DefaultPool, "web")

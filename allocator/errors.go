@@ -32,6 +32,8 @@ const (
 	CodePortTaken            Code = "PORT_TAKEN"
 	CodeTooManyWaiting       Code = "TOO_MANY_WAITING"
 	CodeSecretMismatch       Code = "SECRET_MISMATCH"
+	CodeNotOwner             Code = "NOT_OWNER"
+	CodeQuotaExceeded        Code = "QUOTA_EXCEEDED"
 	CodePreconditionFailed   Code = "PRECONDITION_FAILED"
 	CodePreconditionRequired Code = "PRECONDITION_REQUIRED"
 	CodeUnavailable          Code = "UNAVAILABLE"
@@ -56,6 +58,8 @@ var (
 	ErrPortTaken            = &Error{Code: CodePortTaken}            // the port asked for is not free; see RetryAfter
 	ErrTooManyWaiting       = &Error{Code: CodeTooManyWaiting}       // too many calls wait already
 	ErrSecretMismatch       = &Error{Code: CodeSecretMismatch}       // the allocation has another secret
+	ErrNotOwner             = &Error{Code: CodeNotOwner}             // it belongs to another owner
+	ErrQuotaExceeded        = &Error{Code: CodeQuotaExceeded}        // the owner would hold more ports than it may
 	ErrPreconditionFailed   = &Error{Code: CodePreconditionFailed}   // the allocation has another fence
 	ErrPreconditionRequired = &Error{Code: CodePreconditionRequired} // releasing needs a secret or a fence
 	ErrUnavailable          = &Error{Code: CodeUnavailable}          // Redis did not take the call: nothing was done
@@ -181,7 +185,8 @@ func fromScript(code Code, detail string) *Error {
 		}
 		return &Error{Code: code, Detail: sentence, RetryAfter: time.Duration(wait) * time.Millisecond}
 	case CodeServiceNotFound, CodeOfferNotFound, CodePortNotFound, CodeServiceExists, CodeRangeOverlap, CodeRangeInUse,
-		CodeServiceInUse, CodeLimitReached, CodeNameTaken, CodeOfferAccepted, CodeOfferRejected, CodeSecretMismatch, CodePreconditionFailed:
+		CodeServiceInUse, CodeLimitReached, CodeNameTaken, CodeOfferAccepted, CodeOfferRejected, CodeSecretMismatch, CodePreconditionFailed,
+		CodeNotOwner, CodeQuotaExceeded:
 		return &Error{Code: code, Detail: detail}
 	}
 	return nil

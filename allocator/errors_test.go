@@ -62,15 +62,15 @@ func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
 	errs := map[string]error{}
 	_, _, errs["define"] = a.Define(ctx, DefaultPool, Definition{Name: "db", Start: 3000, End: 3001})
 	_, _, errs["offer"] = offerOne(ctx, a, DefaultPool, "web", Request{Name: "bob"}, 0)
-	_, _, errs["accept"] = a.Accept(ctx, DefaultPool, "web", offer.Secret, nil)
+	_, _, errs["accept"] = a.Accept(ctx, Caller{}, DefaultPool, "web", offer.Secret, nil)
 	_, _, errs["claim"] = claimOne(ctx, a, DefaultPool, "web", Request{Name: "carl"}, 0)
-	_, errs["renew"] = a.Renew(ctx, DefaultPool, "web", "ann", offer.Secret, new(MinLease))
-	_, errs["reject"] = a.Reject(ctx, DefaultPool, "web", offer.Secret, false)
-	errs["release"] = a.Release(ctx, DefaultPool, "web", "ann", Proof{})
+	_, errs["renew"] = a.Renew(ctx, Caller{}, DefaultPool, "web", "ann", offer.Secret, new(MinLease))
+	_, errs["reject"] = a.Reject(ctx, Caller{}, DefaultPool, "web", offer.Secret, false)
+	errs["release"] = a.Release(ctx, Caller{}, DefaultPool, "web", "ann", Proof{})
 	errs["remove"] = a.Remove(ctx, DefaultPool, "web")
 	_, errs["service"] = a.Service(ctx, DefaultPool, "web")
 	_, _, errs["services"] = a.Services(ctx, DefaultPool, "", 1)
-	_, _, errs["offers"] = a.Offers(ctx, DefaultPool, "web", "", 1)
+	_, _, errs["offers"] = a.Offers(ctx, DefaultPool, "web", "", "", 1)
 	_, _, errs["pools"] = a.Pools(ctx, nil, "", 1)
 	_, errs["check"] = a.Check(ctx)
 	return errs
@@ -98,7 +98,7 @@ func TestRedisHangs(t *testing.T) {
 		}
 	}
 	hang()
-	_, _, err := a.Accept(t.Context(), DefaultPool, "web", offer.Secret, nil)
+	_, _, err := a.Accept(t.Context(), Caller{}, DefaultPool, "web", offer.Secret, nil)
 	wantError(t, "accept", err, ErrOutcomeUnknown)
 	awake()
 	mustAccept(t, a, offer)
@@ -131,7 +131,7 @@ func TestScriptsThatRedisForgot(t *testing.T) {
 		t.Errorf("fence %d: the script ran more than once", first.Fence)
 	}
 	forget()
-	must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
+	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}))
 }
 
 // A call whose answer is lost ran once, and whoever made it is told that nobody knows.

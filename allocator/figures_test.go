@@ -75,7 +75,7 @@ func TestManyServicesOnASlowNetwork(t *testing.T) {
 			go func() {
 				n := 0
 				for ; ctx.Err() == nil; n++ {
-					_, _ = a.OpenOffer(ctx, DefaultPool, "s7", offer.Secret)
+					_, _ = a.OpenOffer(ctx, Caller{}, DefaultPool, "s7", offer.Secret)
 				}
 				calls <- n
 			}()

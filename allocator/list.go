@@ -14,18 +14,19 @@ const MaxPage = 1000
 const portsPerCommand = 250
 
 // list walks the ports of a service that were ever handed out, from cursor upwards, and reads the record that each has in
-// the hash: parse turns it into an item, or reports that it is none. It stops after limit items, and returns the cursor of
+// the hash: parse turns it into an item, or reports that it is none. If owner is not "", it passes over what others own. It stops after limit items, and returns the cursor of
 // the rest, "" if there is none.
 //
 // The hash is never read whole: a page costs only what it looks at, however many ports are held, and other calls can run between
 // its commands.
 func list[T any](
-	ctx context.Context, a *Allocator, pool, service string, hash func(keyspace.Pool, string) string, cursor string, limit int,
+	ctx context.Context, a *Allocator, pool, service string, hash func(keyspace.Pool, string) string, owner, cursor string, limit int,
 	parse func(s Service, r record) (item T, ok bool, err error),
 ) (items []T, next string, err error) {
 	f := checkService(pool, service)
 	from := f.cursor(cursor)
 	f.limit(limit)
+	f.owner("owner", owner)
 	if err := f.err(); err != nil {
 		return nil, "", err
 	}
@@ -45,7 +46,7 @@ func list[T any](
 		}
 		for i, found := range records {
 			text, held := found.(string)
-			if !held {
+			if !held || owner != "" && record(text).owner() != owner {
 				continue
 			}
 			item, ok, err := parse(s, record(text))

@@ -63,7 +63,7 @@ func command(t *testing.T, a *Allocator, name, key string, args ...any) any {
 
 // offerOne offers what one request is for.
 func offerOne(ctx context.Context, a *Allocator, pool, service string, r Request, wait time.Duration) (offer Offer, created bool, err error) {
-	offers, created, err := a.Offer(ctx, pool, service, []Request{r}, Wait{Longest: wait})
+	offers, created, err := a.Offer(ctx, Caller{}, pool, service, []Request{r}, Wait{Longest: wait})
 	if err == nil {
 		offer = offers[0]
 	}
@@ -72,7 +72,7 @@ func offerOne(ctx context.Context, a *Allocator, pool, service string, r Request
 
 // claimOne claims what one request is for.
 func claimOne(ctx context.Context, a *Allocator, pool, service string, r Request, wait time.Duration) (allocation Allocation, created bool, err error) {
-	allocations, created, err := a.Claim(ctx, pool, service, []Request{r}, Wait{Longest: wait})
+	allocations, created, err := a.Claim(ctx, Caller{}, pool, service, []Request{r}, Wait{Longest: wait})
 	if err == nil {
 		allocation = allocations[0]
 	}
@@ -101,7 +101,7 @@ func mustOffer(t *testing.T, a *Allocator, service, name string) Offer {
 
 func mustAccept(t *testing.T, a *Allocator, offer Offer) Allocation {
 	t.Helper()
-	allocation, _, err := a.Accept(t.Context(), DefaultPool, offer.Service, offer.Secret, nil)
+	allocation, _, err := a.Accept(t.Context(), Caller{}, DefaultPool, offer.Service, offer.Secret, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func mustAccept(t *testing.T, a *Allocator, offer Offer) Allocation {
 
 func mustReject(t *testing.T, a *Allocator, offer Offer) {
 	t.Helper()
-	_, err := a.Reject(t.Context(), DefaultPool, offer.Service, offer.Secret, false)
+	_, err := a.Reject(t.Context(), Caller{}, DefaultPool, offer.Service, offer.Secret, false)
 	must(t, err)
 }
 
@@ -131,11 +131,11 @@ func wantError(t *testing.T, what string, err error, want *Error) {
 // opensNothing tries a secret in every way.
 func opensNothing(t *testing.T, a *Allocator, service, secret string) {
 	t.Helper()
-	_, err := a.OpenOffer(t.Context(), DefaultPool, service, secret)
+	_, err := a.OpenOffer(t.Context(), Caller{}, DefaultPool, service, secret)
 	wantError(t, "read", err, ErrOfferNotFound)
-	_, _, err = a.Accept(t.Context(), DefaultPool, service, secret, nil)
+	_, _, err = a.Accept(t.Context(), Caller{}, DefaultPool, service, secret, nil)
 	wantError(t, "accept", err, ErrOfferNotFound)
-	_, err = a.Reject(t.Context(), DefaultPool, service, secret, false)
+	_, err = a.Reject(t.Context(), Caller{}, DefaultPool, service, secret, false)
 	wantError(t, "reject", err, ErrOfferNotFound)
 }
 

@@ -66,7 +66,7 @@ func inPieces(t *testing.T, a *Allocator, pool string) {
 		claimOf(t, a, pool, Request{Name: "p" + strconv.Itoa(port), Port: new(port)})
 	}
 	for port := 2000; port < 2100; port += 2 {
-		must(t, a.Release(t.Context(), pool, "web", "p"+strconv.Itoa(port), Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, pool, "web", "p"+strconv.Itoa(port), Proof{}))
 	}
 }
 
@@ -75,7 +75,7 @@ func givenBack(t *testing.T, a *Allocator, pool string) {
 	t.Helper()
 	for i := range 2 {
 		secret := claimOf(t, a, pool, Request{Name: "all-" + strconv.Itoa(i), Count: new(100)})
-		must(t, a.Release(t.Context(), pool, "web", "all-"+strconv.Itoa(i), Proof{Secret: secret}))
+		must(t, a.Release(t.Context(), Caller{}, pool, "web", "all-"+strconv.Itoa(i), Proof{Secret: secret}))
 	}
 }
 
@@ -98,14 +98,14 @@ var newcomers = map[string]act{
 		time.Sleep(MinLease + 20*time.Millisecond)
 	}),
 	"a claim after a rest": claimAct(Request{Name: "ann"}, func(t *testing.T, a *Allocator, pool string) {
-		_, err := a.Reject(t.Context(), pool, "web", offerOf(t, a, pool, Request{Name: "bob"}), true)
+		_, err := a.Reject(t.Context(), Caller{}, pool, "web", offerOf(t, a, pool, Request{Name: "bob"}), true)
 		must(t, err)
 		time.Sleep(2 * quarantine)
 	}),
 	"a claim of many": {
 		func(t *testing.T, a *Allocator, pool string) string { givenBack(t, a, pool); return "" },
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			_, _, err := a.Claim(ctx, pool, "web", hundred(time.Hour), Wait{})
+			_, _, err := a.Claim(ctx, Caller{}, pool, "web", hundred(time.Hour), Wait{})
 			return err
 		},
 	},
@@ -119,7 +119,7 @@ var newcomers = map[string]act{
 	"an offer of many": {
 		func(t *testing.T, a *Allocator, pool string) string { inPieces(t, a, pool); return "" },
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
-			_, _, err := a.Offer(ctx, pool, "web", hundred(0), Wait{})
+			_, _, err := a.Offer(ctx, Caller{}, pool, "web", hundred(0), Wait{})
 			return err
 		},
 	},
@@ -185,7 +185,7 @@ var holders = map[string]act{
 	"reject as in use":       rejectAct(Request{Name: "ann"}, true),
 	"settle": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
-			_, err := a.Reject(t.Context(), pool, "web", offerOf(t, a, pool, Request{Name: "bob"}), true)
+			_, err := a.Reject(t.Context(), Caller{}, pool, "web", offerOf(t, a, pool, Request{Name: "bob"}), true)
 			must(t, err)
 			time.Sleep(2 * quarantine)
 			return ""
@@ -206,7 +206,7 @@ var holders = map[string]act{
 		func(t *testing.T, a *Allocator, pool string) string {
 			coolsDown(t, a, pool)
 			for port := 2001; port < 2100; port += 2 {
-				must(t, a.Release(t.Context(), pool, "web", "p"+strconv.Itoa(port), Proof{}))
+				must(t, a.Release(t.Context(), Caller{}, pool, "web", "p"+strconv.Itoa(port), Proof{}))
 			}
 			return ""
 		},
@@ -217,7 +217,7 @@ func acceptAct(want Request, lease time.Duration) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return offerOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
-			_, _, err := a.Accept(ctx, pool, "web", secret, optional(lease))
+			_, _, err := a.Accept(ctx, Caller{}, pool, "web", secret, optional(lease))
 			return err
 		})
 }
@@ -226,7 +226,7 @@ func renewAct(want Request) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return claimOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
-			_, err := a.Renew(ctx, pool, "web", "ann", secret, new(time.Hour))
+			_, err := a.Renew(ctx, Caller{}, pool, "web", "ann", secret, new(time.Hour))
 			return err
 		})
 }
@@ -238,7 +238,7 @@ func releaseAct(want Request, proves bool) act {
 			if !proves {
 				secret = ""
 			}
-			return a.Release(ctx, pool, "web", "ann", Proof{Secret: secret})
+			return a.Release(ctx, Caller{}, pool, "web", "ann", Proof{Secret: secret})
 		})
 }
 
@@ -246,7 +246,7 @@ func rejectAct(want Request, inUse bool) act {
 	return holderAct(
 		func(t *testing.T, a *Allocator, pool string) string { return offerOf(t, a, pool, want) },
 		func(ctx context.Context, a *Allocator, pool, secret string) error {
-			_, err := a.Reject(ctx, pool, "web", secret, inUse)
+			_, err := a.Reject(ctx, Caller{}, pool, "web", secret, inUse)
 			return err
 		})
 }

@@ -41,25 +41,25 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	case "leave":
 		_ = a.leaveWaitlist(ctx, waitlistKey{c.pool, c.service}, c.ticket)
 	case "accept":
-		allocation, got.Created, err = a.Accept(ctx, c.pool, c.service, c.secret, optional(c.lease))
+		allocation, got.Created, err = a.Accept(ctx, c.caller, c.pool, c.service, c.secret, optional(c.lease))
 		one(allocation)
 	case "reject":
-		got.Created, err = a.Reject(ctx, c.pool, c.service, c.secret, c.inUse)
+		got.Created, err = a.Reject(ctx, c.caller, c.pool, c.service, c.secret, c.inUse)
 	case "renew":
-		allocation, err = a.Renew(ctx, c.pool, c.service, c.holder, c.secret, optional(c.lease))
+		allocation, err = a.Renew(ctx, c.caller, c.pool, c.service, c.holder, c.secret, optional(c.lease))
 		one(allocation)
 	case "release":
-		err = a.Release(ctx, c.pool, c.service, c.holder, Proof{Secret: c.secret, Fences: c.fences})
+		err = a.Release(ctx, c.caller, c.pool, c.service, c.holder, Proof{Secret: c.secret, Fences: c.fences})
 	case "service":
 		got.Service, err = a.Service(ctx, c.pool, c.service)
 	case "services":
 		got.Services, _, err = a.Services(ctx, c.pool, "", MaxPage)
 	case "offers":
-		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, "", MaxPage)
+		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, "", "", MaxPage)
 	case "allocations":
-		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, "", MaxPage)
+		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, "", "", MaxPage)
 	case "readOffer":
-		offer, err = a.OpenOffer(ctx, c.pool, c.service, c.secret)
+		offer, err = a.OpenOffer(ctx, c.caller, c.pool, c.service, c.secret)
 		got.Offers = []Offer{offer}
 	case "readAllocation":
 		allocation, err = a.Allocation(ctx, c.pool, c.service, c.holder)
@@ -100,9 +100,9 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 		}
 	}
 	if c.act == "offer" {
-		got.Offers, got.Created, err = a.Offer(t.Context(), c.pool, c.service, wants, Wait{})
+		got.Offers, got.Created, err = a.Offer(t.Context(), c.caller, c.pool, c.service, wants, Wait{})
 	} else {
-		got.Allocations, got.Created, err = a.Claim(t.Context(), c.pool, c.service, wants, Wait{})
+		got.Allocations, got.Created, err = a.Claim(t.Context(), c.caller, c.pool, c.service, wants, Wait{})
 	}
 	if err != nil {
 		return got, err
@@ -120,7 +120,7 @@ func (r *run) takeFrom(t *rapid.T, a *Allocator, c *request) (got answer, err er
 // tryWaiting makes one try of an offer or a claim that may wait, as acquireWaiting does.
 func (r *run) tryWaiting(t *rapid.T, a *Allocator, c *request) (got answer, err error) {
 	ctx := t.Context()
-	call := acquisition{pool: c.pool, service: c.service, wait: Wait{Longest: time.Minute},
+	call := acquisition{caller: c.caller, pool: c.pool, service: c.service, wait: Wait{Longest: time.Minute},
 		script: lua.Offer, remember: a.opts.OfferTTL}
 	if c.act == "claim" {
 		call.script, call.remember = lua.Claim, remembered

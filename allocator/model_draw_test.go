@@ -69,7 +69,7 @@ func (r *run) claimOffered(t *rapid.T) {
 	made := rapid.SampledFrom(open).Draw(t, "made")
 	w := want{own: true}
 	w.Name, w.Secret, w.Lease = made.want.Name, made.want.Secret, optional(r.lease(t))
-	r.step(t, request{act: "claim", pool: made.pool, service: made.service, wants: []want{w}})
+	r.step(t, request{act: "claim", caller: drawCaller(t), pool: made.pool, service: made.service, wants: []want{w}})
 }
 
 // worthATry are wants that were served: those that are offers still, the last ones, or all.
@@ -164,7 +164,7 @@ func (r *run) take(t *rapid.T) {
 
 // fill draws the wants of a call beside those that it has already.
 func (r *run) fill(t *rapid.T, c *request, wants []want, exact bool) {
-	c.ttl = long
+	c.ttl, c.caller = long, drawCaller(t)
 	if rapid.IntRange(0, 9).Draw(t, "ttl") < 5 {
 		c.ttl = short
 	}
@@ -224,12 +224,13 @@ func (r *run) lease(t *rapid.T) time.Duration {
 
 func (r *run) accept(t *rapid.T) {
 	c := r.known(t, "accept")
-	c.lease = r.lease(t)
+	c.lease, c.caller = r.lease(t), drawCaller(t)
 	r.step(t, c)
 }
 
 func (r *run) reject(t *rapid.T) {
 	c := r.known(t, "reject")
+	c.caller = drawCaller(t)
 	c.inUse = rapid.Bool().Draw(t, "in use")
 	r.step(t, c)
 }
@@ -270,12 +271,13 @@ func (r *run) proof(t *rapid.T, right string) string {
 
 func (r *run) renew(t *rapid.T) {
 	c, right, _ := r.holder(t, "renew")
-	c.secret, c.lease = r.proof(t, right), r.lease(t)
+	c.secret, c.lease, c.caller = r.proof(t, right), r.lease(t), drawCaller(t)
 	r.step(t, c)
 }
 
 func (r *run) release(t *rapid.T) {
 	c, right, f := r.holder(t, "release")
+	c.caller = drawCaller(t)
 	if rapid.Bool().Draw(t, "with secret") {
 		c.secret = r.proof(t, right)
 	}

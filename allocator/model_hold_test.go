@@ -10,6 +10,7 @@ import (
 // known is what the store remembers of a secret.
 type known struct {
 	service, name string
+	owner         string
 	port, count   int
 	expires       ms     // when it opens nothing any more
 	forgotten     ms     // when the store deletes it, by the time up to which it has swept
@@ -54,7 +55,7 @@ func (m *model) remember(p *modelPool, secret string, k *known, until ms) {
 
 // rememberHold is remember for a secret that stands for a hold.
 func (m *model) rememberHold(p *modelPool, service string, h *hold, expires ms) {
-	k := &known{service: service, name: h.name, port: h.port, count: h.count, expires: expires, hold: h}
+	k := &known{service: service, name: h.name, owner: h.owner, port: h.port, count: h.count, expires: expires, hold: h}
 	m.remember(p, h.secret, k, expires)
 }
 
@@ -72,7 +73,10 @@ func (p *modelPool) closed(service, state string) answer {
 }
 
 func (m *model) readOffer(p *modelPool, c request) answer {
-	state, _, h := m.lookUp(p, c.service, c.secret)
+	state, k, h := m.lookUp(p, c.service, c.secret)
+	if m.isAnothers(c, state, k) {
+		return answer{Code: CodeNotOwner}
+	}
 	if state != "open" {
 		return p.closed(c.service, state)
 	}
@@ -81,6 +85,9 @@ func (m *model) readOffer(p *modelPool, c request) answer {
 
 func (m *model) accept(p *modelPool, c request) answer {
 	state, k, h := m.lookUp(p, c.service, c.secret)
+	if m.isAnothers(c, state, k) {
+		return answer{Code: CodeNotOwner}
+	}
 	if state == "accepted" {
 		return answer{Allocations: []Allocation{h.allocation(c.service)}}
 	}
@@ -95,7 +102,7 @@ func (m *model) accept(p *modelPool, c request) answer {
 	if lease == 0 {
 		lease = h.lease
 	}
-	accepted := m.allocate(p, p.services[c.service], hold{name: h.name, secret: h.secret, port: h.port, count: h.count, lease: lease})
+	accepted := m.allocate(p, p.services[c.service], hold{name: h.name, secret: h.secret, owner: h.owner, port: h.port, count: h.count, lease: lease})
 	return answer{Created: true, Allocations: []Allocation{accepted.allocation(c.service)}}
 }
 
@@ -138,6 +145,9 @@ func (s *modelService) giveBack(h *hold, port modelPort) {
 
 func (m *model) reject(p *modelPool, c request) answer {
 	state, k, h := m.lookUp(p, c.service, c.secret)
+	if m.isAnothers(c, state, k) {
+		return answer{Code: CodeNotOwner}
+	}
 	if state == "rejected" {
 		return answer{}
 	}
@@ -167,6 +177,8 @@ func (m *model) renew(s *modelService, c request) answer {
 		return answer{Code: CodePortNotFound}
 	case h.secret != c.secret:
 		return answer{Code: CodeSecretMismatch}
+	case m.mayNot(c.caller, h.owner):
+		return answer{Code: CodeNotOwner}
 	case c.lease == 0 && h.lease == 0:
 		return answer{Code: CodeInvalid, Fields: []string{"lease"}}
 	}
@@ -199,6 +211,8 @@ func (m *model) release(p *modelPool, s *modelService, c request) answer {
 		return answer{Code: CodePortNotFound}
 	case c.secret != "" && h.secret != c.secret:
 		return answer{Code: CodeSecretMismatch}
+	case c.secret == "" && m.mayNot(c.caller, h.owner):
+		return answer{Code: CodeNotOwner}
 	case len(c.fences) > 0 && !slices.Contains(c.fences, h.fence):
 		return answer{Code: CodePreconditionFailed}
 	}
@@ -206,7 +220,7 @@ func (m *model) release(p *modelPool, s *modelService, c request) answer {
 	s.giveBack(h, modelPort{score: m.now})
 	if c.secret != "" {
 		m.note("released by secret")
-		k := &known{service: c.service, name: h.name, port: h.port, count: h.count, expires: m.now + 60_000, ended: "released"}
+		k := &known{service: c.service, name: h.name, owner: h.owner, port: h.port, count: h.count, expires: m.now + 60_000, ended: "released"}
 		m.remember(p, c.secret, k, k.expires)
 	}
 	return answer{}

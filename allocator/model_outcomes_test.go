@@ -11,26 +11,26 @@ var outcomes = slices.Concat(
 	each("offer", taking...), each("claim", taking...), each("offers", ofLists...), each("claims", ofLists...),
 	each("waiting-offer", lining...), each("waiting-claim", lining...), each("waiting-offers", "new", "waits"), each("waiting-claims", "new", "waits"),
 	each("beat", ""), each("look", ""), each("leave", ""),
-	each("accept", "new", "", CodeServiceNotFound, CodeOfferNotFound, CodeOfferRejected),
-	each("reject", "new", "", CodeServiceNotFound, CodeOfferNotFound, CodeOfferAccepted),
-	each("renew", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodeInvalid),
-	each("release", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodePreconditionFailed),
+	each("accept", "new", "", CodeServiceNotFound, CodeOfferNotFound, CodeOfferRejected, CodeNotOwner),
+	each("reject", "new", "", CodeServiceNotFound, CodeOfferNotFound, CodeOfferAccepted, CodeNotOwner),
+	each("renew", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodeInvalid, CodeNotOwner),
+	each("release", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodePreconditionFailed, CodeNotOwner),
 	[]string{
 		"claimed long ago", "claimed with the lease of its offer", "its secret is of what was accepted", "its secret is of what was released",
 		"its secret is of what was over", "several are at fault",
 		"got what it prefers", "got another than it prefers", "took a run of fresh ports", "gathered", "gathered in vain",
 		"picked after it cooled", "picked after its rest", "picked after a lease", "passed over what cools",
 		"the lease has run out", "renewed what had no lease", "renewed what had one", "quarantined", "put to rest", "came back while it rests",
-		"released by secret", "released again",
+		"released by secret", "released again", "acts on what another owns",
 		"its turn", "not its turn", "passes one that waits for a row", "lets one before it that waits for a row", "a place was lost", "removed while some wait",
 	},
 )
 
 // How calls for ports can end. Of lists and of calls that may wait, only what is not too rare must be seen.
 var (
-	ofLists = []Code{"new", "", CodeServiceNotFound, CodeNameTaken, CodeExhausted, CodePortTaken, CodeInvalid}
-	taking  = append(ofLists[:len(ofLists):len(ofLists)], CodeOfferAccepted, CodeOfferRejected)
-	lining  = []Code{"new", "", "waits", CodeServiceNotFound, CodeNameTaken, CodeExhausted, CodeInvalid}
+	ofLists = []Code{"new", "", CodeServiceNotFound, CodeNameTaken, CodeExhausted, CodePortTaken, CodeInvalid, CodeQuotaExceeded}
+	taking  = append(ofLists[:len(ofLists):len(ofLists)], CodeOfferAccepted, CodeOfferRejected, CodeNotOwner)
+	lining  = []Code{"new", "", "waits", CodeServiceNotFound, CodeNameTaken, CodeExhausted, CodeInvalid, CodeQuotaExceeded}
 )
 
 func each(act string, ends ...Code) (all []string) {

@@ -25,6 +25,9 @@ func (m *model) pick(p *modelPool, s *modelService, c request, missing []int) (p
 	for _, i := range missing {
 		total, row = total+c.wants[i].count(), max(row, c.wants[i].count())
 	}
+	if m.isOverQuota(p, c.caller, total) {
+		return nil, answer{Code: CodeQuotaExceeded}
+	}
 	waited := len(m.waiting(p, s)) > 0
 	turn := m.mayTake(p, s, c.ticket, total, row)
 	picker := &picker{m, s, map[int]bool{}}

@@ -218,6 +218,7 @@ func (r *run) keepFence(c request) {
 func (r *run) step(t *rapid.T, c request) {
 	got := r.do(t, &c)
 	r.keepFence(c)
+	r.keepOwners(c)
 	look, looked := r.look(c), r.steps%4 == 0
 	var seen answer
 	if looked {
@@ -328,11 +329,12 @@ func (r *run) compare(t *rapid.T, c request, got, want answer) {
 // look returns a call that reads what a call was about, or an older offer: one of each kind in turns.
 func (r *run) look(c request) request {
 	acts, turn := []string{"service", "offers", "allocations", "readAllocation"}, r.steps/4
-	read := request{pool: c.pool, service: c.service, holder: modelNames[turn/len(acts)%len(modelNames)], secret: c.secret}
+	caller := modelCallers[turn%len(modelCallers)]
+	read := request{caller: caller, pool: c.pool, service: c.service, holder: modelNames[turn/len(acts)%len(modelNames)], secret: c.secret}
 	read.act = acts[turn%len(acts)]
 	if n := len(r.made); n > 0 && turn%3 == 0 {
 		old := r.made[turn%n]
-		read = request{act: "readOffer", pool: old.pool, service: old.service, secret: old.want.Secret}
+		read = request{act: "readOffer", caller: caller, pool: old.pool, service: old.service, secret: old.want.Secret}
 	} else if c.secret != "" && turn%3 == 1 {
 		read.act = "readOffer"
 	}

@@ -24,6 +24,7 @@ func (m *model) describe(pools []string) (lines []string) {
 		if len(p.services) > 0 {
 			lines = append(lines, fmt.Sprintf("%s is listed", name))
 		}
+		lines = append(lines, m.describeOwners(name, p)...)
 		for port, until := range p.rest {
 			if until > m.now {
 				lines = append(lines, fmt.Sprintf("%s %d rests until %d", name, port, until))
@@ -61,8 +62,8 @@ func (h *hold) String() string {
 	if h.fence > 0 {
 		what = fmt.Sprintf("fence %d allocated to ", h.fence)
 	}
-	return what + fmt.Sprintf("%s at %d+%d, created %d, until %d, lease %d, secret %s", h.name, h.port, h.count, h.created,
-		h.expires, h.lease, h.secret)
+	return what + fmt.Sprintf("%s at %d+%d, created %d, until %d, lease %d, secret %s, owner %q", h.name, h.port, h.count, h.created,
+		h.expires, h.lease, h.secret, h.owner)
 }
 
 // state is that of some pools, read at one time.
@@ -102,7 +103,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	var read []func() *stored
 	services := map[string][2]*redis.ZSliceCmd{}
 	beats, lines, rest := map[string]*redis.ZSliceCmd{}, map[string]*redis.ZSliceCmd{}, map[string]*redis.MapStringStringCmd{}
-	left := map[string]*redis.IntCmd{}
+	left, owned := map[string]*redis.IntCmd{}, map[string]*redis.ZSliceCmd{}
 	var listed *redis.BoolSliceCmd
 	_, err := r.store.Admin.Pipelined(ctx, func(p redis.Pipeliner) error {
 		listed = p.SMIsMember(ctx, a.keys.Pools(), r.pools[0], r.pools[1])
@@ -111,6 +112,9 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.Services(), 0, -1), p.ZRangeWithScores(ctx, k.Ends(), 0, -1)}
 			beats[pool], lines[pool] = p.ZRangeWithScores(ctx, k.Heartbeats(), 0, -1), p.ZRangeWithScores(ctx, k.Waitlists(), 0, -1)
 			rest[pool] = p.HGetAll(ctx, k.Rest())
+			for _, owner := range modelOwners {
+				owned[pool+owner] = p.ZRangeWithScores(ctx, k.Owned(owner), 0, -1)
+			}
 			for _, service := range modelServices {
 				if r.model.pool(pool).services[service] != nil || pool == c.pool && service == c.service {
 					read = append(read, readService(t, p, a, pool, service))
@@ -130,6 +134,9 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	for _, pool := range pools {
 		if listed.Val()[slices.Index(r.pools, pool)] {
 			s.add("%s is listed", pool)
+		}
+		for _, owner := range modelOwners {
+			s.describeOwner(pool, owner, owned[pool+owner])
 		}
 		for server, until := range scores(beats[pool]) {
 			s.beats[pool+"/"+server] = until
@@ -317,7 +324,7 @@ func (s *stored) describeAllocation(to *state, port string, r record, names map[
 		to.add("%s is allocated as %s", s.port(port), r)
 		return
 	}
-	h := hold{name: allocation.Name, port: allocation.Port, count: allocation.Count, created: allocation.Created.UnixMilli(), fence: allocation.Fence}
+	h := hold{name: allocation.Name, port: allocation.Port, count: allocation.Count, owner: allocation.Owner, created: allocation.Created.UnixMilli(), fence: allocation.Fence}
 	h.secret, _ = r.text(`"secret":"`)
 	h.lease, _ = r.number(`"lease":`)
 	if !allocation.Expires.IsZero() {
@@ -350,7 +357,7 @@ func (s *stored) describeOffer(to *state, port string, r record, names map[strin
 		return
 	}
 	h := hold{
-		name: offer.Name, port: offer.Port, count: offer.Count, created: offer.Created.UnixMilli(), expires: offer.Expires.UnixMilli(),
+		name: offer.Name, port: offer.Port, count: offer.Count, owner: offer.Owner, created: offer.Created.UnixMilli(), expires: offer.Expires.UnixMilli(),
 		lease: offer.Lease.Milliseconds(),
 	}
 	h.secret, _ = r.text(`"secret":"`)

@@ -37,7 +37,7 @@ func (m *model) taking(p *modelPool, c request) answer {
 			h = m.makeOffer(p, s, c, w, picked[i])
 			got.Created = true
 		case c.act == "claim" && h == nil:
-			h = m.claim(p, s, c, w, hold{name: w.Name, secret: w.Secret, port: picked[i], count: w.count()})
+			h = m.claim(p, s, c, w, hold{name: w.Name, secret: w.Secret, owner: c.caller.Owner, port: picked[i], count: w.count()})
 			got.Created = true
 		case c.act == "claim" && h.fence == 0: // the offer is half of what is wanted
 			h = m.claim(p, s, c, w, *h)
@@ -66,6 +66,8 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 		switch {
 		case state == "elsewhere", state != "" && k.name != w.Name:
 			return nil, nil, c.fault(i, "secret", CodeInvalid)
+		case state != "" && ofAnother(c, state, k.owner):
+			return nil, nil, c.fault(i, "secret", CodeNotOwner)
 		case state == "rejected":
 			return nil, nil, c.fault(i, "secret", CodeOfferRejected)
 		case state == "released", state == "over":
@@ -75,6 +77,9 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 		if h == nil && c.act == "claim" {
 			if h = m.claimed(p, c.service, w); h != nil {
 				m.note("claimed long ago")
+				if ofAnother(c, "accepted", h.owner) {
+					return nil, nil, c.fault(i, "secret", CodeNotOwner)
+				}
 			}
 		}
 		switch {
@@ -115,7 +120,7 @@ func (c request) field(i int, field string) string { return fmt.Sprintf("[%d].%s
 
 func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port int) *hold {
 	h := &hold{
-		name: w.Name, secret: w.Secret, port: port, count: w.count(), created: m.now, lease: valueOf(w.Lease).Milliseconds(),
+		name: w.Name, secret: w.Secret, owner: c.caller.Owner, port: port, count: w.count(), created: m.now, lease: valueOf(w.Lease).Milliseconds(),
 		expires: m.now + c.ttl.Milliseconds(),
 	}
 	m.rememberHold(p, c.service, h, h.expires)

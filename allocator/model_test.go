@@ -21,6 +21,7 @@ type ms = int64
 // request is one call of the Allocator.
 type request struct {
 	act           string // see model.do
+	caller        Caller
 	pool, service string
 	wants         []want // offer, claim
 	many          bool   // they come as a list
@@ -117,6 +118,7 @@ type modelPort struct {
 // hold is an offer or an allocation, of one port or several in a row.
 type hold struct {
 	name, secret string
+	owner        string
 	port, count  int
 	created      ms    // the offer, or the allocation
 	fence        int64 // 0 for an offer
@@ -340,13 +342,13 @@ func (m *model) allocations(service string, s *modelService) (allocations []Allo
 
 func (h *hold) offer(service string) Offer {
 	return Offer{
-		Service: service, Name: h.name, Port: h.port, Count: h.count, Secret: h.secret, Created: date(h.created),
+		Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Secret: h.secret, Created: date(h.created),
 		Expires: date(h.expires), Lease: time.Duration(h.lease) * time.Millisecond,
 	}
 }
 
 func (h *hold) allocation(service string) Allocation {
-	allocation := Allocation{Service: service, Name: h.name, Port: h.port, Count: h.count, Created: date(h.created), Fence: h.fence}
+	allocation := Allocation{Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Created: date(h.created), Fence: h.fence}
 	if h.expires > 0 {
 		allocation.Expires = date(h.expires)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
@@ -15,6 +16,7 @@ type Offer struct {
 	Name    string
 	Port    int    // the first
 	Count   int    // of consecutive ports, 1 or more
+	Owner   string // whose it is; "": nobody's in particular
 	Secret  string // empty in a list
 	Created time.Time
 	Expires time.Time
@@ -24,13 +26,13 @@ type Offer struct {
 // Offer offers all that is requested of a service, in the same order, or nothing. Client-supplied secrets make the call safe to
 // repeat: created is false if each had its offer already. If all ports are taken, it waits as wait says.
 //
-// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, or ErrExhausted; for a client-supplied secret also
-// ErrOfferAccepted and ErrOfferRejected. Its Fields say which request is at fault: "[2].name" is the name of the third.
-func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []Request, wait Wait) (
+// It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, ErrExhausted, or ErrQuotaExceeded; for a client-supplied
+// secret also ErrOfferAccepted, ErrOfferRejected and ErrNotOwner. Its Fields say which request is at fault: "[2].name" is the name of the third.
+func (a *Allocator) Offer(ctx context.Context, caller Caller, pool, service string, requests []Request, wait Wait) (
 	offers []Offer, created bool, err error,
 ) {
 	c := acquisition{
-		pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
+		caller: caller, pool: pool, service: service, requests: slices.Clone(requests), wait: wait,
 		script: lua.Offer, remember: a.opts.OfferTTL,
 	}
 	grants, err := a.acquire(ctx, c)
@@ -49,9 +51,9 @@ func (a *Allocator) Offer(ctx context.Context, pool, service string, requests []
 }
 
 // Accept accepts an offer, which makes it an allocation: with the lease given, or, if that is nil, with the one that the offer was
-// requested with. created is false if it was accepted already. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or
-// ErrOfferRejected.
-func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, lease *time.Duration) (
+// requested with. created is false if it was accepted already. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound,
+// ErrOfferRejected, or ErrNotOwner.
+func (a *Allocator) Accept(ctx context.Context, caller Caller, pool, service, secret string, lease *time.Duration) (
 	allocation Allocation, created bool, err error,
 ) {
 	f := checkSecret(pool, service, secret)
@@ -67,10 +69,13 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 	args := []any{service, secret, ofPool, highest, valueOf(lease).Milliseconds()}
 	answer := any(longWay)
 	if lease == nil {
-		answer, err = a.grant(ctx, pool, k.Call(lua.AcceptPlain, service, secret, args[:4]...))
+		plain := k.Call(lua.AcceptPlain, service, secret, args[:4]...)
+		k.AddOwner(&plain, caller.Owner)
+		answer, err = a.grant(ctx, pool, plain)
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.grant(ctx, pool, k.Call(lua.Accept, service, secret, args...))
+		answer, err = a.runOwned(pool, caller, func() executor.Call { return k.Call(lua.Accept, service, secret, args...) },
+			func(c executor.Call) (any, error) { return a.grant(ctx, pool, c) })
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)
@@ -84,8 +89,8 @@ func (a *Allocator) Accept(ctx context.Context, pool, service, secret string, le
 
 // Reject rejects an offer: its ports and its name are free again at once. If the port was found in use by another program, it is
 // kept out for Options.Quarantine instead. Rejecting again succeeds; rejected is false then. It returns ErrInvalid,
-// ErrServiceNotFound, ErrOfferNotFound, or ErrOfferAccepted.
-func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, inUse bool) (rejected bool, err error) {
+// ErrServiceNotFound, ErrOfferNotFound, ErrOfferAccepted, or ErrNotOwner.
+func (a *Allocator) Reject(ctx context.Context, caller Caller, pool, service, secret string, inUse bool) (rejected bool, err error) {
 	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return false, err
 	}
@@ -94,18 +99,26 @@ func (a *Allocator) Reject(ctx context.Context, pool, service, secret string, in
 		quarantine = a.opts.Quarantine
 	}
 	k := a.keys.Pool(pool)
-	answer, err := a.write(ctx, k.Call(lua.Reject, service, secret, service, secret, quarantine.Milliseconds()))
+	answer, err := a.runOwned(pool, caller,
+		func() executor.Call {
+			return k.Call(lua.Reject, service, secret, service, secret, quarantine.Milliseconds())
+		},
+		func(c executor.Call) (any, error) { return a.write(ctx, c) })
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
-// OpenOffer reads the open offer of a secret. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, or, for a short while
-// after the offer was accepted or rejected, ErrOfferAccepted or ErrOfferRejected.
-func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string) (Offer, error) {
+// OpenOffer reads the open offer of a secret. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, ErrNotOwner,
+// or, for a short while after the offer was accepted or rejected, ErrOfferAccepted or ErrOfferRejected.
+func (a *Allocator) OpenOffer(ctx context.Context, caller Caller, pool, service, secret string) (Offer, error) {
 	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return Offer{}, err
 	}
 	k := a.keys.Pool(pool)
-	answer, err := a.read(ctx, k.Call(lua.ReadOffer, service, secret, service, secret))
+	args := []any{service, secret}
+	if caller.Owner != "" && !caller.IsOperator {
+		args = append(args, caller.Owner)
+	}
+	answer, err := a.read(ctx, k.Call(lua.ReadOffer, service, secret, args...))
 	if err != nil {
 		return Offer{}, a.notGone(ctx, pool, err)
 	}
@@ -115,10 +128,10 @@ func (a *Allocator) OpenOffer(ctx context.Context, pool, service, secret string)
 	return offer, err
 }
 
-// Offers lists the open offers of a service by port, without their secrets: at most limit of them, from cursor ("" for the first).
+// Offers lists the open offers of a service by port, without their secrets, those of one owner if it is not "": at most limit of them, from cursor ("" for the first).
 // next is the cursor of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
-func (a *Allocator) Offers(ctx context.Context, pool, service, cursor string, limit int) (offers []Offer, next string, err error) {
-	return list(ctx, a, pool, service, keyspace.Pool.Offers, cursor, limit, func(s Service, record record) (Offer, bool, error) {
+func (a *Allocator) Offers(ctx context.Context, pool, service, owner, cursor string, limit int) (offers []Offer, next string, err error) {
+	return list(ctx, a, pool, service, keyspace.Pool.Offers, owner, cursor, limit, func(s Service, record record) (Offer, bool, error) {
 		if record == leased {
 			return Offer{}, false, nil
 		}

@@ -81,7 +81,7 @@ func TestReleasedSecretOpensNothing(t *testing.T) {
 			}
 			old := mustOffer(t, a, "web", "ann")
 			mustAccept(t, a, old)
-			must(t, a.Release(t.Context(), DefaultPool, "web", "ann", Proof{}))
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}))
 			next := mustOffer(t, a, "web", "ann")
 			opensNothing(t, a, "web", old.Secret)
 			mustReject(t, a, next)
@@ -137,7 +137,7 @@ func TestListOfWantsStaysAsItWas(t *testing.T) {
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2009)
 		wants := []Request{{Name: "ann"}, {Name: "bob"}}
-		offers, _, err := a.Offer(t.Context(), DefaultPool, "web", wants, Wait{})
+		offers, _, err := a.Offer(t.Context(), Caller{}, DefaultPool, "web", wants, Wait{})
 		must(t, err)
 		if wants[0] != (Request{Name: "ann"}) || wants[1] != (Request{Name: "bob"}) {
 			t.Errorf("%+v", wants)
@@ -145,7 +145,7 @@ func TestListOfWantsStaysAsItWas(t *testing.T) {
 		for _, offer := range offers {
 			mustReject(t, a, offer)
 		}
-		_, _, err = a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
+		_, _, err = a.Claim(t.Context(), Caller{}, DefaultPool, "web", wants, Wait{})
 		must(t, err)
 	})
 }

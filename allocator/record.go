@@ -43,6 +43,12 @@ func (r record) count() int {
 	return 1
 }
 
+// owner returns the owner of what the record is about; "" if it has none.
+func (r record) owner() string {
+	owner, _ := r.text(`"owner":"`)
+	return owner
+}
+
 // number returns the field that stands behind `"field":`.
 func (r record) number(label string) (int64, bool) {
 	_, rest, _ := strings.Cut(string(r), label)
@@ -69,7 +75,7 @@ func parseOffer(r record) (Offer, error) {
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return Offer{}, malformed("an offer of", name)
 	}
-	offer := Offer{Service: service, Name: name, Port: int(port), Count: r.count(), Created: created, Expires: expires}
+	offer := Offer{Service: service, Name: name, Port: int(port), Count: r.count(), Owner: r.owner(), Created: created, Expires: expires}
 	if lease, ok := r.number(`"lease":`); ok {
 		offer.Lease = time.Duration(lease) * time.Millisecond
 	}
@@ -84,7 +90,9 @@ func parseAllocation(service string, r record) (Allocation, error) {
 	if !ok1 || !ok2 || !ok3 || !ok4 {
 		return Allocation{}, malformed("an allocation of", service)
 	}
-	allocation := Allocation{Service: service, Name: name, Port: int(port), Count: r.count(), Created: created, Fence: fence}
+	allocation := Allocation{
+		Service: service, Name: name, Port: int(port), Count: r.count(), Owner: r.owner(), Created: created, Fence: fence,
+	}
 	if expires, leased := r.time(`"expires":`); leased {
 		allocation.Expires = expires
 	}

@@ -52,9 +52,9 @@ func TestReplicas(t *testing.T) {
 		_, _, err := offerOne(t.Context(), ask, DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0)
 		wantError(t, what, err, ErrOutcomeUnknown)
 	}
-	_, _, err := fresh(impatient).Accept(t.Context(), DefaultPool, "web", held.Secret, nil)
+	_, _, err := fresh(impatient).Accept(t.Context(), Caller{}, DefaultPool, "web", held.Secret, nil)
 	wantError(t, "what was accepted before, accepted again", err, ErrOutcomeUnknown)
-	wantError(t, "a release of what may be gone", fresh(impatient).Release(t.Context(), DefaultPool, "web", "carl", Proof{}), ErrOutcomeUnknown)
+	wantError(t, "a release of what may be gone", fresh(impatient).Release(t.Context(), Caller{}, DefaultPool, "web", "carl", Proof{}), ErrOutcomeUnknown)
 	if _, err := fresh(impatient).Allocation(t.Context(), DefaultPool, "web", "ann"); err != nil {
 		t.Errorf("a read: %v", err)
 	}
@@ -64,7 +64,7 @@ func TestReplicas(t *testing.T) {
 	if offer, created, err := offerOne(t.Context(), fresh(patient), DefaultPool, "web", Request{Name: "bob", Secret: secret}, 0); err != nil || created {
 		t.Errorf("repeated when the replica is back: %+v, created %v, %v", offer, created, err)
 	}
-	wantError(t, "a release of nothing", fresh(patient).Release(t.Context(), DefaultPool, "web", "carl", Proof{}), ErrPortNotFound)
+	wantError(t, "a release of nothing", fresh(patient).Release(t.Context(), Caller{}, DefaultPool, "web", "carl", Proof{}), ErrPortNotFound)
 }
 
 // A Redis that is full still confirms what holders do, also in a pool that has no key yet by which to wait for replicas, and
@@ -83,7 +83,7 @@ func TestReplicasOfAFullRedis(t *testing.T) {
 		mustDefine(t, a, "web", 2000, 2009)
 		offered, held, leased := mustOffer(t, a, "web", "ann"), mustOffer(t, a, "web", "bob"), mustOffer(t, a, "web", "carl")
 		mustAccept(t, a, held)
-		if _, _, err := a.Accept(t.Context(), DefaultPool, "web", leased.Secret, new(time.Hour)); err != nil {
+		if _, _, err := a.Accept(t.Context(), Caller{}, DefaultPool, "web", leased.Secret, new(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		setMaxMemory(t, master, 1)
@@ -99,12 +99,12 @@ func TestReplicasOfAFullRedis(t *testing.T) {
 			}
 		}
 		copied("at first", nil)
-		_, _, err := a.Accept(t.Context(), DefaultPool, "web", offered.Secret, nil)
+		_, _, err := a.Accept(t.Context(), Caller{}, DefaultPool, "web", offered.Secret, nil)
 		copied("accept", err)
-		_, err = a.Renew(t.Context(), DefaultPool, "web", "carl", leased.Secret, new(time.Hour))
+		_, err = a.Renew(t.Context(), Caller{}, DefaultPool, "web", "carl", leased.Secret, new(time.Hour))
 		copied("renew", err)
 		for _, name := range []string{"ann", "bob", "carl"} {
-			copied("release", a.Release(t.Context(), DefaultPool, "web", name, Proof{}))
+			copied("release", a.Release(t.Context(), Caller{}, DefaultPool, "web", name, Proof{}))
 		}
 		_, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "dora"}, 0)
 		isRefused(t, "an offer", err)
@@ -157,8 +157,8 @@ func TestWhatReplicasHadIsMissing(t *testing.T) {
 		}
 		wantProblems(t, a)
 		wantProblems(t, other)
-		must(t, a.Release(t.Context(), DefaultPool, "web", "carl", Proof{}))
-		must(t, a.Release(t.Context(), DefaultPool, "web", "erin", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "carl", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "erin", Proof{}))
 	}
 
 	must(t, master.Admin.Del(t.Context(), key).Err()) // with a state that is known to be another one nothing is missing

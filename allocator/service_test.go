@@ -84,7 +84,7 @@ func TestManyPortsAreCutOff(t *testing.T) {
 			for i := range MaxRequests {
 				some = append(some, Request{Name: fmt.Sprintf("n%d", len(offers)+i)})
 			}
-			offered, _, err := a.Offer(t.Context(), DefaultPool, "web", some, Wait{})
+			offered, _, err := a.Offer(t.Context(), Caller{}, DefaultPool, "web", some, Wait{})
 			must(t, err)
 			offers = append(offers, offered...)
 		}
@@ -103,7 +103,7 @@ func TestManyPortsAreCutOff(t *testing.T) {
 		if after := dump(t, store); after != before {
 			t.Error("a change that was refused left something")
 		}
-		must(t, a.Release(t.Context(), DefaultPool, "web", last.Name, Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", last.Name, Proof{}))
 		if s := mustDefine(t, a, "web", 2000, 2000); s.Ports.Free != 1 {
 			t.Errorf("%+v", s.Ports)
 		}
@@ -125,7 +125,7 @@ func TestRemovedServiceLeavesNothing(t *testing.T) {
 			mustDefine(t, slow, service, start, start+9)
 			released, rejected := mustOffer(t, slow, service, "a"), mustOffer(t, slow, service, "b")
 			mustAccept(t, slow, released)
-			must(t, slow.Release(t.Context(), DefaultPool, service, "a", Proof{}))
+			must(t, slow.Release(t.Context(), Caller{}, DefaultPool, service, "a", Proof{}))
 			mustReject(t, slow, rejected)
 			ranOut := mustOffer(t, quick, service, "c")
 			wantError(t, "an offer is open", slow.Remove(t.Context(), DefaultPool, service), ErrServiceInUse)
@@ -191,7 +191,7 @@ func TestCutInSteps(t *testing.T) {
 		mustDefine(t, a, "web", 2000, 4999)
 		claimAll(t, a, "web", 2000, 4999)
 		for port := 2300; port <= 4999; port++ { // more are held than are looked at one by one
-			must(t, a.Release(t.Context(), DefaultPool, "web", strconv.Itoa(port), Proof{}))
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", strconv.Itoa(port), Proof{}))
 		}
 		k := a.keys.Pool(DefaultPool)
 		step := func() (any, error) {
@@ -208,7 +208,7 @@ func TestCutInSteps(t *testing.T) {
 			}
 		}
 		wantError(t, "the cut", err, ErrRangeInUse)
-		must(t, a.Release(t.Context(), DefaultPool, "web", "late", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "late", Proof{}))
 		if s, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2299}); err != nil || s.Ports.Allocated != 300 {
 			t.Errorf("%+v, %v", s, err)
 		}
@@ -226,7 +226,7 @@ func claimAll(t *testing.T, a *Allocator, service string, first, last int) {
 		for port := from; port <= min(last, from+MaxRequests-1); port++ {
 			wants = append(wants, Request{Name: "holder-" + strconv.Itoa(port)})
 		}
-		_, _, err := a.Claim(t.Context(), DefaultPool, service, wants, Wait{})
+		_, _, err := a.Claim(t.Context(), Caller{}, DefaultPool, service, wants, Wait{})
 		must(t, err)
 	}
 }
@@ -242,7 +242,7 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 				for port := from; port < from+MaxRequests; port++ {
 					wants = append(wants, Request{Name: "holder-" + strconv.Itoa(port), Port: new(port), Lease: optional(lease)})
 				}
-				_, _, err := a.Claim(t.Context(), DefaultPool, "web", wants, Wait{})
+				_, _, err := a.Claim(t.Context(), Caller{}, DefaultPool, "web", wants, Wait{})
 				must(t, err)
 				lease = time.Minute // those that end before the offers
 			}
@@ -253,7 +253,7 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 		}
 		mustDefine(t, a, "web", 2000, 2999)
 		mustClaim(t, a, Request{Name: "handed-out", Port: new(2990)})
-		must(t, a.Release(t.Context(), DefaultPool, "web", "handed-out", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "handed-out", Proof{}))
 		claims(0)
 		offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "block", Port: new(2698), Count: new(4)}, 0)
 		must(t, err)

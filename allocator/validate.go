@@ -75,6 +75,7 @@ func (a *Allocator) checkDefinition(pool string, d Definition) error {
 
 func (a *Allocator) checkAcquisition(c acquisition) error {
 	f := checkService(c.pool, c.service)
+	f.owner("owner", c.caller.Owner)
 	f.requests(c.requests, a.opts.MaxPorts)
 	f.wait(c.wait.Longest, a.opts.MaxWait, c.requests)
 	return f.err()

@@ -68,7 +68,7 @@ func TestWaitlistIsServedInOrder(t *testing.T) {
 		}
 		holder := "holder"
 		for i := range 10 {
-			must(t, servers[0].Release(t.Context(), DefaultPool, "web", holder, Proof{}))
+			must(t, servers[0].Release(t.Context(), Caller{}, DefaultPool, "web", holder, Proof{}))
 			_, _, err := claimOne(t.Context(), servers[1], DefaultPool, "web", Request{Name: "newcomer"}, 0)
 			if wantError(t, "a newcomer", err, ErrExhausted); t.Failed() {
 				return // somebody waits for what it has
@@ -96,7 +96,7 @@ func TestLineHearsOfEveryPort(t *testing.T) {
 				_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2001})
 				return err
 			},
-			"release": func() error { return a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}) },
+			"release": func() error { return a.Release(t.Context(), Caller{}, DefaultPool, "web", "holder", Proof{}) },
 		} {
 			mustDefine(t, a, "web", 2000, 2000)
 			mustClaim(t, a, Request{Name: "holder", Lease: new(MinLease)})
@@ -107,7 +107,7 @@ func TestLineHearsOfEveryPort(t *testing.T) {
 				t.Errorf("%s: %v", what, served.err)
 			}
 			for _, name := range []string{"holder", "waiter"} {
-				if err := a.Release(t.Context(), DefaultPool, "web", name, Proof{}); err != nil && !errors.Is(err, ErrPortNotFound) {
+				if err := a.Release(t.Context(), Caller{}, DefaultPool, "web", name, Proof{}); err != nil && !errors.Is(err, ErrPortNotFound) {
 					t.Error(err)
 				}
 			}
@@ -126,14 +126,14 @@ func TestLineWaitsForABlock(t *testing.T) {
 		ended := make(chan got, 2)
 		wait(t.Context(), t, a, Request{Name: "block", Count: new(2)}, ended)
 		wait(t.Context(), t, a, Request{Name: "one"}, ended)
-		must(t, a.Release(t.Context(), DefaultPool, "web", "a", Proof{}))
-		must(t, a.Release(t.Context(), DefaultPool, "web", "c", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "a", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "c", Proof{}))
 		select {
 		case early := <-ended:
 			t.Errorf("%+v, while 2000 and 2002 were free", early)
 		case <-time.After(100 * time.Millisecond):
 		}
-		must(t, a.Release(t.Context(), DefaultPool, "web", "b", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "b", Proof{}))
 		first, second := <-ended, <-ended
 		if first.err != nil || first.who != "block" || first.allocation.Port != 2000 || second.err != nil || second.allocation.Port != 2002 {
 			t.Errorf("%+v, then %+v", first, second)
@@ -153,7 +153,7 @@ func TestLineHasWhatWasRejected(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 		defer stop()
 		wait(ctx, t, a, Request{Name: "block", Count: new(2)}, ended)
-		_, err = a.Reject(t.Context(), DefaultPool, "web", offer.Secret, false)
+		_, err = a.Reject(t.Context(), Caller{}, DefaultPool, "web", offer.Secret, false)
 		must(t, err)
 		if served := <-ended; served.err != nil || served.allocation.Port != 2000 {
 			t.Errorf("%+v", served)
@@ -205,7 +205,7 @@ func TestLineGivesBack(t *testing.T) {
 		mustDefine(t, a, "web", 2000, 2009)
 		for looks := range 2 {
 			ctx := &gone{t.Context(), looks}
-			_, _, err := a.Claim(ctx, DefaultPool, "web", []Request{{Name: "a"}, {Name: "b", Count: new(3)}}, Wait{Longest: time.Minute})
+			_, _, err := a.Claim(ctx, Caller{}, DefaultPool, "web", []Request{{Name: "a"}, {Name: "b", Count: new(3)}}, Wait{Longest: time.Minute})
 			wantError(t, "claim", err, ErrUnavailable)
 			ctx = &gone{t.Context(), looks}
 			_, _, err = offerOne(ctx, a, DefaultPool, "web", Request{Name: "c"}, time.Minute)
@@ -245,7 +245,7 @@ func TestLineIsLeftLater(t *testing.T) {
 				allocation, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "waiter"}, time.Minute)
 				ended <- got{"waiter", allocation, err}
 			}()
-			must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "holder", Proof{}))
 			select {
 			case served := <-ended:
 				must(t, served.err)
@@ -253,7 +253,7 @@ func TestLineIsLeftLater(t *testing.T) {
 				t.Fatalf("behind %s nobody is served", ghost)
 			}
 			for _, name := range []string{"waiter", "another"} {
-				must(t, a.Release(t.Context(), DefaultPool, "web", name, Proof{}))
+				must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", name, Proof{}))
 			}
 		}
 	})
@@ -271,7 +271,7 @@ func TestLineStandsStillWhileTheStateIsLost(t *testing.T) {
 		wait(t.Context(), t, a, Request{Name: "waiter"}, ended)
 		must(t, store.Admin.Del(t.Context(), a.keys.Epoch()).Err())
 		wantProblems(t, a, StateLost)
-		must(t, a.Release(t.Context(), DefaultPool, "web", "holder", Proof{}))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "holder", Proof{}))
 		select {
 		case served := <-ended:
 			t.Fatalf("%+v", served)
@@ -301,7 +301,7 @@ func TestBlocksThatDoNotFitHoldNobodyBack(t *testing.T) {
 			wait(ctx, t, a, Request{Name: fmt.Sprintf("single-%d", i)}, ended)
 		}
 		for port := 2000; port < 2000+ports; port += 2 { // no two in a row
-			must(t, a.Release(t.Context(), DefaultPool, "web", fmt.Sprint(port), Proof{}))
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", fmt.Sprint(port), Proof{}))
 		}
 		began := time.Now()
 		for range singles {
@@ -363,13 +363,13 @@ func TestLineLosesAnAnswer(t *testing.T) {
 			ended := make(chan error, 1)
 			client := &losesOnce{proxy: proxy, inLine: new(atomic.Bool), gone: gone}
 			go func() {
-				_, isNew, err := a.Claim(t.Context(), DefaultPool, "web", []Request{{Name: "waiter"}}, Wait{Longest: time.Minute, Abandoned: client.abandoned})
+				_, isNew, err := a.Claim(t.Context(), Caller{}, DefaultPool, "web", []Request{{Name: "waiter"}}, Wait{Longest: time.Minute, Abandoned: client.abandoned})
 				created <- isNew
 				ended <- err
 			}()
 			waits(t, direct, 1)
 			client.inLine.Store(true)
-			must(t, direct.Release(t.Context(), DefaultPool, "web", "holder", Proof{Secret: holder.Secret}))
+			must(t, direct.Release(t.Context(), Caller{}, DefaultPool, "web", "holder", Proof{Secret: holder.Secret}))
 			isNew, err := <-created, <-ended
 			if gone {
 				wantError(t, "the client is gone", err, ErrUnavailable)
@@ -384,7 +384,7 @@ func TestLineLosesAnAnswer(t *testing.T) {
 			if !isNew {
 				t.Error("a port that its client never had is no new one")
 			}
-			must(t, direct.Release(t.Context(), DefaultPool, "web", "waiter", Proof{}))
+			must(t, direct.Release(t.Context(), Caller{}, DefaultPool, "web", "waiter", Proof{}))
 		}
 	})
 }

@@ -33,6 +33,8 @@ var (
 	ErrExhausted            = &Error{Code: "EXHAUSTED"}              // no port is free, or other calls wait for one; see RetryAfter
 	ErrPortTaken            = &Error{Code: "PORT_TAKEN"}             // the exact port is not free; see RetryAfter
 	ErrSecretMismatch       = &Error{Code: "SECRET_MISMATCH"}        // the allocation has another secret
+	ErrNotOwner             = &Error{Code: "NOT_OWNER"}              // it belongs to another owner
+	ErrQuotaExceeded        = &Error{Code: "QUOTA_EXCEEDED"}         // the owner would hold more ports in the pool than it may
 	ErrPreconditionFailed   = &Error{Code: "PRECONDITION_FAILED"}    // the allocation has another fence
 	ErrPreconditionRequired = &Error{Code: "PRECONDITION_REQUIRED"}  // the server wants the secret or the fence of what is released
 	ErrUnauthenticated      = &Error{Code: "UNAUTHENTICATED"}        // the server wants a token, and got none that is valid

@@ -106,6 +106,7 @@ type Offer struct {
 	Name    string        `json:"name"`
 	Port    int           `json:"port"`             // the first
 	Count   int           `json:"count,omitempty"`  // of consecutive ports, 1 or more
+	Owner   string        `json:"owner,omitempty"`  // who called for it; "": the server knows no callers
 	Secret  string        `json:"secret,omitempty"` // "" in a list
 	Created time.Time     `json:"created"`
 	Expires time.Time     `json:"expires"`
@@ -140,6 +141,7 @@ type Allocation struct {
 	Name    string    `json:"name"`
 	Port    int       `json:"port"`            // the first
 	Count   int       `json:"count,omitempty"` // of consecutive ports, 1 or more
+	Owner   string    `json:"owner,omitempty"` // who called for it; "": the server knows no callers
 	Created time.Time `json:"created"`
 	Fence   int64     `json:"fence"`            // grows with each allocation of the pool
 	Expires time.Time `json:"expires,omitzero"` // when its lease ends; zero: it has none

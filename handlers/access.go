@@ -115,6 +115,12 @@ func principalOf(c *fiber.Ctx) identity.Principal {
 	return identity.Anonymous()
 }
 
+// caller returns who calls, as the allocator has it.
+func caller(c *fiber.Ctx) allocator.Caller {
+	p := principalOf(c)
+	return allocator.Caller{Owner: p.Owner, Held: p.Held, IsOperator: p.Role == identity.Operator}
+}
+
 // checkHost protects an open server from web pages: a page that a browser shows may resolve its own name to this server's address
 // (DNS rebinding), but the Host header still has that name. A request without a Host is from no browser.
 func (s *Server) checkHost(_ route, c *fiber.Ctx) error {

@@ -48,6 +48,8 @@ var problems = map[string]struct {
 	string(allocator.CodeExhausted):            {409, "No port is free"},
 	string(allocator.CodePortTaken):            {409, "The port is taken"},
 	string(allocator.CodeSecretMismatch):       {403, "The allocation has another secret"},
+	string(allocator.CodeNotOwner):             {403, "It belongs to another owner"},
+	string(allocator.CodeQuotaExceeded):        {403, "The owner may not hold so many ports"},
 	string(allocator.CodePreconditionRequired): {428, "A release requires the allocation's secret or its ETag"},
 	string(allocator.CodePreconditionFailed):   {412, "The port or name has another holder now"},
 	string(allocator.CodeTooManyWaiting):       {429, "Too many calls are waiting"},

@@ -15,7 +15,7 @@ func (s *Server) offer(c *fiber.Ctx) error {
 		return err
 	}
 	defer a.stop()
-	offers, created, err := s.allocator.Offer(a.ctx, pool(c), param(c, "service"), a.requests, a.wait)
+	offers, created, err := s.allocator.Offer(a.ctx, caller(c), pool(c), param(c, "service"), a.requests, a.wait)
 	if err != nil {
 		return a.fault(err)
 	}
@@ -29,7 +29,7 @@ func (s *Server) offer(c *fiber.Ctx) error {
 // listOffers: GET /services/{service}/offers
 func (s *Server) listOffers(c *fiber.Ctx) error {
 	cursor, limit := page(c)
-	offers, next, err := s.allocator.Offers(c.UserContext(), pool(c), param(c, "service"), cursor, limit)
+	offers, next, err := s.allocator.Offers(c.UserContext(), pool(c), param(c, "service"), owner(c), cursor, limit)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *Server) listOffers(c *fiber.Ctx) error {
 
 // readOffer: GET /services/{service}/offers/{secret}
 func (s *Server) readOffer(c *fiber.Ctx) error {
-	offer, err := s.allocator.OpenOffer(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"))
+	offer, err := s.allocator.OpenOffer(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "secret"))
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Server) accept(c *fiber.Ctx) error {
 	if err := decodeAny(c, &body); err != nil {
 		return err
 	}
-	allocation, created, err := s.allocator.Accept(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"), (*time.Duration)(body.Lease))
+	allocation, created, err := s.allocator.Accept(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "secret"), (*time.Duration)(body.Lease))
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (s *Server) reject(c *fiber.Ctx) error {
 	if body.Reason != nil && *body.Reason != inUse {
 		return allocator.Invalid(allocator.FieldError{Field: "reason", Detail: `must be "in_use", or absent`})
 	}
-	rejected, err := s.allocator.Reject(c.UserContext(), pool(c), param(c, "service"), param(c, "secret"), body.Reason != nil)
+	rejected, err := s.allocator.Reject(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "secret"), body.Reason != nil)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (s *Server) claim(c *fiber.Ctx) error {
 		return err
 	}
 	defer a.stop()
-	allocations, created, err := s.allocator.Claim(a.ctx, pool(c), param(c, "service"), a.requests, a.wait)
+	allocations, created, err := s.allocator.Claim(a.ctx, caller(c), pool(c), param(c, "service"), a.requests, a.wait)
 	if err != nil {
 		return a.fault(err)
 	}
@@ -38,7 +38,7 @@ func locate(c *fiber.Ctx, a allocator.Allocation) {
 // listAllocations: GET /services/{service}/ports
 func (s *Server) listAllocations(c *fiber.Ctx) error {
 	cursor, limit := page(c)
-	allocations, next, err := s.allocator.Allocations(c.UserContext(), pool(c), param(c, "service"), cursor, limit)
+	allocations, next, err := s.allocator.Allocations(c.UserContext(), pool(c), param(c, "service"), owner(c), cursor, limit)
 	if err != nil {
 		return err
 	}
@@ -73,13 +73,28 @@ func (s *Server) renew(c *fiber.Ctx) error {
 	if err := decode(c, &body); err != nil {
 		return err
 	}
-	allocation, err := s.allocator.Renew(c.UserContext(), pool(c), param(c, "service"), param(c, "port"), body.Secret, (*time.Duration)(body.Lease))
+	allocation, err := s.allocator.Renew(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), body.Secret, (*time.Duration)(body.Lease))
 	if err != nil {
 		return err
 	}
 	setETag(c, allocation)
 	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
+
+// releaseOwned: DELETE /services/{service}/ports?owner=
+func (s *Server) releaseOwned(c *fiber.Ctx) error {
+	if err := decodeAny(c, &struct{}{}); err != nil {
+		return err
+	}
+	released, err := s.allocator.ReleaseOwned(c.UserContext(), caller(c), pool(c), param(c, "service"), owner(c))
+	if err != nil {
+		return err
+	}
+	return render(c, fiber.StatusOK, append(strconv.AppendInt([]byte(`{"released":`), int64(released), 10), '}'))
+}
+
+// owner returns the owner in the query of a request; "" if there is none.
+func owner(c *fiber.Ctx) string { return strings.Clone(c.Query("owner")) }
 
 // headerSecret is the header with the secret of the allocation to release.
 const headerSecret = "Portmaster-Secret"
@@ -93,7 +108,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := s.allocator.Release(c.UserContext(), pool(c), param(c, "service"), param(c, "port"), proof); err != nil {
+	if err := s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"fmt"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -64,6 +65,7 @@ func appendOffer(b []byte, o allocator.Offer) []byte {
 	b = append(b, `","port":`...)
 	b = strconv.AppendInt(b, int64(o.Port), 10)
 	b = appendCount(b, o.Count)
+	b = appendOwner(b, o.Owner)
 	if o.Secret != "" {
 		b = append(b, `,"secret":"`...)
 		b = append(b, o.Secret...)
@@ -88,6 +90,7 @@ func appendAllocation(b []byte, a allocator.Allocation) []byte {
 	b = append(b, `","port":`...)
 	b = strconv.AppendInt(b, int64(a.Port), 10)
 	b = appendCount(b, a.Count)
+	b = appendOwner(b, a.Owner)
 	b = append(b, `,"created":`...)
 	b = appendTime(b, a.Created)
 	b = append(b, `,"fence":`...)
@@ -113,6 +116,16 @@ func appendCount(b []byte, count int) []byte {
 	return b
 }
 
+// appendOwner appends the owner if there is one.
+func appendOwner(b []byte, owner string) []byte {
+	if owner != "" {
+		b = append(b, `,"owner":"`...)
+		b = append(b, owner...)
+		b = append(b, '"')
+	}
+	return b
+}
+
 // timeFormat is RFC 3339 with milliseconds, for a time in UTC.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
@@ -127,7 +140,12 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 
 // linkNext sets the Link header to the next page of a list, if there is one.
 func linkNext(c *fiber.Ctx, next string, limit int) {
-	if next != "" {
-		c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?limit=%d&cursor=%s>; rel="next"`, unescape(c.Path()), limit, next))
+	if next == "" {
+		return
 	}
+	query := fmt.Sprintf("limit=%d&cursor=%s", limit, next)
+	if owner := owner(c); owner != "" {
+		query += "&owner=" + url.QueryEscape(owner)
+	}
+	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?%s>; rel="next"`, unescape(c.Path()), query))
 }

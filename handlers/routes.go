@@ -23,6 +23,8 @@ type route struct {
 // The query parameters of routes that list, and of those that take requests.
 var (
 	ofList     = []string{"limit", "cursor"}
+	ofHolds    = []string{"limit", "cursor", "owner"}
+	ofOwner    = []string{"owner"}
 	ofRequests = []string{"wait"}
 )
 
@@ -35,7 +37,7 @@ var poolRoutes = []route{
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
 
 	{"POST", "/services/:service/offers", "offer", acquiring, ofRequests, (*Server).offer},
-	{"GET", "/services/:service/offers", "listOffers", reading, ofList, (*Server).listOffers},
+	{"GET", "/services/:service/offers", "listOffers", reading, ofHolds, (*Server).listOffers},
 	{"GET", "/services/:service/offers/:secret", "readOffer", holding, nil, (*Server).readOffer},
 	{"POST", "/services/:service/offers/:secret/accept", "accept", holding, nil, (*Server).accept},
 	{"PUT", "/services/:service/offers/:secret", "accept", holding, nil, (*Server).accept},
@@ -43,7 +45,8 @@ var poolRoutes = []route{
 	{"DELETE", "/services/:service/offers/:secret", "reject", holding, nil, (*Server).reject},
 
 	{"POST", "/services/:service/ports", "claim", acquiring, ofRequests, (*Server).claim},
-	{"GET", "/services/:service/ports", "listAllocations", reading, ofList, (*Server).listAllocations},
+	{"GET", "/services/:service/ports", "listAllocations", reading, ofHolds, (*Server).listAllocations},
+	{"DELETE", "/services/:service/ports", "releaseOwned", releasing, ofOwner, (*Server).releaseOwned},
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
 	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},

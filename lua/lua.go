@@ -24,8 +24,9 @@ type Script struct {
 	Hash   string // the SHA-1 of Source, by which Redis knows a loaded script
 
 	// The names of its keys, in the order of KEYS.
-	Keys []string
-	Each []string // the names of the keys that follow for each request, or service
+	Keys  []string
+	Each  []string // the names of the keys that follow for each request, or service
+	Owned bool     // the key owned follows last if the call is of an owner
 }
 
 // The scripts. The head of each file has its KEYS, ARGV, answers and errors.
@@ -72,7 +73,7 @@ func script(file string) *Script {
 	source := include(textOf(file), map[string]bool{})
 	sum := sha1.Sum([]byte(source))
 	s := &Script{Source: source, Hash: hex.EncodeToString(sum[:])}
-	s.Keys, s.Each = keysOf(source)
+	s.Keys, s.Each, s.Owned = keysOf(source)
 	all = append(all, s)
 	return s
 }
@@ -93,19 +94,23 @@ func textOf(file string) string {
 var (
 	keysLines = regexp.MustCompile(`(?s)\n-- KEYS   (.*?)\n-- ARGV`)
 	ofEach    = regexp.MustCompile(`\bof each [^:]*:`)
+	ofOwner   = regexp.MustCompile(`\bof an\s(?:--\s*)?owner:\s(?:--\s*)?owned ZSET\b`)
 	keyName   = regexp.MustCompile(`(\w+) (?:HASH|ZSET|STRING|SET)\b`)
 )
 
 // keysOf reads the names of the keys in the header of a script.
-func keysOf(source string) (keys, each []string) {
+func keysOf(source string) (keys, each []string, owned bool) {
 	text := ""
 	if lines := keysLines.FindStringSubmatch(source); lines != nil {
 		text = lines[1]
 	}
+	if at := ofOwner.FindStringIndex(text); at != nil {
+		text, owned = text[:at[0]], true
+	}
 	if at := ofEach.FindStringIndex(text); at != nil {
 		text, each = text[:at[0]], names(text[at[1]:])
 	}
-	return names(text), each
+	return names(text), each, owned
 }
 
 func names(keys string) (found []string) {

@@ -2,6 +2,8 @@
 package keyspace
 
 import (
+	"slices"
+
 	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
@@ -97,6 +99,10 @@ func (p Pool) Ports(service string) string { return string(p) + "ports:" + servi
 // Offer is a STRING with a TTL: the offer of a secret, as JSON.
 func (p Pool) Offer(secret string) string { return string(p) + "offer:" + secret }
 
+// Owned is a ZSET with a TTL: each port that an owner holds, open offers included, scored by the end of the hold (Unix ms), or by
+// 9000000000000000 if it has none. Ports whose time has passed may still be in it.
+func (p Pool) Owned(owner string) string { return string(p) + "owner:" + owner }
+
 // Call returns the call of a script with the keys that its header lists before those of each request. service and secret may be ""
 // if no key of the script contains them.
 func (p Pool) Call(script *lua.Script, service, secret string, args ...any) executor.Call {
@@ -108,6 +114,15 @@ func (p Pool) Call(script *lua.Script, service, secret string, args ...any) exec
 // AddEach adds the keys to a call that its script has of each request or service.
 func (p Pool) AddEach(c *executor.Call, service, secret string) {
 	c.Keys = p.add(c.Keys, keysOf[c.Script].each, service, secret)
+}
+
+// AddOwner adds the key and the arguments to a call that come last if it is of an owner: the owner, and those given. An owner of "" adds
+// nothing.
+func (p Pool) AddOwner(c *executor.Call, owner string, args ...any) {
+	if owner != "" {
+		c.Keys = append(c.Keys, p.Owned(owner))
+		c.Args = append(append(slices.Clip(c.Args), owner), args...) // the caller may keep its own
+	}
 }
 
 func (p Pool) add(to []string, wanted []keyOf, service, secret string) []string {

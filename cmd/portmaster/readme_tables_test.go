@@ -8,7 +8,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"portmaster/allocator"
 	"portmaster/allocator/storetest"
 	"portmaster/config"
 )
@@ -59,6 +61,13 @@ func TestReadmeKeys(t *testing.T) {
 	p.must(t, 204, "POST", "/v1/services/django/offers/"+secret+"/reject", `{"reason":"in_use"}`)
 	p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"web-01","lease":60}`)
 	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02"}`)
+	ports := allocator.New(store.Client, allocator.Options{
+		KeyPrefix: "portmaster", OfferTTL: time.Minute, PortMin: 5000, PortMax: 5009, Timeout: 5 * time.Second,
+	})
+	owner, owned := allocator.Caller{Owner: "OWNER"}, []allocator.Request{{Name: "web-03"}}
+	if _, _, err := ports.Claim(t.Context(), owner, allocator.DefaultPool, "django", owned, allocator.Wait{}); err != nil {
+		t.Fatal(err)
+	}
 	for _, method := range []string{"PUT", "DELETE"} { // the figures stay for a while
 		for i := range 300 {
 			p.call(t.Context(), method, fmt.Sprint("/v1/pools/many/services/s", i), fmt.Sprintf(`{"start":%d,"end":%d}`, 5000+i, 5000+i))

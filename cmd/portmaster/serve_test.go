@@ -155,7 +155,7 @@ func TestOffersExpireOnTheEmbeddedStore(t *testing.T) {
 	if _, err := ports.Create(t.Context(), "default", allocator.Definition{Name: "django", Start: 5000, End: 5000}); err != nil {
 		t.Fatal(err)
 	}
-	first, _, err := ports.Offer(t.Context(), "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{})
+	first, _, err := ports.Offer(t.Context(), allocator.Caller{}, "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,13 +163,13 @@ func TestOffersExpireOnTheEmbeddedStore(t *testing.T) {
 	if !store.embedded.Exists(key) {
 		t.Fatalf("there is no key %s", key)
 	}
-	if _, _, err := ports.Offer(t.Context(), "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{}); err == nil {
+	if _, _, err := ports.Offer(t.Context(), allocator.Caller{}, "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{}); err == nil {
 		t.Error("web-01 was offered a second port")
 	}
 
 	eventually(t, "the key of the offer is gone", func() bool { return !store.embedded.Exists(key) })
 	time.Sleep(time.Until(first[0].Expires))
-	again, _, err := ports.Offer(t.Context(), "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{})
+	again, _, err := ports.Offer(t.Context(), allocator.Caller{}, "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{})
 	if err != nil || again[0].Port != first[0].Port {
 		t.Errorf("%+v, error %v: want port %d again", again, err, first[0].Port)
 	}

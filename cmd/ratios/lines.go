@@ -46,7 +46,7 @@ func (b *bench) waitInLines() error {
 		err := concurrently(waitingLines, func(i int) error {
 			_, err := b.ports.Create(background, "lines", allocator.Definition{Name: lineOf(i), Start: 2000 + i, End: 2000 + i})
 			if err == nil {
-				_, _, err = b.ports.Claim(background, "lines", lineOf(i), []allocator.Request{{Name: "round-0"}}, allocator.Wait{})
+				_, _, err = b.ports.Claim(background, allocator.Caller{}, "lines", lineOf(i), []allocator.Request{{Name: "round-0"}}, allocator.Wait{})
 			}
 			return err
 		})

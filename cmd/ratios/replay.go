@@ -101,7 +101,7 @@ func forBatch(act func(i int) error) error {
 
 func offerBatch(ports *allocator.Allocator, pool, service string, secrets []string) error {
 	return forBatch(func(i int) error {
-		offers, _, err := ports.Offer(background, pool, service, []allocator.Request{{Name: holder(i)}}, allocator.Wait{})
+		offers, _, err := ports.Offer(background, allocator.Caller{}, pool, service, []allocator.Request{{Name: holder(i)}}, allocator.Wait{})
 		if err == nil {
 			secrets[i] = offers[0].Secret
 		}

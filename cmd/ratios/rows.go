@@ -62,12 +62,14 @@ func scriptsToReturn1(b *bench) (float64, float64, error) {
 		func(ports *allocator.Allocator) error { return offerBatch(ports, pool, service, secrets) },
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error {
-				_, _, err := ports.Accept(background, pool, service, secrets[i], nil)
+				_, _, err := ports.Accept(background, allocator.Caller{}, pool, service, secrets[i], nil)
 				return err
 			})
 		},
 		func(ports *allocator.Allocator) error {
-			return forBatch(func(i int) error { return ports.Release(background, pool, service, holder(i), allocator.Proof{}) })
+			return forBatch(func(i int) error {
+				return ports.Release(background, allocator.Caller{}, pool, service, holder(i), allocator.Proof{})
+			})
 		})
 	if err != nil {
 		return 0, 0, err
@@ -105,7 +107,7 @@ func (b *bench) offers(pool string) (float64, error) {
 		func(ports *allocator.Allocator) error { return offerBatch(ports, pool, "filled", secrets) },
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error {
-				_, err := ports.Reject(background, pool, "filled", secrets[i], false)
+				_, err := ports.Reject(background, allocator.Caller{}, pool, "filled", secrets[i], false)
 				return err
 			})
 		})
@@ -122,7 +124,7 @@ func piecesToWhole(b *bench) (float64, float64, error) {
 				if i%apart == 0 {
 					return nil
 				}
-				return b.ports.Release(background, "pieces", "filled", strconv.Itoa(1024+i), allocator.Proof{})
+				return b.ports.Release(background, allocator.Caller{}, "pieces", "filled", strconv.Itoa(1024+i), allocator.Proof{})
 			})
 		}
 	}
@@ -145,12 +147,14 @@ func (b *bench) blocks(pool string) (float64, error) {
 	return b.cost(
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error {
-				_, _, err := ports.Claim(background, pool, "filled", []allocator.Request{{Name: holder(i), Count: new(4)}}, allocator.Wait{})
+				_, _, err := ports.Claim(background, allocator.Caller{}, pool, "filled", []allocator.Request{{Name: holder(i), Count: new(4)}}, allocator.Wait{})
 				return err
 			})
 		},
 		func(ports *allocator.Allocator) error {
-			return forBatch(func(i int) error { return ports.Release(background, pool, "filled", holder(i), allocator.Proof{}) })
+			return forBatch(func(i int) error {
+				return ports.Release(background, allocator.Caller{}, pool, "filled", holder(i), allocator.Proof{})
+			})
 		})
 }
 
@@ -161,7 +165,7 @@ func (b *bench) fill(pool string, start, end, allocations int) error {
 		return err
 	}
 	return concurrently(allocations, func(i int) error {
-		_, _, err := b.ports.Claim(background, pool, "filled", []allocator.Request{{Name: "holder-" + strconv.Itoa(i)}}, allocator.Wait{})
+		_, _, err := b.ports.Claim(background, allocator.Caller{}, pool, "filled", []allocator.Request{{Name: "holder-" + strconv.Itoa(i)}}, allocator.Wait{})
 		return err
 	})
 }

@@ -25,11 +25,11 @@ func worstToOffer(b *bench) (float64, float64, error) {
 	} else if created {
 		err := concurrently((end-start+1)/2, func(i int) error {
 			name := holder(i)
-			_, _, err := b.ports.Claim(background, pool, service, []allocator.Request{{Name: name, Port: new(start + 2*i)}}, allocator.Wait{})
+			_, _, err := b.ports.Claim(background, allocator.Caller{}, pool, service, []allocator.Request{{Name: name, Port: new(start + 2*i)}}, allocator.Wait{})
 			if err != nil {
 				return err
 			}
-			return b.ports.Release(background, pool, service, name, allocator.Proof{})
+			return b.ports.Release(background, allocator.Caller{}, pool, service, name, allocator.Proof{})
 		})
 		if err != nil {
 			return 0, 0, err
@@ -40,7 +40,7 @@ func worstToOffer(b *bench) (float64, float64, error) {
 		return 0, 0, err
 	}
 	claims, err := b.record(func(ports *allocator.Allocator) error {
-		_, _, err := ports.Claim(background, pool, service, scattered(start), allocator.Wait{})
+		_, _, err := ports.Claim(background, allocator.Caller{}, pool, service, scattered(start), allocator.Wait{})
 		return err
 	})
 	if err != nil {
@@ -164,20 +164,20 @@ func refusedToOffer(b *bench) (float64, float64, error) {
 // useOnce lets all ports of a service be handed out and given back, in so many blocks of 100, and one be held: the last.
 func (b *bench) useOnce(pool, service string, blocks int) error {
 	err := concurrently(blocks, func(i int) error {
-		_, _, err := b.ports.Claim(background, pool, service, []allocator.Request{{Name: holder(i), Count: new(100)}}, allocator.Wait{})
+		_, _, err := b.ports.Claim(background, allocator.Caller{}, pool, service, []allocator.Request{{Name: holder(i), Count: new(100)}}, allocator.Wait{})
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	err = concurrently(blocks, func(i int) error {
-		return b.ports.Release(background, pool, service, holder(i), allocator.Proof{})
+		return b.ports.Release(background, allocator.Caller{}, pool, service, holder(i), allocator.Proof{})
 	})
 	if err != nil {
 		return err
 	}
 	last := 1024 + 100*blocks - 1
-	_, _, err = b.ports.Claim(background, pool, service, []allocator.Request{{Name: "last", Port: new(last)}}, allocator.Wait{})
+	_, _, err = b.ports.Claim(background, allocator.Caller{}, pool, service, []allocator.Request{{Name: "last", Port: new(last)}}, allocator.Wait{})
 	return err
 }
 

@@ -3,10 +3,10 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, fence STRING, then of each request:
---        offer STRING (of the secret)
+--        offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   service, how long a secret that the client supplied is remembered (ms), then as in offer.lua: ticket, '1' to
---        wait, and of each request name, secret and options; last the highest fence of the pool that the server saw,
---        and the highest of all pools
+--        wait, of each request name, secret and options, and of an owner: owner, and how many ports it may hold; last
+--        the highest fence of the pool that the server saw, and the highest of all pools
 --
 -- answer {request, ...}    of each request the record of a new allocation, or {record} if this secret has it already;
 --                          of a single request its record or {record} alone
@@ -16,19 +16,22 @@
 --        EXHAUSTED ms detail: ms until a port becomes free by itself, or -1
 --        with the request and its field before the detail: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
 --        INVALID [0].port detail, of several requests with | between them; INVALID body detail
---        only for a secret that the client supplied: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
+--        only for a secret that the client supplied: INVALID, OFFER_ACCEPTED, OFFER_REJECTED, NOT_OWNER; an open
+--        offer is only accepted for its own owner
+--        only for an owner: QUOTA_EXCEEDED
 --
 -- Worst case: 256 exact ports, some fresh and some given back, for 100 requests with leases and secrets of the
 -- client: about 2.1 ms (the usual offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
 -- include fence: is_behind, next_fence
+-- include owner: add_holds, own_ports
 -- include ports/acquire: acquire, answer_of
 -- include ports/allocate: add_allocation, new_allocations, write_allocations
 -- include ports/check_requests: check_secret
 -- include ports/find: find_offer
 -- include ports/read_requests: read_requests
--- include record: count_of, has_secret, is_live, offer_record
+-- include record: count_of, has_secret, is_live, offer_record, owner_of
 -- include service: read_service
 
 local keys = {
@@ -39,7 +42,7 @@ local keys = {
 local remember, ticket, stay, seen, least = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[#ARGV - 1], ARGV[#ARGV]
 local now, microseconds = read_clock()
 local service = read_service(keys, now, ARGV[1])
-local requests = read_requests(keys, {unpack(KEYS, 14)}, {unpack(ARGV, 5, #ARGV - 2)})
+local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 14)}, {unpack(ARGV, 5, #ARGV - 2)})
 
 -- The allocation of a request's name, its first port and how many it has, if it has the request's secret.
 local function find_claimed(request)
@@ -52,18 +55,21 @@ end
 -- What is known of a request: see resolve in parts/ports/acquire.lua.
 local function look_at(request)
   if not request.own then return 'missing' end
-  local state, record, holder, port, count, _, lease =
+  local state, record, holder, port, count, _, lease, its_owner =
     find_offer(keys, now, service.name, request.offer, request.secret)
   if not state then
     record, port, count = find_claimed(request)
-    if record then state, holder = 'accepted', request.name end
+    if record then state, holder, its_owner = 'accepted', request.name, owner_of(record) end
   end
-  local wrong = check_secret(request, state, holder, port, count)
+  -- Whoever accepts an offer changes its owner's key.
+  local is_anothers = its_owner and its_owner ~= owner and (owner ~= nil or state == 'open')
+  local wrong = check_secret(request, state, holder, port, count, is_anothers)
   if wrong then return 'refused', wrong end
   if state == 'accepted' then return 'done', record end
   if state ~= 'open' then return 'missing' end
   -- The secret has an open offer: it is accepted.
   request.port, request.count, request.lease, request.is_offered = port, count, request.lease or lease, true
+  request.owner = its_owner
   return 'held'
 end
 
@@ -85,20 +91,25 @@ end
 local function remember_claim(request)
   local expires = string.format('%d', now + remember)
   local record = offer_record(service.name, request.name, request.port, request.count, now, expires, nil,
-    request.secret, not request.is_offered and 'claimed')
+    request.secret, not request.is_offered and 'claimed', request.owner)
   call('SET', request.offer, record, 'PX', remember)
 end
 
 local function write(unwritten, answers)
   local fence, all = next_fence(keys.fence, microseconds, #unwritten, seen, least), new_allocations()
+  local holds = {}
   for i, request in ipairs(unwritten) do
     local number = i == 1 and fence or string.format('%d', fence + i - 1)
     local ends = request.lease and string.format('%d', now + request.lease)
+    if not request.is_offered then request.owner = owner end
     answers[request.index + 1] = add_allocation(all, request.name, request.port, request.count, now, number,
-      request.lease, ends, request.secret, not request.is_offered)
+      request.lease, ends, request.secret, request.owner, not request.is_offered)
+    if request.owner then add_holds(holds, request.port, request.count, ends) end
     if request.own then remember_claim(request) end
   end
   write_allocations(keys, all)
+  if #holds > 0 then own_ports(keys, now, holds) end
 end
 
-return answer_of(acquire(keys, service, {requests = requests, ticket = ticket, stay = stay}, resolve, write, may_grant))
+local group = {requests = requests, ticket = ticket, stay = stay, owner = owner, most = most_held}
+return answer_of(acquire(keys, service, group, resolve, write, may_grant))

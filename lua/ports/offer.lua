@@ -3,11 +3,12 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, then of each request:
---        offer STRING (of the secret)
+--        offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   service, how long the offers are open (ms), ticket in the waitlist ('': none), '1' if the call is to wait if
 --        too few ports are free, then of each request: name, secret, options ('': none)
 --        "own lease port prefer count": '1' if the client supplied the secret, lease (ms), exact port, preferred
---        port, how many consecutive ports ('0': not given)
+--        port, how many consecutive ports ('0': not given). Of an owner: owner, and how many ports it may hold in the
+--        pool ('0': any number)
 --
 -- answer {request, ...}  of each request the record of a new offer, or {record} if this secret has it already and it is
 --                        open; of a single request its record or {record} alone
@@ -19,12 +20,14 @@
 --        EXHAUSTED ms detail: ms until a port becomes free by itself, or -1
 --        with the request and its field before the detail: NAME_TAKEN [0].name detail, PORT_TAKEN ms [0].port detail,
 --        INVALID [0].port detail, of several requests with | between them; INVALID body detail
---        only for a secret that the client supplied: INVALID, OFFER_ACCEPTED, OFFER_REJECTED
+--        only for a secret that the client supplied: INVALID, OFFER_ACCEPTED, OFFER_REJECTED, NOT_OWNER
+--        only for an owner: QUOTA_EXCEEDED
 --
 -- Worst case: 256 exact ports for 100 requests that are put back since a block is missing: about 1.7 ms (the usual
 -- offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include owner: own_ports
 -- include ports/acquire: acquire, answer_of
 -- include ports/check_requests: check_secret, fault
 -- include ports/find: find_offer
@@ -40,12 +43,14 @@ local keys = {
 local ttl, ticket, stay = ARGV[2], ARGV[3], ARGV[4] == '1'
 local now = read_clock()
 local service = read_service(keys, now, ARGV[1])
-local requests = read_requests(keys, {unpack(KEYS, 13)}, {unpack(ARGV, 5)})
+local requests, owner, most = read_requests(keys, {unpack(KEYS, 13)}, {unpack(ARGV, 5)})
 
 local function resolve(request)
   if not request.own then return 'missing' end
-  local state, record, holder, port, count = find_offer(keys, now, service.name, request.offer, request.secret)
-  local wrong = check_secret(request, state, holder, port, count)
+  local state, record, holder, port, count, _, _, its_owner =
+    find_offer(keys, now, service.name, request.offer, request.secret)
+  local is_anothers = its_owner and owner and its_owner ~= owner
+  local wrong = check_secret(request, state, holder, port, count, is_anothers)
   if not wrong and state == 'accepted' then
     wrong = fault('OFFER_ACCEPTED', request, 'secret', 'this offer was accepted already')
   end
@@ -58,7 +63,7 @@ local function write(missing, answers)
   local expires, scores, records = string.format('%d', now + ttl), {}, {}
   for _, request in ipairs(missing) do
     local record = offer_record(service.name, request.name, request.port, request.count, now, expires, request.lease,
-      request.secret)
+      request.secret, nil, owner)
     for i = 0, request.count - 1 do
       scores[#scores + 1] = expires
       scores[#scores + 1] = string.format('%d', request.port + i)
@@ -70,6 +75,8 @@ local function write(missing, answers)
   end
   call('ZADD', keys.free, unpack(scores))
   call('HSET', keys.offers, unpack(records))
+  if owner then own_ports(keys, now, scores) end
 end
 
-return answer_of(acquire(keys, service, {requests = requests, ticket = ticket, stay = stay}, resolve, write))
+local group = {requests = requests, ticket = ticket, stay = stay, owner = owner, most = most}
+return answer_of(acquire(keys, service, group, resolve, write))

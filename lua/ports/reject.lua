@@ -1,16 +1,20 @@
 -- Rejects an offer: its ports and its name are free at once. Ports that were found in use rest first.
 --
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH,
---        fresh ZSET, run_lengths ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret)
--- ARGV   service, secret, how long the ports rest (ms, '0': not at all)
+--        fresh ZSET, run_lengths ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret);
+--        of an owner: owned ZSET
+-- ARGV   service, secret, how long the ports rest (ms, '0': not at all); of an owner: owner, '1' if the offer must be
+--        its
 --
 -- answer 1  rejected
 --        0  it was rejected already
--- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_ACCEPTED
+--        {'owner', owner}  nothing was changed: call it again with the key of this owner, whose offer it is
+-- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_ACCEPTED, NOT_OWNER
 --
 -- Worst case: a block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include owner: check_owner, disown_ports
 -- include ports/find: find_offer, no_offer
 -- include ports/notify_lazily: notify_of_return
 -- include record: mark_offer
@@ -19,12 +23,15 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
   resting = KEYS[7], rest = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], waitlist = KEYS[11],
-  heartbeats = KEYS[12], waitlists = KEYS[13], offer = KEYS[14],
+  heartbeats = KEYS[12], waitlists = KEYS[13], offer = KEYS[14], owned = KEYS[15],
 }
-local service, secret, rest = unpack(ARGV)
+local service, secret, rest, owner, must_own = unpack(ARGV)
 local now = read_clock()
 
-local state, record, name, port, count, expires = find_offer(keys, now, service, keys.offer, secret)
+local state, record, name, port, count, expires, _, its_owner =
+  find_offer(keys, now, service, keys.offer, secret)
+local refusal = check_owner(its_owner, owner, must_own, 'the offer')
+if refusal then return refusal end
 if state == 'rejected' then return 0 end
 if state == 'accepted' then return redis.error_reply('OFFER_ACCEPTED this offer was accepted already') end
 if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end
@@ -40,6 +47,7 @@ for i = 0, count - 1 do
 end
 call('HDEL', keys.names, name) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('HDEL', keys.offers, port)
+if its_owner then disown_ports(keys, now, port, count) end
 if rest == '0' then
   call('ZADD', keys.free, unpack(scores))
 else

@@ -2,16 +2,19 @@
 -- release_plain.lua.
 --
 -- KEYS   service HASH, free ZSET, names HASH, ports HASH, waitlist ZSET, offers HASH, leases ZSET, resting ZSET,
---        fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret)
+--        fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret); of an owner:
+--        owned ZSET
 -- ARGV   service, the secret that the allocation must have ('': any), port or name, then the fences of which it must
---        have one (none: any)
+--        have one (none: any); of an owner, last: owner, '1' if without the secret the allocation must be its
 --
 -- answer 1  released, now or with this secret a short while ago
--- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND, SECRET_MISMATCH, PRECONDITION_FAILED
+--        {'owner', owner}  nothing was changed: call it again with the key of this owner, whose allocation it is
+-- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND, SECRET_MISMATCH, PRECONDITION_FAILED, NOT_OWNER
 --
 -- Worst case: a leased block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include owner: check_owner, disown_ports
 -- include ports/find: find_allocation, find_offer
 -- include ports/notify_lazily: notify_of_return
 -- include record: offer_record, parse_allocation
@@ -19,8 +22,9 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], ports = KEYS[4], waitlist = KEYS[5], offers = KEYS[6],
   leases = KEYS[7], resting = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], offer = KEYS[13],
+  waitlists = KEYS[12], offer = KEYS[13], owned = KEYS[14],
 }
+local must_own, owner = keys.owned and table.remove(ARGV), keys.owned and table.remove(ARGV)
 local service, secret, holder = ARGV[1], ARGV[2], ARGV[3]
 local now = read_clock()
 
@@ -34,10 +38,12 @@ end
 
 local port, allocation, err = find_allocation(keys, now, service, holder)
 if err then return redis.error_reply(err) end
-local name, count, fence, lease, its_secret = parse_allocation(allocation)
+local name, count, fence, lease, its_secret, _, its_owner = parse_allocation(allocation)
 if secret ~= '' and secret ~= its_secret then
   return redis.error_reply('SECRET_MISMATCH the allocation of ' .. holder .. ' has another secret')
 end
+local refusal = check_owner(its_owner, owner, secret == '' and must_own or '0', 'port ' .. port)
+if refusal then return refusal end
 local matches = #ARGV == 3
 for i = 4, #ARGV do
   matches = matches or ARGV[i] == fence
@@ -58,9 +64,10 @@ if lease then
   call('ZREM', keys.leases, unpack(all))
 end
 call('HDEL', keys.names, name)
+if its_owner then disown_ports(keys, now, port, count) end
 if secret ~= '' then -- a repeated call gets the same answer, and releases no later allocation
   local expires = string.format('%d', now + 60000)
-  local record = offer_record(service, name, port, count, now, expires, nil, secret, 'released')
+  local record = offer_record(service, name, port, count, now, expires, nil, secret, 'released', its_owner)
   call('SET', keys.offer, record, 'PX', '60000')
 end
 if call('EXISTS', keys.waitlist) == 1 then notify_of_return(keys, now, service, port, count) end

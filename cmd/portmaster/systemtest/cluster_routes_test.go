@@ -84,6 +84,7 @@ func everyRoute(pool string) []routed {
 		{"DELETE", offers + "/" + rejected, "", 204},
 		{"GET", ports, "", 200},
 		{"GET", ports + "/web-01", "", 200},
+		{"DELETE", ports + "?owner=ann", "", 200}, // has none
 		{"DELETE", services + "/web", "", 409},
 		{"DELETE", ports + "/web-01", "", 204},
 		{"POST", ports, `{"name":"web-03","secret":"` + claimed + `","lease":60,"port":5000}`, 201},

@@ -1,6 +1,7 @@
 local call = redis.call
 -- include clear_ended: clear_ended
 -- include full_redis: stop_if_full
+-- include owner: check_quota
 -- include ports/check_requests: check_held, check_range
 -- include ports/overtake: may_overtake, shortest_of
 -- include ports/pick: new_picking, pick, put_back
@@ -79,6 +80,7 @@ local function grant(keys, service, group, requests)
     row = math.max(row, request.count)
   end
   local wrong = check_range(keys, service, requests, total)
+    or group.owner and check_quota(keys, service.now, group.owner, group.most, total)
   if wrong then return 'refused', wrong end
   if is_changing(service) then return 'unsettled' end
   stop_if_full(keys)
@@ -116,8 +118,8 @@ local function end_waiting(keys, service, ticket)
   notify(keys, service, 2)
 end
 
--- Acquires the ports for a group of requests: all, or none. group has the requests, the ticket ('' for none), and
--- `stay`: whether it is to wait if too few ports are free.
+-- Acquires the ports for a group of requests: all, or none. group has the requests, the ticket ('' for none), `stay`:
+-- whether it is to wait if too few ports are free, and owner and `most` as of read_requests.
 --
 -- resolve(request) says what is known of a request: 'missing', 'held' if it has its ports, 'done' and its record, or
 -- 'refused' and an error. may_grant(), if given, is called before anything is granted or written, and returns nil, or

@@ -7,11 +7,11 @@ local function new_allocations()
   return {scores = {}, marks = {}, lasting = {}, records = {}}
 end
 
--- Adds an allocation, and returns its record. It has a lease and ends at `expires`, or lease is nil. Ports that were
--- just picked are in no key that would have to be cleared.
-local function add_allocation(all, name, port, count, created, fence, lease, expires, secret, were_picked)
+-- Adds an allocation, and returns its record. It has a lease and ends at `expires`, or lease is nil; owner may be nil.
+-- Ports that were just picked are in no key that would have to be cleared.
+local function add_allocation(all, name, port, count, created, fence, lease, expires, secret, owner, were_picked)
   local scores, marks, lasting, records = all.scores, all.marks, all.lasting, all.records
-  local record = allocation_record(name, port, count, created, fence, lease, expires, secret)
+  local record = allocation_record(name, port, count, created, fence, lease, expires, secret, owner)
   for i = 0, count - 1 do
     local each = i == 0 and port or string.format('%d', port + i)
     if lease then
@@ -46,16 +46,16 @@ local function write_allocations(keys, all)
 end
 
 -- Allocates offered or leased ports, and returns the record.
-local function allocate(keys, name, port, count, created, fence, lease, expires, secret)
+local function allocate(keys, name, port, count, created, fence, lease, expires, secret, owner)
   if count == 1 and not lease then
-    local record = allocation_record(name, port, count, created, fence, nil, nil, secret)
+    local record = allocation_record(name, port, count, created, fence, nil, nil, secret, owner)
     call('ZREM', keys.free, port)
     call('HDEL', keys.offers, port)
     call('HSET', keys.ports, port, record)
     return record
   end
   local all = new_allocations()
-  local record = add_allocation(all, name, port, count, created, fence, lease, expires, secret)
+  local record = add_allocation(all, name, port, count, created, fence, lease, expires, secret, owner)
   write_allocations(keys, all)
   return record
 end

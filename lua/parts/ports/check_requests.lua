@@ -84,11 +84,13 @@ local function check_held(keys, service, requests, may_have)
 end
 
 -- The error of a request whose secret belongs to another offer, to one that has ended, or to other ports than
--- requested; nil if there is none. The state and what follows it are the answer of find_offer.
-local function check_secret(request, state, holder, port, count)
+-- requested, or to another owner; nil if there is none. The state and what follows it are of the answer of find_offer.
+local function check_secret(request, state, holder, port, count, is_anothers)
   if not state then return nil end
   if state == 'elsewhere' or holder ~= request.name then
     return fault('INVALID', request, 'secret', 'belongs to another offer')
+  elseif is_anothers then
+    return fault('NOT_OWNER', request, 'secret', 'belongs to another owner')
   elseif state == 'released' or state == 'over' then
     return fault('OFFER_ACCEPTED', request, 'secret', 'this offer was accepted, and its port was released')
   elseif state == 'rejected' then

@@ -18,7 +18,7 @@ end
 
 -- Finds the offer of a secret. offer is the key of the secret.
 --
--- answer: state, record, name, port, count, expires, lease
+-- answer: state, record, name, port, count, expires, lease, owner
 --   'open'       the offer can be accepted: it has not expired, and its ports are still held for it
 --   'accepted'   it became an allocation that still exists; record is that of the allocation
 --   'rejected'   it was rejected a short while ago
@@ -26,7 +26,7 @@ end
 --   'over'       it was accepted a short while ago, and the allocation has ended since
 --   'elsewhere'  it is an offer of another service of this pool
 --   nil          there is no such offer, or it expired
--- Without a lease, lease is nil.
+-- Without a lease or an owner, lease or owner is nil.
 --
 -- The clock decides, not the TTL of the key. The record must also still be at its port: so a key that outlives its
 -- time never opens a port that another holder got since. The record contains the secret, so no two are alike. Of a
@@ -34,25 +34,25 @@ end
 local function find_offer(keys, now, service, offer, secret)
   local record = call('GET', offer)
   if not record then return nil end
-  local of, name, port, count, expires, lease, mark = parse_offer(record)
+  local of, name, port, count, expires, lease, mark, owner = parse_offer(record)
   if tonumber(now) >= tonumber(expires) then return nil end
   if of ~= service then return 'elsewhere' end
-  if mark and mark ~= 'claimed' then return mark, record, name, port, count, expires, lease end
+  if mark and mark ~= 'claimed' then return mark, record, name, port, count, expires, lease, owner end
   if not mark and call('HGET', keys.offers, port) == record then
-    if count == 1 then return 'open', record, name, port, count, expires, lease end
+    if count == 1 then return 'open', record, name, port, count, expires, lease, owner end
     local all = {}
     for i = 1, count - 1 do all[i] = string.format('%d', port + i) end
     for _, score in ipairs(call('ZMSCORE', keys.free, unpack(all))) do
       if tonumber(score or 0) ~= tonumber(expires) then return nil end
     end
-    return 'open', record, name, port, count, expires, lease
+    return 'open', record, name, port, count, expires, lease, owner
   end
   local allocation = call('HGET', keys.ports, port)
   if allocation and has_secret(allocation, secret) and is_live(allocation, now) then
-    return 'accepted', allocation, name, port, count, expires, lease
+    return 'accepted', allocation, name, port, count, expires, lease, owner
   end
   if mark then return nil end -- the same secret may claim again
-  return 'over', record, name, port, count, expires, lease
+  return 'over', record, name, port, count, expires, lease, owner
 end
 
 -- The error of a script whose secret opens no offer.

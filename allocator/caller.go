@@ -1,0 +1,58 @@
+package allocator
+
+import (
+	"strings"
+
+	"portmaster/allocator/executor"
+)
+
+// Caller is who makes a call. The zero value is nobody in particular: it may do everything, and what it gets has no owner.
+type Caller struct {
+	Owner      string // of the offers and allocations that it gets: at most 128 of A-Z a-z 0-9 . _ - : / @ +; "": none
+	Held       int    // how many ports the owner may hold in a pool, open offers included; 0: any number
+	IsOperator bool   // it may act on what others own
+}
+
+// maxOwner is the longest owner, in bytes.
+const maxOwner = 128
+
+// owner checks the name of an owner: it needs no escapes in a record, and no key contains another.
+func (f *faults) owner(field, owner string) {
+	if len(owner) > maxOwner || strings.ContainsFunc(owner, isNotOfOwner) {
+		f.add(field, "must be 1 to %d of A-Z a-z 0-9 . _ - : / @ +", maxOwner)
+	}
+}
+
+func isNotOfOwner(r rune) bool {
+	return r > 127 || !alphanumeric(byte(r)) && !strings.ContainsRune("._-:/@+", r)
+}
+
+// maxOwners is how often a call looks up the owner of a record again, if that changes meanwhile.
+const maxOwners = 3
+
+// runOwned runs a script that acts on a record with the key of the caller's owner, and, if the record has another owner and the
+// caller may act on it, with the key of that one. call makes the call; most calls are about records of the caller itself.
+func (a *Allocator) runOwned(
+	pool string, caller Caller, call func() executor.Call, run func(executor.Call) (any, error),
+) (answer any, err error) {
+	owner, mustOwn := caller.Owner, flag(!caller.IsOperator)
+	for range maxOwners {
+		c := call()
+		a.keys.Pool(pool).AddOwner(&c, owner, mustOwn)
+		answer, err = run(c)
+		other, isAnothers := anotherOwner(answer)
+		if err != nil || !isAnothers {
+			return answer, err
+		}
+		owner, mustOwn = other, flag(false) // the script found that the caller may act on it
+	}
+	return nil, unavailable("the port goes from owner to owner", nil)
+}
+
+// anotherOwner reads the answer of a script that needs the key of another owner.
+func anotherOwner(answer any) (owner string, isAnothers bool) {
+	if parts, _ := answer.([]any); len(parts) == 2 && parts[0] == "owner" {
+		owner, isAnothers = parts[1].(string)
+	}
+	return owner, isAnothers
+}

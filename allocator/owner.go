@@ -1,0 +1,67 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"sync/atomic"
+)
+
+// releasesAtOnce is how many allocations of an owner are released at a time.
+const releasesAtOnce = 64
+
+// ReleaseOwned releases all allocations of an owner in a service, page by page, each by its fence, and returns how many. Open offers
+// stay: they end by themselves. A call that fails has released those that it returns, and may be repeated. It returns ErrInvalid,
+// ErrServiceNotFound, ErrNotOwner unless the caller is that owner, an operator, or nobody in particular, and what Release does.
+func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, service, owner string) (released int, err error) {
+	f := checkService(pool, service)
+	f.owner("owner", owner)
+	if owner == "" {
+		f.add("owner", "is required")
+	}
+	if err := f.err(); err != nil {
+		return 0, err
+	}
+	if caller.Owner != "" && caller.Owner != owner && !caller.IsOperator {
+		return 0, &Error{Code: CodeNotOwner, Detail: "the ports of " + owner + " belong to another owner"}
+	}
+	for cursor := ""; ; {
+		page, next, err := a.Allocations(ctx, pool, service, owner, cursor, MaxPage)
+		if err != nil {
+			return released, err
+		}
+		n, err := a.releaseEach(ctx, pool, page)
+		released += n
+		if err != nil || next == "" {
+			return released, err
+		}
+		cursor = next
+	}
+}
+
+// releaseEach releases allocations of one owner that still are what they were, and returns how many.
+func (a *Allocator) releaseEach(ctx context.Context, pool string, allocations []Allocation) (released int, err error) {
+	var done atomic.Int64
+	failed := make([]error, len(allocations))
+	work, all := make(chan int), sync.WaitGroup{}
+	for range min(releasesAtOnce, len(allocations)) {
+		all.Go(func() {
+			for i := range work {
+				of := allocations[i]
+				switch err := a.Release(ctx, Caller{Owner: of.Owner}, pool, of.Service, strconv.Itoa(of.Port), Proof{Fences: []int64{of.Fence}}); {
+				case err == nil:
+					done.Add(1)
+				case !errors.Is(err, ErrPortNotFound) && !errors.Is(err, ErrPreconditionFailed) && !errors.Is(err, ErrNotOwner):
+					failed[i] = err
+				}
+			}
+		})
+	}
+	for i := range allocations {
+		work <- i
+	}
+	close(work)
+	all.Wait()
+	return int(done.Load()), errors.Join(failed...)
+}
