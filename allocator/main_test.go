@@ -21,7 +21,8 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 
 const (
 	long  = time.Hour             // an offer that no test outlives
-	short = 40 * time.Millisecond // one that runs out soon
+	blink = 40 * time.Millisecond // one of the model, whose clock stands still
+	short = time.Second           // one that a test outlives, and no few calls do, however slow the machine is
 
 	quarantine = 30 * time.Millisecond // how long a port is kept out that was rejected as in use
 )

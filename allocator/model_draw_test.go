@@ -166,7 +166,7 @@ func (r *run) take(t *rapid.T) {
 func (r *run) fill(t *rapid.T, c *request, wants []want, exact bool) {
 	c.ttl, c.caller = long, drawCaller(t)
 	if rapid.IntRange(0, 9).Draw(t, "ttl") < 5 {
-		c.ttl = short
+		c.ttl = blink
 	}
 	more := 0
 	if c.many {

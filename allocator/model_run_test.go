@@ -115,7 +115,7 @@ type run struct {
 
 func newRun(store storetest.Store, id int) *run {
 	return &run{id: id, store: store, seen: map[string]int{}, allocators: map[time.Duration]*Allocator{
-		long: newAllocator(store, long), short: newAllocator(store, short),
+		long: newAllocator(store, long), blink: newAllocator(store, blink),
 	}}
 }
 

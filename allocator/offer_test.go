@@ -30,7 +30,7 @@ func TestNamesOfOffersThatRanOutAreCleared(t *testing.T) {
 // Who comes back after his offer ran out gets the port that has been free the longest, and leaves no trace at his old one.
 func TestSameNameAgain(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		const soon = 10 * short // so that hers is rejected before his runs out, however slow the machine
+		const soon = 3 * short // so that hers is rejected before his runs out, however slow the machine
 		quick, slow := newAllocator(store, soon), newAllocator(store, long)
 		mustDefine(t, slow, "web", 2000, 2001)
 		first := mustOffer(t, slow, "web", "ann")

@@ -115,7 +115,7 @@ func TestCommandLine(t *testing.T) {
 	} {
 		code, stdout, stderr := p.shell(t, "portmaster "+test.line)
 		stdout = varies.ReplaceAllString(stdout, "V")
-		stdout = regexp.MustCompile(`\b\ds\b`).ReplaceAllString(stdout, "0s") // an age
+		stdout = regexp.MustCompile(`\b\d{1,2}s\b`).ReplaceAllString(stdout, "0s") // an age
 		if test.line[len(test.line)-4:] != "json" {
 			stdout = regexp.MustCompile(" +").ReplaceAllString(stdout, " ")
 		}
