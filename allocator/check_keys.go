@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"portmaster/allocator/keyspace"
@@ -78,25 +80,17 @@ func (a *Allocator) checkService(ctx context.Context, pool, service string, repa
 		return nil
 	}
 	for _, key := range entries {
-		for cursor := "0"; ; {
-			parts, err := a.checkSome(ctx, pool, service, lua.CheckEntries, repair, key, cursor)
-			if err != nil {
-				return err
-			}
-			if err := tell(parts[1]); err != nil {
-				return err
-			}
-			if cursor, _ = parts[0].(string); cursor == "0" {
-				break
-			}
+		if err := a.checkEntries(ctx, pool, service, key, "", repair, tell); err != nil {
+			return err
 		}
 	}
 	s, err := a.Service(ctx, pool, service)
 	if err != nil {
 		return err
 	}
+	owners := map[string]bool{}
 	for first := s.Start; first <= s.End; first += portsPerCheck {
-		parts, err := a.checkSome(ctx, pool, service, lua.CheckPorts, repair, first, first+portsPerCheck-1)
+		parts, err := a.checkSome(ctx, pool, service, lua.CheckPorts, "", repair, first, first+portsPerCheck-1)
 		if err != nil {
 			return err
 		}
@@ -110,23 +104,77 @@ func (a *Allocator) checkService(ctx context.Context, pool, service string, repa
 		if err := tell(missing); err != nil {
 			return err
 		}
+		if len(parts) < 3 {
+			return malformed("a check of", service)
+		}
+		wrong, err := a.checkOwners(ctx, pool, service, parts[2], repair, owners)
+		if err != nil {
+			return err
+		}
+		if err := tell(wrong); err != nil {
+			return err
+		}
+	}
+	for _, owner := range slices.Sorted(maps.Keys(owners)) {
+		if err := a.checkEntries(ctx, pool, service, "owned", owner, repair, tell); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// checkSome runs a script of CheckKeys on a service that is in order: it answers two parts.
-func (a *Allocator) checkSome(ctx context.Context, pool, service string, script *lua.Script, repair bool, args ...any) ([]any, error) {
+// checkEntries looks for entries of a key that stand for nothing: a key of the service, or that of an owner.
+func (a *Allocator) checkEntries(ctx context.Context, pool, service, key, owner string, repair bool, tell func(any) error) error {
+	for cursor := "0"; ; {
+		parts, err := a.checkSome(ctx, pool, service, lua.CheckEntries, owner, repair, key, cursor)
+		if err != nil {
+			return err
+		}
+		if err := tell(parts[1]); err != nil {
+			return err
+		}
+		if cursor, _ = parts[0].(string); cursor == "0" {
+			return nil
+		}
+	}
+}
+
+// checkOwners holds ports, each with the first port of its block and its owner, against the keys of the owners, which it adds to
+// those that are known.
+func (a *Allocator) checkOwners(ctx context.Context, pool, service string, owned any, repair bool, owners map[string]bool) (findings any, err error) {
+	args, _ := owned.([]any)
+	if len(args) == 0 {
+		return nil, nil
+	}
+	k := a.keys.Pool(pool)
+	call := k.Call(lua.CheckOwners, service, "", append([]any{flag(repair)}, args...)...)
+	for i := 2; i < len(args); i += 3 {
+		owner, _ := args[i].(string)
+		owners[owner] = true
+		k.AddEach(&call, service, owner)
+	}
+	if repair {
+		return a.write(ctx, call)
+	}
+	return a.read(ctx, call)
+}
+
+// checkSome runs a script of CheckKeys on a service that is in order, and with the key of an owner if that is not "": it answers two
+// parts or more.
+func (a *Allocator) checkSome(ctx context.Context, pool, service string, script *lua.Script, owner string, repair bool, args ...any) ([]any, error) {
 	k := a.keys.Pool(pool)
 	run := a.read
 	if repair {
 		run = a.write
 	}
 	for range maxSteps {
-		answer, err := run(ctx, k.Call(script, service, "", append(args, flag(repair))...))
+		call := k.Call(script, service, "", append(args, flag(repair))...)
+		k.AddOwner(&call, owner)
+		answer, err := run(ctx, call)
 		if err != nil {
 			return nil, err
 		}
-		if parts, _ := answer.([]any); len(parts) == 2 {
+		if parts, _ := answer.([]any); len(parts) >= 2 {
 			return parts, nil
 		}
 		if answer != int64(0) {

@@ -76,7 +76,7 @@ func TestCheckKeys(t *testing.T) {
 		{"a run that is thought shorter", []change{{"ZADD", "room:web", 2, "2299"}}, "run_length", true},
 		{"ports of no service", []change{{"ZADD", "free:web", 1, "999"}, {"ZADD", "leases:web", far, "3000"}, {"ZADD", "resting:web", far, "x"},
 			{"HSET", "offers:web", "999", "leased"}, {"HSET", "ports:web", "3000", "999"}}, "outside outside outside outside outside", true},
-		{"a run beyond the range", []change{{"ZREM", "fresh:web", "2299"}, {"ZADD", "fresh:web", "2009", "2400"}}, "outside run_of_nothing", true},
+		{"a run beyond the range", []change{{"ZREM", "fresh:web", "2299"}, {"ZADD", "fresh:web", "2015", "2400"}}, "outside run_of_nothing", true},
 		{"a holder beyond the range", []change{{"HSET", "ports:web", "3000", `{"name":"eve","port":3000,"created":1,"fence":1,"secret":"e"}`}}, "outside", false},
 		{"a record that cannot be read", []change{{"HSET", "ports:web", lasting, `{"name":"ann"}`}}, "malformed", false},
 		{"the start of the range is another's", []change{{"ZADD", "services", "1999", "web"}}, "range", false},
@@ -84,6 +84,12 @@ func TestCheckKeys(t *testing.T) {
 		{"a service that is listed and gone", []change{{"ZADD", "services", "4000", "gone"}}, "service_missing", true},
 		{"calls are thought to wait", []change{{"HSET", "service:web", "waiting", "1"}}, "waitlist_empty", true},
 		{"calls wait unknown", []change{{"ZADD", "line:web", 1, "server-1/1/1"}}, "waitlist_unknown waitlist_unwatched", true},
+		{"an owner lacks what it holds", []change{{"ZREM", "owner:own", "2010"}, {"ZREM", "owner:own", "2012"}, {"ZREM", "owner:own", "2014"}}, "owner_entry owner_entry owner_entry", true},
+		{"an owner holds a port for too short", []change{{"ZADD", "owner:own", far, "2010"}}, "owner_entry", true},
+		{"an owner has ports of others", []change{{"ZADD", "owner:own", far, lasting}, {"ZADD", "owner:own", far, "2006"}, {"ZADD", "owner:own", far, unused}}, "owner_of_nothing owner_of_nothing owner_of_nothing", true},
+		{"an owner has ports of no service", []change{{"ZADD", "owner:own", far, "4000"}, {"ZADD", "owner:own", far, "999"}}, "outside outside", true},
+		{"an owner had ports once", []change{{"ZADD", "owner:own", 1, lasting}, {"ZADD", "owner:own", 1, unused}}, "", true},
+		{"an owner's key is gone", []change{{"DEL", "owner:own"}}, "owner_entry owner_entry owner_entry owner_entry owner_entry", true},
 		{"a ticket that cannot be read", []change{{"ZADD", "line:web", 1, "ticket"}}, "ticket waitlist_unknown waitlist_unwatched", true},
 	} {
 		t.Run(test.what, func(t *testing.T) {
@@ -126,6 +132,10 @@ func fill(t *testing.T, a *Allocator) (secret string) {
 	must(t, err)
 	_, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "dan", Port: new(2005), Count: new(2)}, 0)
 	must(t, err)
+	own := Caller{Owner: "own"}
+	claimAs(t, a, own, Request{Name: "own-1", Port: new(2010)})
+	claimAs(t, a, own, Request{Name: "own-2", Port: new(2011), Count: new(2), Lease: new(long)})
+	offerAs(t, a, own, Request{Name: "own-3", Port: new(2013), Count: new(2)})
 	gone := mustClaim(t, a, Request{Name: "eve", Port: new(2007)})
 	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "eve", Proof{Secret: gone.Secret}))
 	busy, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "fay", Port: new(2008)}, 0)

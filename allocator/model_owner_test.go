@@ -60,7 +60,7 @@ func (m *model) describeOwners(pool string, p *modelPool) (lines []string) {
 			if h := port.hold; h.lives(m.now) && h.owner != "" {
 				ends := h.expires
 				if ends == 0 {
-					ends = 9_000_000_000_000_000
+					ends = 9_007_199_254_740_991
 				}
 				lines = append(lines, fmt.Sprintf("%s %s owns %d until %d", pool, h.owner, number, ends))
 			}

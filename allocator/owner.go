@@ -12,7 +12,8 @@ import (
 const releasesAtOnce = 64
 
 // ReleaseOwned releases all allocations of an owner in a service, page by page, each by its fence, and returns how many. Open offers
-// stay: they end by themselves. A call that fails has released those that it returns, and may be repeated. It returns ErrInvalid,
+// stay: they end by themselves. Entries of the owner's key that stand for nothing are dropped, so that its quota is right. A call that
+// fails has released those that it returns, and may be repeated. It returns ErrInvalid,
 // ErrServiceNotFound, ErrNotOwner unless the caller is that owner, an operator, or nobody in particular, and what Release does.
 func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, service, owner string) (released int, err error) {
 	f := checkService(pool, service)
@@ -33,11 +34,24 @@ func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, servi
 		}
 		n, err := a.releaseEach(ctx, pool, page)
 		released += n
-		if err != nil || next == "" {
+		if err != nil {
 			return released, err
+		}
+		if next == "" {
+			return released, a.dropEntries(ctx, pool, service, owner)
 		}
 		cursor = next
 	}
+}
+
+// dropEntries drops ports of a service from the key of an owner for which there is no record. There are none unless the key was changed by
+// hand, or by a server that knows no owners.
+func (a *Allocator) dropEntries(ctx context.Context, pool, service, owner string) error {
+	err := a.checkEntries(ctx, pool, service, "owned", owner, true, func(any) error { return nil })
+	if errors.Is(err, ErrServiceNotFound) { // removed meanwhile
+		return nil
+	}
+	return err
 }
 
 // releaseEach releases allocations of one owner that still are what they were, and returns how many.

@@ -3,12 +3,15 @@ package allocator
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"portmaster/allocator/storetest"
 )
@@ -262,6 +265,33 @@ func TestQuotaIsExact(t *testing.T) {
 	})
 }
 
+// Releasing all of an owner takes pages and blocks, leaves others and offers, and drops what its key has without a record.
+func TestReleaseOwned(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a, all := newAllocator(store, long), Caller{Owner: ann.Owner}
+		mustDefine(t, a, "web", 2000, 2199)
+		for i := range 20 {
+			claimAs(t, a, all, Request{Name: fmt.Sprintf("a%d", i), Count: new(1 + i%2), Lease: optional(time.Duration(i%3) * time.Hour)})
+			claimAs(t, a, bob, Request{Name: fmt.Sprintf("b%d", i)})
+		}
+		offerAs(t, a, all, Request{Name: "offer"})
+		must(t, store.Admin.ZAdd(t.Context(), store.Prefix+":{default}:owner:"+ann.Owner, redis.Z{Score: 1<<53 - 1, Member: "2150"}).Err())
+		_, err := a.ReleaseOwned(t.Context(), bob, DefaultPool, "web", ann.Owner)
+		wantError(t, "another releases all", err, ErrNotOwner)
+		_, err = a.ReleaseOwned(t.Context(), operator, DefaultPool, "web", "")
+		wantError(t, "no owner", err, ErrInvalid)
+		if n, err := a.ReleaseOwned(t.Context(), operator, DefaultPool, "web", ann.Owner); n != 20 || err != nil {
+			t.Errorf("%d released, error %v", n, err)
+		}
+		for owner, want := range map[string]int{ann.Owner: 0, "bob": 20, "": 20} {
+			if list, _, err := a.Allocations(t.Context(), DefaultPool, "web", owner, "", MaxPage); len(list) != want || err != nil {
+				t.Errorf("%q has %d allocations, want %d, error %v", owner, len(list), want, err)
+			}
+		}
+		wantMore(t, "but for an offer", a, 2)
+	})
+}
+
 // The set of an owner ends with the last hold in it.
 func TestOwnersAreForgotten(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
@@ -289,7 +319,42 @@ func TestOwnersAreForgotten(t *testing.T) {
 	})
 }
 
-// Nobody's records are what they always were; an owner's are read by the scripts that know none.
+// A server that knows no owners reads the records of one as what they are, but for the owner: these are its parsers.
+func TestOlderServersReadOwnersRecords(t *testing.T) {
+	const allocation = `local name, count, created, fence, lease, secret = string.match(ARGV[1],
+		'^{"name":"([^"]+)","port":%d+(.-),"created":(%d+),"fence":(%d+)(.-),"secret":"([^"]+)"}$')
+		return {name, count == '' and '1' or string.match(count, '%d+'), fence, lease ~= '' and string.match(lease, '%d+') or 'none', secret}`
+	const offer = `local service, name, port, count, expires, lease, mark = string.match(ARGV[1],
+		'^{"service":"([^"]+)","name":"([^"]+)","port":(%d+)(.-),"created":%d+,"expires":(%d+)(.-),"secret":"[^"]+"(.*)}$')
+		return {name, count == '' and '1' or string.match(count, '%d+'), expires, lease ~= '' and string.match(lease, '%d+') or 'none', mark}`
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2199)
+		owner := Caller{Owner: "9:8/7"}
+		reads := func(key, script string, port int, want ...any) {
+			t.Helper()
+			text := store.Admin.HGet(t.Context(), store.Prefix+":{default}:"+key, strconv.Itoa(port)).Val()
+			if got, err := store.Admin.Eval(t.Context(), script, nil, text).Slice(); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s is read as %v, want %v, error %v", text, got, want, err)
+			}
+		}
+		for i, count := range []int{1, 3} {
+			for j, lease := range []time.Duration{0, time.Hour} {
+				name, ms := fmt.Sprintf("n%d-%d", i, j), "none"
+				if lease > 0 {
+					ms = "3600000"
+				}
+				o := offerAs(t, a, owner, Request{Name: name, Count: &count, Lease: optional(lease)})
+				reads("offers:web", offer, o.Port, name, strconv.Itoa(count), strconv.FormatInt(o.Expires.UnixMilli(), 10), ms, "")
+				c, _, err := a.Accept(t.Context(), owner, DefaultPool, "web", o.Secret, nil)
+				must(t, err)
+				reads("ports:web", allocation, c.Port, name, strconv.Itoa(count), strconv.FormatInt(c.Fence, 10), ms, o.Secret)
+			}
+		}
+	})
+}
+
+// Nobody's records are what they always were, and nothing else is kept for nobody.
 func TestRecordsOfNobody(t *testing.T) {
 	store := storetest.Mini(t)
 	a := newAllocator(store, long)

@@ -55,6 +55,7 @@ var (
 	CheckPorts   = script("services/check_ports")
 	CheckOffers  = script("services/check_offers")
 	CheckEntries = script("services/check_entries")
+	CheckOwners  = script("services/check_owners")
 
 	Heartbeat     = script("waitlist/heartbeat")
 	CheckWaitlist = script("waitlist/check_waitlist")

@@ -269,7 +269,7 @@ func TestFindingsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	codes := regexp.MustCompile(`(?:report\(|\{)'([a-z_]+)',`)
-	for _, s := range []*Script{CheckPorts, CheckOffers, CheckEntries} {
+	for _, s := range []*Script{CheckPorts, CheckOffers, CheckEntries, CheckOwners} {
 		found := codes.FindAllStringSubmatch(s.Source, -1)
 		if len(found) == 0 {
 			t.Error("a check reports nothing")

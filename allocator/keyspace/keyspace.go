@@ -100,7 +100,7 @@ func (p Pool) Ports(service string) string { return string(p) + "ports:" + servi
 func (p Pool) Offer(secret string) string { return string(p) + "offer:" + secret }
 
 // Owned is a ZSET with a TTL: each port that an owner holds, open offers included, scored by the end of the hold (Unix ms), or by
-// 9000000000000000 if it has none. Ports whose time has passed may still be in it.
+// 9007199254740991 if it has none. Ports whose time has passed may still be in it.
 func (p Pool) Owned(owner string) string { return string(p) + "owner:" + owner }
 
 // Call returns the call of a script with the keys that its header lists before those of each request. service and secret may be ""
@@ -160,6 +160,7 @@ var ofAPool = map[string]keyOf{
 	"waitlists":   ofPool(Pool.Waitlists),
 	"fence":       ofPool(Pool.Fence),
 	"offer":       func(p Pool, _, secret string) string { return p.Offer(secret) },
+	"owned":       func(p Pool, _, owner string) string { return p.Owned(owner) }, // in place of a secret
 
 	// Of schema 0, from which convert.lua converts.
 	"old_quarantine": func(p Pool, service, _ string) string { return string(p) + "quarantine:" + service },

@@ -1,7 +1,8 @@
 local call = redis.call
 
 -- The ports that an owner holds in a pool, those of its open offers included. `owned` has each, scored by the end of
--- its hold, or by 9000000000000000 if it has none. So what ran out drops out by its score.
+-- its hold, or by 9007199254740991 if it has none: no time is later, and Redis writes it in digits. So what ran out
+-- drops out by its score.
 
 -- What a script answers instead of acting on a record: nil if it may act. `owned` is the key of `owner`, so a record of
 -- another owner needs another key. With must_own '1' it may only act on records of `owner`, and of nobody.
@@ -36,7 +37,7 @@ end
 -- Adds ports that are held until `ends`, nil: until they are released, as pairs of score and port.
 local function add_holds(holds, first, count, ends)
   for i = 0, count - 1 do
-    holds[#holds + 1] = ends or '9000000000000000'
+    holds[#holds + 1] = ends or '9007199254740991'
     holds[#holds + 1] = string.format('%d', first + i)
   end
   return holds

@@ -1,9 +1,10 @@
 -- Looks for entries of one key of a service that stand for nothing, and removes them if it is to repair.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, waitlist ZSET, waitlists ZSET, services ZSET, ends ZSET
+--        resting ZSET, waitlist ZSET, waitlists ZSET, services ZSET, ends ZSET; of an
+--        owner: owned ZSET
 -- ARGV   the name of the key, or 'service' for what the service says of its keys; the cursor of the scan ('0': start);
---        '1' to repair
+--        '1' to repair; of an owner: owner
 --
 -- answer {cursor, findings}  the cursor of the next call, '0' after the last; findings as of check_ports.lua
 --        0                   settle.lua is to be called until it is done, and then this once more
@@ -12,7 +13,7 @@
 -- At worst some 250 entries, each to be removed: about 1 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include record: is_first_port, is_live, name_of
+-- include record: count_of, is_first_port, is_live, name_of, owner_of
 -- include runs: drop_run, set_run
 -- include service: is_changing, no_service, read_service
 -- include waitlist: leave
@@ -20,9 +21,9 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], waitlists = KEYS[11], services = KEYS[12],
-  ends = KEYS[13],
+  ends = KEYS[13], owned = KEYS[14],
 }
-local kind, cursor, repairs = ARGV[1], ARGV[2], ARGV[3] == '1'
+local kind, cursor, repairs, owner = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local now = read_clock()
 local service = read_service(keys, now, string.match(keys.service, ':service:(.*)$'))
 local range = call('HMGET', keys.service, 'start', 'end')
@@ -96,6 +97,34 @@ local function check_length(last)
   end)
 end
 
+-- The record of who holds a port; nil if nobody does. Of a block only the first port has it.
+local function find_holder(port)
+  local record = call('HGET', keys.ports, port)
+  if record and is_first_port(record) then record = call('HGET', keys.ports, record) end
+  if record then return is_live(record, now) and record end
+  local all = {}
+  for i = 0, 99 do all[i + 1] = string.format('%d', port - i) end
+  for i, offer in ipairs(call('HMGET', keys.offers, unpack(all))) do
+    if offer and offer ~= 'leased' and is_live(offer, now) then return i <= count_of(offer) and offer end
+  end
+end
+
+local function check_owned(port, ends)
+  if tonumber(ends) <= tonumber(now) then return end
+  if is_in_range(port) then
+    local record = find_holder(port)
+    if record and owner_of(record) == owner then return end
+    return report('owner_of_nothing', port, owner .. ' is said to hold the port, and has no record there', function()
+      call('ZREM', keys.owned, port)
+    end)
+  end
+  local other = call('ZREVRANGEBYSCORE', keys.services, port, '-inf', 'LIMIT', '0', '1')[1]
+  if other and tonumber(call('ZSCORE', keys.ends, other)) >= tonumber(port) then return end
+  report('outside', port, owner .. ' is said to hold a port that is of no service', function()
+    call('ZREM', keys.owned, port)
+  end)
+end
+
 local function check_ticket(ticket)
   if string.find(ticket, '^[^-]+%-%d+/%d+/[%d.]+$') then return end
   report('ticket', ticket, 'the waitlist has a ticket that cannot be read', function()
@@ -137,6 +166,7 @@ end
 local checks = {
   names = check_name, offers = check_hash_port, ports = check_hash_port, free = check_set_port, leases = check_set_port,
   resting = check_set_port, fresh = check_run, run_lengths = check_length, waitlist = check_ticket,
+  owned = check_owned,
 }
 local check = checks[kind]
 if not check then
@@ -147,7 +177,7 @@ local found
 if kind == 'names' or kind == 'offers' or kind == 'ports' then
   found = call('HSCAN', key, cursor, 'COUNT', '250')
 else
-  found = call('ZSCAN', key, cursor, 'COUNT', '250')
+  found = call('ZSCAN', key, cursor, 'COUNT', kind == 'owned' and '50' or '250')
 end
 for i = 1, #found[2], 2 do check(found[2][i], found[2][i + 1]) end
 return {found[1], findings}

@@ -6,16 +6,17 @@
 --        resting ZSET, rest HASH
 -- ARGV   the first of the ports, the last of them (64 at most), '1' to repair
 --
--- answer {findings, offers}
+-- answer {findings, offers, owned}
 --   findings  {code, port, detail, '1' if it was repaired} of each; the codes stand beside what they mean below
 --   offers    port and secret of each open offer of these ports, for check_offers.lua
+--   owned     port, first port of its block, and owner of each that has an owner, for check_owners.lua
 --        0    settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --
 -- At worst 64 ports, each to be repaired: about 2 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include record: count_of, is_first_port, is_live, name_of, parse_allocation, parse_offer
+-- include record: count_of, is_first_port, is_live, name_of, owner_of, parse_allocation, parse_offer
 -- include resting: let_rest
 -- include runs: cut_run, drop_run, run_of, set_run
 -- include service: is_changing, no_service, read_service
@@ -33,8 +34,8 @@ if is_changing(service) then return 0 end
 
 local range = call('HMGET', keys.service, 'start', 'end')
 local first, last = math.max(ARGV[1], range[1]), math.min(ARGV[2], range[2])
-local findings, open_offers = {}, {}
-if first > last then return {findings, open_offers} end
+local findings, open_offers, owned = {}, {}, {}
+if first > last then return {findings, open_offers, owned} end
 -- A full Redis does not refuse this, and so no repair after it.
 if repairs then call('HDEL', keys.offers, '') end
 
@@ -289,11 +290,28 @@ local function check_unheld(at)
   end
 end
 
+local function note_owner(at, record, block)
+  local owner = owner_of(record)
+  if not owner then return end
+  owned[#owned + 1] = at.port
+  owned[#owned + 1] = block and block.first or at.port
+  owned[#owned + 1] = owner
+end
+
 local function check_port(at)
-  local record = at.allocation and is_allocation(at.allocation) and at.allocation or at.block and at.block.record
+  local is_first = at.allocation and is_allocation(at.allocation)
+  local record = is_first and at.allocation or at.block and at.block.record
+  local is_offer = not record and at.offer and is_open_offer(at.offer)
+  if record then
+    note_owner(at, record, not is_first and at.block)
+  elseif is_offer then
+    note_owner(at, at.offer)
+  elseif at.offered_block then
+    note_owner(at, at.offered_block.record, at.offered_block)
+  end
   if record then
     check_allocated(at, record)
-  elseif at.offer and is_open_offer(at.offer) then
+  elseif is_offer then
     check_offered(at)
   elseif at.offered_block then
     check_withheld(at, name_of(at.offered_block.record))
@@ -305,4 +323,4 @@ end
 local runs = read_runs()
 check_lengths(runs)
 for _, at in ipairs(read_ports(runs)) do check_port(at) end
-return {findings, open_offers}
+return {findings, open_offers, owned}
