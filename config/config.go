@@ -4,6 +4,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,10 @@ type Config struct {
 	HTTPIdleTimeout    time.Duration `split_words:"true" default:"75s" desc:"how long a kept-alive connection may be idle"`
 	HTTPBodyLimit      int           `split_words:"true" default:"65536" desc:"largest request body, in bytes"`
 	HTTPConcurrency    int           `split_words:"true" default:"65536" desc:"maximum number of open connections; a request on one more gets 503"`
+	TLSCertFile        string        `envconfig:"TLS_CERT_FILE" desc:"certificate (PEM) to serve HTTPS with, followed by those between it and its authority; if empty, the server speaks plain HTTP. Read again when it changes, as are the next two"`
+	TLSKeyFile         string        `envconfig:"TLS_KEY_FILE" desc:"private key (PEM) of that certificate"`
+	TLSClientCAFile    string        `envconfig:"TLS_CLIENT_CA_FILE" desc:"certificate authorities (PEM): clients must have a certificate from one of them (mTLS); if empty, clients need none"`
+	OpsAddr            string        `split_words:"true" desc:"address of a second listener, without TLS or authentication: /livez, /readyz, /metrics and /debug/pprof; if empty, there is none, and no pprof"`
 	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db]; also rediss://, unix://, Sentinel and Cluster (see config/README.md). If empty, the state is kept inside the process and ends with it"`
 	RedisPasswordFile  string        `split_words:"true" desc:"file with the Redis password, instead of one in the URL; read for each new connection"`
 	RedisCAFile        string        `split_words:"true" desc:"certificates (PEM) to verify Redis with; if empty, those that the system trusts"`
@@ -104,6 +109,9 @@ func (c Config) validate() error {
 	if !validAddr(c.HTTPAddr) {
 		return fail("HTTP_ADDR", "must be host:port or :port, not %q", c.HTTPAddr)
 	}
+	if c.OpsAddr != "" && !validAddr(c.OpsAddr) {
+		return fail("OPS_ADDR", "must be host:port or :port, not %q", c.OpsAddr)
+	}
 	for _, d := range []struct {
 		variable string
 		value    time.Duration
@@ -151,7 +159,20 @@ func (c Config) validate() error {
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fail("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}
-	return c.validateRedisFiles()
+	return cmp.Or(c.validateTLSFiles(), c.validateRedisFiles())
+}
+
+// validateTLSFiles returns an error for a file that is set without the others that it needs.
+func (c Config) validateTLSFiles() error {
+	switch {
+	case c.TLSCertFile != "" && c.TLSKeyFile == "":
+		return fail("TLS_CERT_FILE", "requires %s_TLS_KEY_FILE", Prefix)
+	case c.TLSKeyFile != "" && c.TLSCertFile == "":
+		return fail("TLS_KEY_FILE", "requires %s_TLS_CERT_FILE", Prefix)
+	case c.TLSClientCAFile != "" && c.TLSCertFile == "":
+		return fail("TLS_CLIENT_CA_FILE", "requires %s_TLS_CERT_FILE", Prefix)
+	}
+	return nil
 }
 
 // validateRedisFiles returns an error for a file that is set without the setting that it belongs to.

@@ -82,6 +82,7 @@ func TestWrongValues(t *testing.T) {
 		{"PORTMASTER_HTTP_ADDR=localhost:", "must be host:port or :port"},
 		{"PORTMASTER_RELEASE_NEEDS_SECRET=maybe", "is not a valid boolean: true or false"},
 		{"PORTMASTER_REDIS_QUEUE=0", "must be within 1-1048576, not 0"},
+		{"PORTMASTER_OPS_ADDR=9090", "must be host:port or :port"},
 		{"PORTMASTER_HTTP_READ_TIMEOUT=10", "is not a valid duration, such as 30m"},
 		{"PORTMASTER_HTTP_READ_TIMEOUT=0s", "must be within 1ms-1h0m0s, not 0s"},
 		{"PORTMASTER_HTTP_WRITE_TIMEOUT=2h", "must be within 1ms-1h0m0s, not 2h0m0s"},
@@ -166,6 +167,28 @@ func TestRedisFiles(t *testing.T) {
 	}
 }
 
+// A file of TLS is nothing without the others.
+func TestTLSFiles(t *testing.T) {
+	const cert, key, ca = "PORTMASTER_TLS_CERT_FILE=c", "PORTMASTER_TLS_KEY_FILE=k", "PORTMASTER_TLS_CLIENT_CA_FILE=a"
+	for _, test := range []struct {
+		settings []string
+		says     string // "" if nothing is wrong
+	}{
+		{[]string{cert, key}, ""},
+		{[]string{cert, key, ca}, ""},
+		{[]string{cert}, "PORTMASTER_TLS_CERT_FILE requires PORTMASTER_TLS_KEY_FILE"},
+		{[]string{cert, ca}, "PORTMASTER_TLS_CERT_FILE requires PORTMASTER_TLS_KEY_FILE"},
+		{[]string{key}, "PORTMASTER_TLS_KEY_FILE requires PORTMASTER_TLS_CERT_FILE"},
+		{[]string{ca}, "PORTMASTER_TLS_CLIENT_CA_FILE requires PORTMASTER_TLS_CERT_FILE"},
+	} {
+		environment(t, test.settings...)
+		_, err := config.Load()
+		if (err == nil) != (test.says == "") || err != nil && err.Error() != test.says {
+			t.Errorf("%q: the error is %v, want %q", test.settings, err, test.says)
+		}
+	}
+}
+
 // Every setting has a description, and a default where it is not the one that may be empty.
 func TestTableAndHelp(t *testing.T) {
 	rows := strings.Split(strings.TrimSpace(config.Table()), "\n")[2:]
@@ -175,7 +198,7 @@ func TestTableAndHelp(t *testing.T) {
 		if len(cells) != 3 || !strings.HasPrefix(name, "PORTMASTER_") || len(cells[2]) < 10 {
 			t.Errorf("row %q", row)
 		}
-		if (cells[1] == "") != (name == "PORTMASTER_REDIS_URL" || strings.HasSuffix(name, "_FILE")) {
+		if (cells[1] == "") != (name == "PORTMASTER_REDIS_URL" || name == "PORTMASTER_OPS_ADDR" || strings.HasSuffix(name, "_FILE")) {
 			t.Errorf("%s has the default %q", name, cells[1])
 		}
 		if !strings.Contains(config.Help(), name+" ") {

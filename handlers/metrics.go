@@ -29,7 +29,7 @@ type metrics struct {
 	scraping   sync.Mutex
 }
 
-func newMetrics(health *health) *metrics {
+func newMetrics(health *health, more []prometheus.Collector) *metrics {
 	m := &metrics{
 		waits: &waitCounts{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -50,6 +50,7 @@ func newMetrics(health *health) *metrics {
 	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.waits},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(more...)
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
 	m.scrape = adaptor.HTTPHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	return m

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"portmaster/allocator"
 	"portmaster/handlers/connection"
 )
 
-// Options are the settings of a Server. All are required.
+// Options are the settings of a Server. All are required, but for Metrics.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
@@ -25,6 +26,8 @@ type Options struct {
 	Concurrency  int           // connections; requests on further ones get 503
 	SlowCall     time.Duration // calls that take longer are logged; waiting for a port does not count
 	Log          *slog.Logger
+
+	Metrics []prometheus.Collector // further ones to show
 }
 
 // Server serves the HTTP API of one Allocator.
@@ -54,7 +57,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		health:      health,
 		log:         opts.Log,
 		slowCall:    opts.SlowCall,
-		metrics:     newMetrics(health),
+		metrics:     newMetrics(health, opts.Metrics),
 		connections: connection.NewLimiter(opts.Concurrency),
 		outages:     rate.Sometimes{First: 1, Interval: time.Second},
 		slowCalls:   rate.Sometimes{First: 1, Interval: time.Second},

@@ -46,6 +46,10 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		return fmt.Errorf("%s_HTTP_ADDR: %w", config.Prefix, err)
 	}
 	defer listener.Close()
+	cert, err := openCertificate(settings, log)
+	if err != nil {
+		return err
+	}
 	store, err := openStore(settings, log)
 	if err != nil {
 		return err
@@ -64,13 +68,14 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		Concurrency:  settings.HTTPConcurrency,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
+		Metrics:      cert.metrics(),
 	})
 	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
 	watched, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	go watch(watched, ports, log)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(cert.listen(watched, listener)) }()
 	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()))
 
 	select {
