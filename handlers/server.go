@@ -34,6 +34,7 @@ type Options struct {
 type Server struct {
 	allocator   *allocator.Allocator
 	app         *fiber.App
+	ops         *fiber.App // of the operators' listener
 	log         *slog.Logger
 	slowCall    time.Duration
 	health      *health
@@ -81,6 +82,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 	s.app.Server().Handler = s.check(s.app.Server().Handler)
 	s.app.Server().ErrorHandler = s.refuseBroken(s.app.Server().ErrorHandler)
 	s.mount()
+	s.ops = s.newOps(opts)
 	return s
 }
 
@@ -91,5 +93,9 @@ func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 // calls continue.
 func (s *Server) Drain() { s.drain(allocator.ErrDraining) }
 
-// Shutdown lets open requests finish, for at most the given time, and ends Serve.
-func (s *Server) Shutdown(timeout time.Duration) error { return s.app.ShutdownWithTimeout(timeout) }
+// Shutdown lets open requests finish, for at most the given time, and ends Serve, then ServeOps.
+func (s *Server) Shutdown(timeout time.Duration) error {
+	err := s.app.ShutdownWithTimeout(timeout)
+	_ = s.ops.ShutdownWithTimeout(opsShutdown)
+	return err
+}

@@ -39,15 +39,18 @@ func TestFailedStartIsOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	for _, test := range []struct{ setting, says string }{
+	for _, test := range []struct{ setting, says string }{ // several settings are separated by spaces
 		{"PORTMASTER_OFFER_TTL=soon", `PORTMASTER_OFFER_TTL="soon" is not a valid duration`},
 		{"PORTMASTER_PORT_MIN=0", "PORTMASTER_PORT_MIN must be within 1-65535"},
 		{"PORTMASTER_HTTP_ADDR=" + taken.Addr().String(), "PORTMASTER_HTTP_ADDR: listen tcp " + taken.Addr().String()},
 		{"PORTMASTER_HTTP_ADDR=8080", "PORTMASTER_HTTP_ADDR must be host:port"},
+		{"PORTMASTER_OPS_ADDR=" + taken.Addr().String(), "PORTMASTER_OPS_ADDR: listen tcp " + taken.Addr().String()},
+		{"PORTMASTER_TLS_CERT_FILE=/nowhere", "PORTMASTER_TLS_CERT_FILE requires PORTMASTER_TLS_KEY_FILE"},
+		{"PORTMASTER_TLS_CERT_FILE=/nowhere PORTMASTER_TLS_KEY_FILE=/nowhere", "PORTMASTER_TLS_CERT_FILE: stat /nowhere"},
 		{"PORTMASTER_REDIS_URL=localhost:6379", "PORTMASTER_REDIS_URL is not valid"},
 	} {
 		t.Run(test.setting, func(t *testing.T) {
-			code, _, stderr := run(t, []string{"serve"}, test.setting)
+			code, _, stderr := run(t, []string{"serve"}, strings.Fields(test.setting)...)
 			if code != 1 {
 				t.Errorf("exit code %d", code)
 			}
