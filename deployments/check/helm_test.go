@@ -40,7 +40,7 @@ var valueSets = map[string]string{
 		serviceMonitor: {enabled: true, interval: 30s, labels: {release: prometheus}},
 		topologySpreadConstraints: [{topologyKey: rack, maxSkew: 2, whenUnsatisfiable: DoNotSchedule}]}`,
 	"two replicas": `{replicas: 2, redis: {urlFrom: {name: redis, key: url}}, spread: DoNotSchedule, networkPolicy: {enabled: false}}`,
-	"TLS": `{replicas: 1, tls: {secret: portmaster-tls, clientCA: true}, networkPolicy: {from: [], opsFrom: [], egress: [{ports: [{port: 443, protocol: TCP}]}]}}`,
+	"TLS":          `{replicas: 1, tls: {secret: portmaster-tls, clientCA: true}, networkPolicy: {from: [], opsFrom: [], egress: [{ports: [{port: 443, protocol: TCP}]}]}}`,
 	"all that can be said": `{
 		replicas: 5, image: {repository: registry.example/portmaster, tag: v1.2.3, pullPolicy: Always}, imagePullSecrets: [{name: registry}],
 		redis: {url: "rediss://portmaster@redis:6380", passwordFrom: {name: redis, key: password}, caFrom: {name: tls, key: ca.crt},
