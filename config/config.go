@@ -60,9 +60,18 @@ type Config struct {
 	LogFormat          string        `split_words:"true" default:"text" desc:"text or json"`
 	LogLevel           slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
 	LogSlowCall        time.Duration `split_words:"true" default:"500ms" desc:"log a call that takes longer, not counting its wait for a port; at most one a second"`
+	Audit              string        `default:"off" desc:"off, refusals or all: log a line for each change and each refusal, with who asked for it (see deployments/README.md)"`
+	AuditFile          string        `split_words:"true" desc:"file for these lines, opened anew at SIGHUP; if empty, they go to the log"`
 	ShutdownDelay      time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM, how long /readyz fails before the server stops listening, so that load balancers stop using it"`
 	ShutdownTimeout    time.Duration `split_words:"true" default:"10s" desc:"after that, how long open requests may take to finish"`
 }
+
+// The values of Config.Audit.
+const (
+	AuditOff      = "off"
+	AuditRefusals = "refusals"
+	AuditAll      = "all"
+)
 
 // Secret is a text that is never printed, since it may contain a password.
 type Secret string
@@ -156,6 +165,10 @@ func (c Config) validate() error {
 		return fail("PORT_MIN", "must be within 1-65535, not %d", c.PortMin)
 	case c.PortMax < c.PortMin || c.PortMax > 65535:
 		return fail("PORT_MAX", "must be within PORT_MIN-65535, not %d", c.PortMax)
+	case c.Audit != AuditOff && c.Audit != AuditRefusals && c.Audit != AuditAll:
+		return fail("AUDIT", "must be off, refusals or all, not %q", c.Audit)
+	case c.AuditFile != "" && c.Audit == AuditOff:
+		return fail("AUDIT_FILE", "requires %s_AUDIT=all or refusals", Prefix)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fail("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}

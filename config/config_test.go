@@ -115,6 +115,8 @@ func TestWrongValues(t *testing.T) {
 		{"PORTMASTER_PORT_MAX=1023", "must be within"},
 		{"PORTMASTER_LOG_FORMAT=xml", `must be text or json, not "xml"`},
 		{"PORTMASTER_LOG_LEVEL=loud", "is not a valid level: debug, info, warn or error"},
+		{"PORTMASTER_AUDIT=on", `must be off, refusals or all, not "on"`},
+		{"PORTMASTER_AUDIT_FILE=/audit.log", "requires PORTMASTER_AUDIT=all or refusals"},
 		{"PORTMASTER_LOG_SLOW_CALL=-1ms", "must be within 0s-1h0m0s, not -1ms"},
 		{"PORTMASTER_SHUTDOWN_DELAY=61m", "must be within 0s-1h0m0s, not 1h1m0s"},
 		{"PORTMASTER_SHUTDOWN_TIMEOUT=-1s", "must be within 0s-1h0m0s, not -1s"},

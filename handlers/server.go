@@ -17,7 +17,7 @@ import (
 	"portmaster/handlers/connection"
 )
 
-// Options are the settings of a Server. All are required, but for Metrics.
+// Options are the settings of a Server. All are required, but for Audit and Metrics.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
@@ -27,6 +27,7 @@ type Options struct {
 	SlowCall     time.Duration // calls that take longer are logged; waiting for a port does not count
 	Log          *slog.Logger
 
+	Audit   Audit                  // the zero value: none
 	Metrics []prometheus.Collector // further ones to show
 }
 
@@ -37,6 +38,7 @@ type Server struct {
 	ops         *fiber.App // of the operators' listener
 	log         *slog.Logger
 	slowCall    time.Duration
+	audit       Audit
 	health      *health
 	metrics     *metrics
 	connections *connection.Limiter
@@ -57,6 +59,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		allocator:   a,
 		health:      health,
 		log:         opts.Log,
+		audit:       opts.Audit,
 		slowCall:    opts.SlowCall,
 		metrics:     newMetrics(health, opts.Metrics),
 		connections: connection.NewLimiter(opts.Concurrency),

@@ -56,6 +56,7 @@ func (s *Server) createService(c *fiber.Ctx) error {
 	if err := decode(c, &body); err != nil {
 		return err
 	}
+	s.audit.service(c, body.Name)
 	service, err := s.allocator.Create(c.UserContext(), pool(c), body.definition())
 	if err != nil {
 		return err

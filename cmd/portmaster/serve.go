@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +59,10 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
+	audit, err := openAudit(settings)
+	if err != nil {
+		return err
+	}
 	store, err := openStore(settings, log)
 	if err != nil {
 		return err
@@ -76,12 +81,14 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		Concurrency:  settings.HTTPConcurrency,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
-		Metrics:      cert.metrics(),
+		Audit:        audit.Audit,
+		Metrics:      slices.Concat(cert.metrics(), audit.metrics()),
 	})
 	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
 	watched, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	go watch(watched, ports, log)
+	go audit.follow(watched, log)
 	served := make(chan error, 2)
 	if opsListener != nil {
 		go func() { served <- server.ServeOps(opsListener) }()
