@@ -69,7 +69,7 @@ func rawClaim(name string) string {
 // A client that hangs up below TLS, or only ends TLS, is gone, though what it sent before has not been read yet.
 func TestHangUpOverTLS(t *testing.T) {
 	t.Parallel()
-	a := newAPI(t, storetest.Mini(t))
+	a := newAPI(t, storetest.Mini(t), func(s *settings) { s.server.ReadTimeout = 3 * time.Second }) // some wait for longer
 	addr, client := a.overTLS()
 	a.define("django", "5000-5000")
 	held := a.claim("django", `{"name":"web-00"}`)
@@ -198,7 +198,7 @@ func TestNextRequestsOverTLS(t *testing.T) {
 			t.Fatalf("after %d answers: %v", i, err)
 		}
 		io.Copy(io.Discard, r.Body)
-		if want := 200; i == 0 && r.StatusCode != 201 || i > 0 && r.StatusCode != want {
+		if i == 0 && r.StatusCode != 201 || i > 0 && r.StatusCode != 200 {
 			t.Fatalf("answer %d has status %d", i, r.StatusCode)
 		}
 	}

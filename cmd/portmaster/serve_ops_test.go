@@ -2,11 +2,14 @@ package main
 
 import (
 	"crypto/tls"
+	"net"
 	"net/http"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"portmaster/allocator/storetest"
 )
@@ -58,6 +61,32 @@ func TestHealthcheckOfEachListener(t *testing.T) {
 			t.Errorf("%s: it says %q", name, stdout+stderr)
 		}
 	}
+}
+
+// A flood of connections takes every file descriptor: the server goes on once they are closed, and its probes answer.
+func TestServeOutlivesTheLastFileDescriptor(t *testing.T) {
+	t.Parallel()
+	like := programCommand([]string{"serve"}, "PORTMASTER_OPS_ADDR=127.0.0.1:0")
+	cmd := exec.Command("sh", "-c", `ulimit -n 40; exec "$0" serve`, like.Path)
+	cmd.Env = like.Env
+	p := startCommand(t, cmd, patience)
+	var conns []net.Conn
+	for range 60 {
+		conn, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	time.Sleep(200 * time.Millisecond) // it lacks one for the last of them
+	if p.status(t, "/livez") == 200 {
+		t.Fatal("there are file descriptors left")
+	}
+	for _, conn := range conns {
+		conn.Close()
+	}
+	operators := &program{addr: p.opsAddr(t)}
+	eventually(t, "both ports answer", func() bool { return p.status(t, "/livez") == 200 && operators.status(t, "/livez") == 200 })
 }
 
 // With TLS, the metrics tell when the certificate ends; without, they do not.
