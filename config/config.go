@@ -4,6 +4,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,10 @@ type Config struct {
 	AuthTokensFile     string        `split_words:"true" desc:"file with the tokens of callers; a change is in use within 2 s"`
 	AuthOIDCFile       string        `split_words:"true" desc:"file with the OIDC issuers whose tokens are accepted; read at the start"`
 	Hosts              []string      `desc:"names and addresses, joined by commas, that the Host of a request to an open server may have, beside localhost and loopback addresses; others get 421"`
+	TLSCertFile        string        `envconfig:"TLS_CERT_FILE" desc:"certificate (PEM) to serve HTTPS with, followed by those between it and its authority; if empty, the server speaks plain HTTP. Read again when it changes, as are the next two"`
+	TLSKeyFile         string        `envconfig:"TLS_KEY_FILE" desc:"private key (PEM) of that certificate"`
+	TLSClientCAFile    string        `envconfig:"TLS_CLIENT_CA_FILE" desc:"certificate authorities (PEM): clients must have a certificate from one of them (mTLS); if empty, clients need none"`
+	OpsAddr            string        `split_words:"true" desc:"address of a second listener, without TLS or authentication: /livez, /readyz, /metrics and /debug/pprof; if empty, there is none, and no pprof"`
 	RedisURL           Secret        `split_words:"true" desc:"redis://[user:password@]host:port[/db]; also rediss://, unix://, Sentinel and Cluster (see config/README.md). If empty, the state is kept inside the process and ends with it"`
 	RedisPasswordFile  string        `split_words:"true" desc:"file with the Redis password, instead of one in the URL; read for each new connection"`
 	RedisCAFile        string        `split_words:"true" desc:"certificates (PEM) to verify Redis with; if empty, those that the system trusts"`
@@ -60,9 +65,18 @@ type Config struct {
 	LogFormat          string        `split_words:"true" default:"text" desc:"text or json"`
 	LogLevel           slog.Level    `split_words:"true" default:"info" desc:"debug, info, warn or error"`
 	LogSlowCall        time.Duration `split_words:"true" default:"500ms" desc:"log a call that takes longer, not counting its wait for a port; at most one a second"`
+	Audit              string        `default:"off" desc:"off, refusals or all: log a line for each change and each refusal, with who asked for it (see deployments/README.md)"`
+	AuditFile          string        `split_words:"true" desc:"file for these lines, opened anew at SIGHUP; if empty, they go to the log"`
 	ShutdownDelay      time.Duration `split_words:"true" default:"1s" desc:"after SIGTERM, how long /readyz fails before the server stops listening, so that load balancers stop using it"`
 	ShutdownTimeout    time.Duration `split_words:"true" default:"10s" desc:"after that, how long open requests may take to finish"`
 }
+
+// The values of Config.Audit.
+const (
+	AuditOff      = "off"
+	AuditRefusals = "refusals"
+	AuditAll      = "all"
+)
 
 // Secret is a text that is never printed, since it may contain a password.
 type Secret string
@@ -109,6 +123,9 @@ func (c Config) validate() error {
 	if !validAddr(c.HTTPAddr) {
 		return fail("HTTP_ADDR", "must be host:port or :port, not %q", c.HTTPAddr)
 	}
+	if c.OpsAddr != "" && !validAddr(c.OpsAddr) {
+		return fail("OPS_ADDR", "must be host:port or :port, not %q", c.OpsAddr)
+	}
 	for _, d := range []struct {
 		variable string
 		value    time.Duration
@@ -153,13 +170,27 @@ func (c Config) validate() error {
 		return fail("PORT_MIN", "must be within 1-65535, not %d", c.PortMin)
 	case c.PortMax < c.PortMin || c.PortMax > 65535:
 		return fail("PORT_MAX", "must be within PORT_MIN-65535, not %d", c.PortMax)
+	case c.Audit != AuditOff && c.Audit != AuditRefusals && c.Audit != AuditAll:
+		return fail("AUDIT", "must be off, refusals or all, not %q", c.Audit)
+	case c.AuditFile != "" && c.Audit == AuditOff:
+		return fail("AUDIT_FILE", "requires %s_AUDIT=all or refusals", Prefix)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fail("LOG_FORMAT", "must be text or json, not %q", c.LogFormat)
 	}
-	if err := c.validateAuth(); err != nil {
-		return err
+	return cmp.Or(c.validateAuth(), c.validateTLSFiles(), c.validateRedisFiles())
+}
+
+// validateTLSFiles returns an error for a file that is set without the others that it needs.
+func (c Config) validateTLSFiles() error {
+	switch {
+	case c.TLSCertFile != "" && c.TLSKeyFile == "":
+		return fail("TLS_CERT_FILE", "requires %s_TLS_KEY_FILE", Prefix)
+	case c.TLSKeyFile != "" && c.TLSCertFile == "":
+		return fail("TLS_KEY_FILE", "requires %s_TLS_CERT_FILE", Prefix)
+	case c.TLSClientCAFile != "" && c.TLSCertFile == "":
+		return fail("TLS_CLIENT_CA_FILE", "requires %s_TLS_CERT_FILE", Prefix)
 	}
-	return c.validateRedisFiles()
+	return nil
 }
 
 // Open reports whether callers need no token.

@@ -86,6 +86,7 @@ func TestWrongValues(t *testing.T) {
 		{"PORTMASTER_HOSTS=,", `must be names or addresses without a port`},
 		{"PORTMASTER_RELEASE_NEEDS_SECRET=maybe", "is not a valid boolean: true or false"},
 		{"PORTMASTER_REDIS_QUEUE=0", "must be within 1-1048576, not 0"},
+		{"PORTMASTER_OPS_ADDR=9090", "must be host:port or :port"},
 		{"PORTMASTER_HTTP_READ_TIMEOUT=10", "is not a valid duration, such as 30m"},
 		{"PORTMASTER_HTTP_READ_TIMEOUT=0s", "must be within 1ms-1h0m0s, not 0s"},
 		{"PORTMASTER_HTTP_WRITE_TIMEOUT=2h", "must be within 1ms-1h0m0s, not 2h0m0s"},
@@ -118,6 +119,8 @@ func TestWrongValues(t *testing.T) {
 		{"PORTMASTER_PORT_MAX=1023", "must be within"},
 		{"PORTMASTER_LOG_FORMAT=xml", `must be text or json, not "xml"`},
 		{"PORTMASTER_LOG_LEVEL=loud", "is not a valid level: debug, info, warn or error"},
+		{"PORTMASTER_AUDIT=on", `must be off, refusals or all, not "on"`},
+		{"PORTMASTER_AUDIT_FILE=/audit.log", "requires PORTMASTER_AUDIT=all or refusals"},
 		{"PORTMASTER_LOG_SLOW_CALL=-1ms", "must be within 0s-1h0m0s, not -1ms"},
 		{"PORTMASTER_SHUTDOWN_DELAY=61m", "must be within 0s-1h0m0s, not 1h1m0s"},
 		{"PORTMASTER_SHUTDOWN_TIMEOUT=-1s", "must be within 0s-1h0m0s, not -1s"},
@@ -193,9 +196,31 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// A file of TLS is nothing without the others.
+func TestTLSFiles(t *testing.T) {
+	const cert, key, ca = "PORTMASTER_TLS_CERT_FILE=c", "PORTMASTER_TLS_KEY_FILE=k", "PORTMASTER_TLS_CLIENT_CA_FILE=a"
+	for _, test := range []struct {
+		settings []string
+		says     string // "" if nothing is wrong
+	}{
+		{[]string{cert, key}, ""},
+		{[]string{cert, key, ca}, ""},
+		{[]string{cert}, "PORTMASTER_TLS_CERT_FILE requires PORTMASTER_TLS_KEY_FILE"},
+		{[]string{cert, ca}, "PORTMASTER_TLS_CERT_FILE requires PORTMASTER_TLS_KEY_FILE"},
+		{[]string{key}, "PORTMASTER_TLS_KEY_FILE requires PORTMASTER_TLS_CERT_FILE"},
+		{[]string{ca}, "PORTMASTER_TLS_CLIENT_CA_FILE requires PORTMASTER_TLS_CERT_FILE"},
+	} {
+		environment(t, test.settings...)
+		_, err := config.Load()
+		if (err == nil) != (test.says == "") || err != nil && err.Error() != test.says {
+			t.Errorf("%q: the error is %v, want %q", test.settings, err, test.says)
+		}
+	}
+}
+
 // Every setting has a description, and a default unless it may be empty.
 func TestTableAndHelp(t *testing.T) {
-	empty := []string{"PORTMASTER_REDIS_URL", "PORTMASTER_AUTH", "PORTMASTER_HOSTS"}
+	empty := []string{"PORTMASTER_REDIS_URL", "PORTMASTER_AUTH", "PORTMASTER_HOSTS", "PORTMASTER_OPS_ADDR"}
 	rows := strings.Split(strings.TrimSpace(config.Table()), "\n")[2:]
 	for _, row := range rows {
 		cells := strings.Split(row, " | ")

@@ -57,6 +57,7 @@ func (s *Server) readAcquisition(c *fiber.Ctx) (a acquisition, err error) {
 	if a.requests, err = decodeRequests(c, a.isList); err != nil {
 		return a, err
 	}
+	s.audit.asked(c, a.requests)
 	if a.wait.Longest, err = parseWait(c); err != nil {
 		return a, err
 	}

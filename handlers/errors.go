@@ -132,6 +132,7 @@ func explain(err error) (code string, problem *allocator.Error) {
 func (s *Server) unmatched(c *fiber.Ctx, err error) error {
 	identify(c)
 	code := s.fail(c, err)
+	s.audit.call(c, s.metrics.unmatched.route, code)
 	s.metrics.unmatched.observe(outcome{status: c.Response().StatusCode(), code: code}, 0)
 	return nil
 }

@@ -29,7 +29,7 @@ func (s *Server) refuseBroken(next func(*fasthttp.RequestCtx, error)) func(*fast
 		switch {
 		case late && began:
 			s.refuse(ctx, fiber.ErrRequestTimeout)
-		case late || reset(err):
+		case late || reset(err) || !began: // the last of these is a failed TLS handshake
 			if began {
 				s.refuse(ctx, allocator.ErrAbandoned)
 			}

@@ -30,8 +30,8 @@ type metrics struct {
 	scraping   sync.Mutex
 }
 
-// newMetrics returns the metrics of a server. auth is nil if it is open.
-func newMetrics(health *health, auth *identity.Authenticator) *metrics {
+// newMetrics returns the metrics of a server, and more. auth is nil if it is open.
+func newMetrics(health *health, auth *identity.Authenticator, more []prometheus.Collector) *metrics {
 	m := &metrics{
 		waits: &waitCounts{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -53,6 +53,7 @@ func newMetrics(health *health, auth *identity.Authenticator) *metrics {
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(authMetrics(auth)...)
+	registry.MustRegister(more...)
 	m.unmatched = m.route(route{method: "other", path: "other", operation: "other"})
 	m.scrape = adaptor.HTTPHandler(promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	return m

@@ -22,6 +22,7 @@ func (s *Server) observe(r route) fiber.Handler {
 		if err := guard(r, s, c); err != nil {
 			code = s.fail(c, err)
 		}
+		s.audit.call(c, r, code)
 		took, waited := time.Since(start), waited(c)
 		watched.observe(outcome{c.Response().StatusCode(), code, waits(c)}, took)
 		if waited > 0 {

@@ -19,6 +19,7 @@ func (s *Server) offer(c *fiber.Ctx) error {
 	if err != nil {
 		return a.fault(err)
 	}
+	s.audit.offered(c, offers, created)
 	if a.isList {
 		return render(c, statusCreated(created), listOf(offers, appendOffer))
 	}
@@ -61,6 +62,7 @@ func (s *Server) accept(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	s.audit.allocated(c, []allocator.Allocation{allocation}, created)
 	locate(c, allocation)
 	return render(c, statusCreated(created), itemOf(allocation, appendAllocation))
 }
@@ -82,10 +84,12 @@ func (s *Server) reject(c *fiber.Ctx) error {
 	if body.Reason != nil && *body.Reason != inUse {
 		return allocator.Invalid(allocator.FieldError{Field: "reason", Detail: `must be "in_use", or absent`})
 	}
+	audit := s.rejecting(c)
 	rejected, err := s.allocator.Reject(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "secret"), body.Reason != nil)
 	if err != nil {
 		return err
 	}
+	audit(rejected)
 	if rejected && body.Reason != nil {
 		s.metrics.inUse.Inc()
 	}

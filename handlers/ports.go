@@ -23,6 +23,7 @@ func (s *Server) claim(c *fiber.Ctx) error {
 	if err != nil {
 		return a.fault(err)
 	}
+	s.audit.allocated(c, allocations, created)
 	if a.isList {
 		return render(c, statusCreated(created), listOf(allocations, appendAllocation))
 	}
@@ -69,6 +70,7 @@ type renewBody struct {
 
 // renew: POST /services/{service}/ports/{port or name}/renew
 func (s *Server) renew(c *fiber.Ctx) error {
+	s.audit.holder(c, param(c, "port"))
 	var body renewBody
 	if err := decode(c, &body); err != nil {
 		return err
@@ -77,6 +79,7 @@ func (s *Server) renew(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	s.audit.allocated(c, []allocator.Allocation{allocation}, true)
 	setETag(c, allocation)
 	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
@@ -86,6 +89,7 @@ func (s *Server) releaseOwned(c *fiber.Ctx) error {
 	if err := decodeAny(c, &struct{}{}); err != nil {
 		return err
 	}
+	s.audit.service(c, param(c, "service"))
 	released, err := s.allocator.ReleaseOwned(c.UserContext(), caller(c), pool(c), param(c, "service"), owner(c))
 	if err != nil {
 		return err
@@ -108,9 +112,11 @@ func (s *Server) release(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	audit := s.releasing(c, proof)
 	if err := s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof); err != nil {
 		return err
 	}
+	audit()
 	return c.SendStatus(fiber.StatusNoContent)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"portmaster/allocator"
@@ -17,7 +18,7 @@ import (
 	"portmaster/handlers/identity"
 )
 
-// Options are the settings of a Server. All but Auth and Hosts are required.
+// Options are the settings of a Server. All are required, but for Auth, Hosts, Audit and Metrics.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
@@ -27,16 +28,20 @@ type Options struct {
 	SlowCall     time.Duration // calls that take longer are logged; waiting for a port does not count
 	Log          *slog.Logger
 
-	Auth  *identity.Authenticator // knows the callers; nil: the server is open
-	Hosts []string                // which Host a request to an open server may have, beside a loopback one; without ports
+	Auth    *identity.Authenticator // knows the callers; nil: the server is open
+	Hosts   []string                // which Host a request to an open server may have, beside a loopback one; without ports
+	Audit   Audit                   // the zero value: none
+	Metrics []prometheus.Collector  // further ones to show
 }
 
 // Server serves the HTTP API of one Allocator.
 type Server struct {
 	allocator   *allocator.Allocator
 	app         *fiber.App
+	ops         *fiber.App // of the operators' listener
 	log         *slog.Logger
 	slowCall    time.Duration
+	audit       Audit
 	health      *health
 	metrics     *metrics
 	connections *connection.Limiter
@@ -59,8 +64,9 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		allocator:   a,
 		health:      health,
 		log:         opts.Log,
+		audit:       opts.Audit,
 		slowCall:    opts.SlowCall,
-		metrics:     newMetrics(health, opts.Auth),
+		metrics:     newMetrics(health, opts.Auth, opts.Metrics),
 		auth:        opts.Auth,
 		connections: connection.NewLimiter(opts.Concurrency),
 		outages:     rate.Sometimes{First: 1, Interval: time.Second},
@@ -89,6 +95,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 	s.app.Server().Handler = s.check(s.app.Server().Handler)
 	s.app.Server().ErrorHandler = s.refuseBroken(s.app.Server().ErrorHandler)
 	s.mount()
+	s.ops = s.newOps(opts)
 	return s
 }
 
@@ -99,5 +106,9 @@ func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 // calls continue.
 func (s *Server) Drain() { s.drain(allocator.ErrDraining) }
 
-// Shutdown lets open requests finish, for at most the given time, and ends Serve.
-func (s *Server) Shutdown(timeout time.Duration) error { return s.app.ShutdownWithTimeout(timeout) }
+// Shutdown lets open requests finish, for at most the given time, and ends Serve, then ServeOps.
+func (s *Server) Shutdown(timeout time.Duration) error {
+	err := s.app.ShutdownWithTimeout(timeout)
+	_ = s.ops.ShutdownWithTimeout(opsShutdown)
+	return err
+}

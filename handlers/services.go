@@ -56,6 +56,7 @@ func (s *Server) createService(c *fiber.Ctx) error {
 	if err := decode(c, &body); err != nil {
 		return err
 	}
+	s.audit.service(c, body.Name)
 	if err := mayUse(c, body.Name); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -94,11 +95,21 @@ func withoutSettings(environ []string) []string {
 
 // call sends a request on a connection of its own and returns the status and the body; the status is 0 where no answer came.
 func (p *program) call(ctx context.Context, method, path, body string) (status int, answer string) {
+	return p.callWith(ctx, nil, method, path, body)
+}
+
+// callAs is call with a request id.
+func (p *program) callAs(t *testing.T, id, method, path, body string) (status int, answer string) {
+	return p.callWith(t.Context(), http.Header{"X-Request-Id": {id}}, method, path, body)
+}
+
+func (p *program) callWith(ctx context.Context, header http.Header, method, path, body string) (status int, answer string) {
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+p.addr+path, strings.NewReader(body))
 	if err != nil {
 		return 0, err.Error()
 	}
 	request.Close = true
+	maps.Copy(request.Header, header)
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}

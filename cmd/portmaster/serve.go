@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"portmaster/allocator"
 	"portmaster/config"
 	"portmaster/handlers"
+	"portmaster/handlers/connection"
 )
 
 func serveCommand() *cobra.Command {
@@ -41,14 +43,29 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	if unknown := config.Unknown(); len(unknown) > 0 {
 		log.Warn("unknown settings are ignored; see portmaster serve --help", slog.String("variables", strings.Join(unknown, " ")))
 	}
-	listener, err := net.Listen("tcp", settings.HTTPAddr)
+	listener, err := listen("HTTP_ADDR", settings.HTTPAddr)
 	if err != nil {
-		return fmt.Errorf("%s_HTTP_ADDR: %w", config.Prefix, err)
+		return err
 	}
 	defer listener.Close()
 	background, stopBackground := context.WithCancel(context.Background())
 	defer stopBackground()
 	auth, err := authenticator(background, settings, listener.Addr(), log)
+	if err != nil {
+		return err
+	}
+	var opsListener net.Listener
+	if settings.OpsAddr != "" {
+		if opsListener, err = listen("OPS_ADDR", settings.OpsAddr); err != nil {
+			return err
+		}
+		defer opsListener.Close()
+	}
+	cert, err := openCertificate(settings, log)
+	if err != nil {
+		return err
+	}
+	audit, err := openAudit(settings)
 	if err != nil {
 		return err
 	}
@@ -72,11 +89,18 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		Log:          log,
 		Auth:         auth,
 		Hosts:        settings.Hosts,
+		Audit:        audit.Audit,
+		Metrics:      slices.Concat(cert.metrics(), audit.metrics()),
 	})
 	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
 	go watch(background, ports, log)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go audit.follow(background, log)
+	served := make(chan error, 2)
+	if opsListener != nil {
+		go func() { served <- server.ServeOps(opsListener) }()
+		log.Info("serving operators", slog.String("address", opsListener.Addr().String()))
+	}
+	go func() { served <- server.Serve(cert.listen(background, listener)) }()
 	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()))
 
 	select {
@@ -92,6 +116,15 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// listen opens the listener of a setting.
+func listen(setting, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s_%s: %w", config.Prefix, setting, err)
+	}
+	return connection.Patient(l), nil
 }
 
 // options are the settings of the allocator.

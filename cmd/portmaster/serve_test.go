@@ -39,11 +39,14 @@ func TestFailedStartIsOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	for _, test := range []struct{ setting, says string }{
+	for _, test := range []struct{ setting, says string }{ // several settings are separated by spaces
 		{"PORTMASTER_OFFER_TTL=soon", `PORTMASTER_OFFER_TTL="soon" is not a valid duration`},
 		{"PORTMASTER_PORT_MIN=0", "PORTMASTER_PORT_MIN must be within 1-65535"},
 		{"PORTMASTER_HTTP_ADDR=" + taken.Addr().String(), "PORTMASTER_HTTP_ADDR: listen tcp " + taken.Addr().String()},
 		{"PORTMASTER_HTTP_ADDR=8080", "PORTMASTER_HTTP_ADDR must be host:port"},
+		{"PORTMASTER_OPS_ADDR=" + taken.Addr().String(), "PORTMASTER_OPS_ADDR: listen tcp " + taken.Addr().String()},
+		{"PORTMASTER_TLS_CERT_FILE=/nowhere", "PORTMASTER_TLS_CERT_FILE requires PORTMASTER_TLS_KEY_FILE"},
+		{"PORTMASTER_TLS_CERT_FILE=/nowhere PORTMASTER_TLS_KEY_FILE=/nowhere", "PORTMASTER_TLS_CERT_FILE: stat /nowhere"},
 		{"PORTMASTER_REDIS_URL=localhost:6379", "PORTMASTER_REDIS_URL is not valid"},
 		{"PORTMASTER_HTTP_ADDR=:0", "PORTMASTER_HTTP_ADDR=:0 can be reached from other machines: set PORTMASTER_AUTH_TOKENS_FILE"},
 		{"PORTMASTER_HTTP_ADDR=0.0.0.0:0", "PORTMASTER_HTTP_ADDR=0.0.0.0:0 can be reached from other machines: set PORTMASTER_AUTH_TOKENS_FILE"},
@@ -52,7 +55,7 @@ func TestFailedStartIsOneLine(t *testing.T) {
 		{"PORTMASTER_AUTH_OIDC_FILE=/nowhere", "OIDC file /nowhere: "},
 	} {
 		t.Run(test.setting, func(t *testing.T) {
-			code, _, stderr := run(t, []string{"serve"}, test.setting)
+			code, _, stderr := run(t, []string{"serve"}, strings.Fields(test.setting)...)
 			if code != 1 {
 				t.Errorf("exit code %d", code)
 			}

@@ -28,6 +28,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	kubejson "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
@@ -39,6 +40,7 @@ var valueSets = map[string]string{
 		serviceMonitor: {enabled: true, interval: 30s, labels: {release: prometheus}},
 		topologySpreadConstraints: [{topologyKey: rack, maxSkew: 2, whenUnsatisfiable: DoNotSchedule}]}`,
 	"two replicas": `{auth: {open: true}, replicas: 2, redis: {urlFrom: {name: redis, key: url}}, spread: DoNotSchedule, networkPolicy: {enabled: false}}`,
+	"TLS":          `{auth: {open: true}, replicas: 1, tls: {secret: portmaster-tls, clientCA: true}, networkPolicy: {from: [], opsFrom: [], egress: [{ports: [{port: 443, protocol: TCP}]}]}}`,
 	"all that can be said": `{
 		replicas: 5, image: {repository: registry.example/portmaster, tag: v1.2.3, pullPolicy: Always}, imagePullSecrets: [{name: registry}],
 		auth: {tokensFrom: {name: a, key: tokens}, oidcFrom: {name: b, key: oidc.json}},
@@ -46,7 +48,8 @@ var valueSets = map[string]string{
 			certFrom: {name: tls, key: tls.crt}, keyFrom: {name: tls, key: tls.key}},
 		settings: {OFFER_TTL: 10m, REDIS_QUEUE: "1024", LOG_FORMAT: json}, shutdown: {delay: 20, timeout: 30},
 		service: {type: LoadBalancer, port: 8080}, resources: {limits: {memory: 1Gi}},
-		networkPolicy: {from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ci}}}], redisPorts: [6380, 26379]},
+		networkPolicy: {from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ci}}}], redisPorts: [6380, 26379],
+			opsFrom: [{podSelector: {matchLabels: {app: prometheus}}}], egress: [{ports: [{port: 443, protocol: TCP}]}]}, tls: {secret: portmaster-tls},
 		podAnnotations: {a: b}, podLabels: {c: d}, nodeSelector: {e: f}, tolerations: [{key: g, operator: Exists, effect: NoSchedule}]}`,
 }
 
@@ -60,6 +63,9 @@ func TestChart(t *testing.T) {
 		mutant{templates + "service.yaml", "targetPort: http", "targetPort: web", "web"},
 		mutant{templates + "service.yaml", `"portmaster.selector" .`, `"portmaster.labels" .`, "selects"},
 		mutant{templates + "horizontalpodautoscaler.yaml", `name: {{ include "portmaster.name" $ }}` + "\n  minReplicas", "name: portmaster\n  minReplicas", "scales another"},
+		mutant{templates + "servicemonitor.yaml", "targetPort: ops", "targetPort: metrics", "no port metrics"},
+		mutant{templates + "deployment.yaml", "path: /livez, port: ops", "path: /livez, port: http", "a flood"},
+		mutant{templates + "networkpolicy.yaml", "{port: ops,", "{port: operators,", "no port operators"},
 		mutant{templates + "servicemonitor.yaml", "jobLabel: app.kubernetes.io/name", "jobLabel: helm.sh/chart", "job"},
 	)
 }
@@ -202,9 +208,7 @@ func checkMonitor(monitor *monitoringv1.ServiceMonitor, service *corev1.Service,
 		faults = append(faults, fmt.Errorf("the alerts are for the job portmaster, and it is %q", job))
 	}
 	for _, endpoint := range monitor.Spec.Endpoints {
-		if !slices.ContainsFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == endpoint.Port }) {
-			faults = append(faults, fmt.Errorf("the Service has no port %s", endpoint.Port))
-		}
+		faults = append(faults, hasPort(pod.Spec, endpoint.TargetPort.String())) // it need not be one of the Service, which may be public
 	}
 	if _, annotated := pod.Annotations["prometheus.io/scrape"]; annotated {
 		faults = append(faults, errors.New("the pods would be scraped twice"))
@@ -228,6 +232,9 @@ func checkPod(pod corev1.PodSpec) error {
 	ok(pod.EnableServiceLinks != nil && !*pod.EnableServiceLinks, "service links are on")
 	ok(container.LivenessProbe.HTTPGet.Path == "/livez", "the liveness probe does not ask /livez")
 	ok(container.ReadinessProbe.HTTPGet.Path == "/readyz", "the readiness probe does not ask /readyz")
+	for _, probe := range []*corev1.Probe{container.LivenessProbe, container.ReadinessProbe} {
+		ok(probe.HTTPGet.Port.String() == "ops", "a flood of connections makes a probe fail")
+	}
 
 	var stops time.Duration
 	for _, e := range container.Env {
@@ -240,7 +247,7 @@ func checkPod(pod corev1.PodSpec) error {
 	grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second
 	ok(stops > 0 && grace > stops, "the grace period ends before the server does")
 	ok(len(container.VolumeMounts) == len(pod.Volumes), "a volume is not mounted")
-	return errors.Join(append(faults, hasPort(pod, container.ReadinessProbe.HTTPGet.Port.String()))...)
+	return errors.Join(append(faults, hasPort(pod, "ops"))...)
 }
 
 func hasPort(pod corev1.PodSpec, name string) error {
@@ -330,7 +337,7 @@ func TestChartOptions(t *testing.T) {
 	t.Run("serviceMonitor", func(t *testing.T) {
 		o := find(t, `{`+redis+`, serviceMonitor: {enabled: true, labels: {release: prometheus}}, podAnnotations: {a: b}}`)
 		equal(t, "found by", o.monitor.Labels["release"], "prometheus")
-		equal(t, "endpoints", o.monitor.Spec.Endpoints, []monitoringv1.Endpoint{{Port: "http", Path: "/metrics", Interval: "15s"}})
+		equal(t, "endpoints", o.monitor.Spec.Endpoints, []monitoringv1.Endpoint{{TargetPort: new(intstr.FromString("ops")), Path: "/metrics", Interval: "15s"}})
 		equal(t, "annotations", o.deployment.Spec.Template.Annotations, map[string]string{"a": "b"})
 	})
 	t.Run("topologySpreadConstraints", func(t *testing.T) {
@@ -421,6 +428,7 @@ func TestChartRefuses(t *testing.T) {
 		`{redis: {url: "redis://redis:6379"}, topologySpreadConstraints: [{maxSkew: 1}]}`:                      "/topologySpreadConstraints/0",
 		`{replicas: 1, redis: {caFrom: {name: a, key: b}}}`:                                                    "redis.caFrom is of no use without redis.url",
 		`{redis: {url: "redis://redis:6379"}, settings: {SHUTDOWN_DELAY: 9s}}`:                                 "'SHUTDOWN_DELAY'",
+		`{replicas: 1, tls: {clientCA: true}}`:                                                                 "tls.clientCA is of no use without tls.secret",
 		`{redis: {url: "redis://redis:6379"}, settings: {REDIS_QUEUE: 1024}}`:                                  "/settings/REDIS_QUEUE",
 		`{redis: {url: "redis://redis:6379"}, networkPolicies: {enabled: false}}`:                              "networkPolicies",
 		`{redis: {url: "redis://redis:6379"}, networkPolicy: {enabled: true, redisPorts: []}}`:                 "/networkPolicy/redisPorts",

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -18,6 +17,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"sigs.k8s.io/yaml"
@@ -235,19 +235,12 @@ func scrape(t *testing.T) metrics {
 	post("/v1/services", `{"name":"one","start":5010,"end":5010}`)
 	post("/v1/services/one/ports", `{"name":"web-01"}`)
 	post("/v1/services/one/ports?wait=0.01", `{"name":"web-02"}`)
-	response, err := http.Get("http://" + addr + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	textParser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := textParser.TextToMetricFamilies(strings.NewReader(string(text)))
-	if err != nil {
-		t.Fatal(err)
+	families := familiesOf(t, addr)
+	_, ops := startTLSServer(t, selfSigned(t, "portmaster"), "PORTMASTER_AUDIT=all", "PORTMASTER_AUDIT_FILE="+filepath.Join(t.TempDir(), "audit.log"))
+	for name, family := range familiesOf(t, ops) {
+		if _, both := families[name]; !both {
+			families[name] = family
+		}
 	}
 	// Prometheus adds up by itself, and these labels to all.
 	target := []string{"job", "instance"}
@@ -265,6 +258,22 @@ func scrape(t *testing.T) metrics {
 		exposed[name+"_bucket"] = append(slices.Clone(labels), "le")
 	}
 	return exposed
+}
+
+// familiesOf scrapes one server.
+func familiesOf(t *testing.T, addr string) map[string]*dto.MetricFamily {
+	t.Helper()
+	response, err := http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	textParser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := textParser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families
 }
 
 var (

@@ -22,6 +22,7 @@ type Watcher struct {
 
 type watched struct {
 	socket int
+	tls    *tlsConn // nil without TLS
 	onGone func()
 }
 
@@ -32,10 +33,14 @@ func (w *Watcher) Watch(conn net.Conn, onGone func()) (closed func() bool, stop 
 	if err != nil {
 		return nil, nil, err
 	}
-	watch := &watched{socket, onGone}
+	overTLS, _ := conn.(*tlsConn)
+	watch := &watched{socket, overTLS, onGone}
 	w.enter(watch)
-	return func() bool { return isClosed(socket) }, func() { w.leave(watch) }, nil
+	return func() bool { return isClosed(socket) || watch.hasEnded() }, func() { w.leave(watch) }, nil
 }
+
+// hasEnded reports whether the client has ended TLS, though not the TCP connection.
+func (w *watched) hasEnded() bool { return w.tls != nil && w.tls.hasEnded() }
 
 func isClosed(socket int) bool { return closed([]int{socket})[0] }
 
@@ -79,7 +84,7 @@ func (w *Watcher) look() bool {
 		sockets[i] = watch.socket
 	}
 	for i, gone := range closed(sockets) {
-		if gone {
+		if gone || all[i].hasEnded() {
 			all[i].onGone()
 		}
 	}
