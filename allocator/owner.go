@@ -5,35 +5,34 @@ import (
 	"errors"
 	"strconv"
 	"sync"
-	"sync/atomic"
 )
 
 // releasesAtOnce is how many allocations of an owner are released at a time.
 const releasesAtOnce = 64
 
-// ReleaseOwned releases all allocations of an owner in a service, page by page, each by its fence, and returns how many. Open offers
+// ReleaseOwned releases all allocations of an owner in a service, page by page, each by its fence, and returns them. Open offers
 // stay: they end by themselves. Entries of the owner's key that stand for nothing are dropped, so that its quota is right. A call that
 // fails has released those that it returns, and may be repeated. It returns ErrInvalid,
 // ErrServiceNotFound, ErrNotOwner unless the caller is that owner, an operator, or nobody in particular, and what Release does.
-func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, service, owner string) (released int, err error) {
+func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, service, owner string) (released []Allocation, err error) {
 	f := checkService(pool, service)
 	f.owner("owner", owner)
 	if owner == "" {
 		f.add("owner", "is required")
 	}
 	if err := f.err(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if caller.Owner != "" && caller.Owner != owner && !caller.IsOperator {
-		return 0, &Error{Code: CodeNotOwner, Detail: "the ports of " + owner + " belong to another owner"}
+		return nil, &Error{Code: CodeNotOwner, Detail: "the ports of " + owner + " belong to another owner"}
 	}
 	for cursor := ""; ; {
 		page, next, err := a.Allocations(ctx, pool, service, owner, cursor, MaxPage)
 		if err != nil {
 			return released, err
 		}
-		n, err := a.releaseEach(ctx, pool, page)
-		released += n
+		some, err := a.releaseEach(ctx, pool, page)
+		released = append(released, some...)
 		if err != nil {
 			return released, err
 		}
@@ -54,10 +53,9 @@ func (a *Allocator) dropEntries(ctx context.Context, pool, service, owner string
 	return err
 }
 
-// releaseEach releases allocations of one owner that still are what they were, and returns how many.
-func (a *Allocator) releaseEach(ctx context.Context, pool string, allocations []Allocation) (released int, err error) {
-	var done atomic.Int64
-	failed := make([]error, len(allocations))
+// releaseEach releases allocations of one owner that still are what they were, and returns those.
+func (a *Allocator) releaseEach(ctx context.Context, pool string, allocations []Allocation) (released []Allocation, err error) {
+	done, failed := make([]bool, len(allocations)), make([]error, len(allocations))
 	work, all := make(chan int), sync.WaitGroup{}
 	for range min(releasesAtOnce, len(allocations)) {
 		all.Go(func() {
@@ -65,7 +63,7 @@ func (a *Allocator) releaseEach(ctx context.Context, pool string, allocations []
 				of := allocations[i]
 				switch err := a.Release(ctx, Caller{Owner: of.Owner}, pool, of.Service, strconv.Itoa(of.Port), Proof{Fences: []int64{of.Fence}}); {
 				case err == nil:
-					done.Add(1)
+					done[i] = true
 				case !errors.Is(err, ErrPortNotFound) && !errors.Is(err, ErrPreconditionFailed) && !errors.Is(err, ErrNotOwner):
 					failed[i] = err
 				}
@@ -77,5 +75,10 @@ func (a *Allocator) releaseEach(ctx context.Context, pool string, allocations []
 	}
 	close(work)
 	all.Wait()
-	return int(done.Load()), errors.Join(failed...)
+	for i, of := range allocations {
+		if done[i] {
+			released = append(released, of)
+		}
+	}
+	return released, errors.Join(failed...)
 }

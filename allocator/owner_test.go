@@ -257,9 +257,9 @@ func TestQuotaIsExact(t *testing.T) {
 			if n := granted.Load(); n != quota || refused.Load() == 0 {
 				t.Errorf("%d ports of %d were granted, and %d calls refused", n, quota, refused.Load())
 			}
-			n, err := servers[0].ReleaseOwned(t.Context(), caller, DefaultPool, "web", caller.Owner)
-			if err != nil || n == 0 {
-				t.Errorf("%d allocations released, error %v", n, err)
+			released, err := servers[0].ReleaseOwned(t.Context(), caller, DefaultPool, "web", caller.Owner)
+			if err != nil || len(released) == 0 {
+				t.Errorf("%d allocations released, error %v", len(released), err)
 			}
 		}
 	})
@@ -280,8 +280,8 @@ func TestReleaseOwned(t *testing.T) {
 		wantError(t, "another releases all", err, ErrNotOwner)
 		_, err = a.ReleaseOwned(t.Context(), operator, DefaultPool, "web", "")
 		wantError(t, "no owner", err, ErrInvalid)
-		if n, err := a.ReleaseOwned(t.Context(), operator, DefaultPool, "web", ann.Owner); n != 20 || err != nil {
-			t.Errorf("%d released, error %v", n, err)
+		if released, err := a.ReleaseOwned(t.Context(), operator, DefaultPool, "web", ann.Owner); len(released) != 20 || err != nil {
+			t.Errorf("%d released, error %v", len(released), err)
 		}
 		for owner, want := range map[string]int{ann.Owner: 0, "bob": 20, "": 20} {
 			if list, _, err := a.Allocations(t.Context(), DefaultPool, "web", owner, "", MaxPage); len(list) != want || err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -111,8 +112,12 @@ func TestWhoMayDoWhat(t *testing.T) {
 		for role, token := range roles {
 			cell := map[identity.Role]string{identity.Reader: r.access.reader, identity.Client: r.access.client, identity.Operator: r.access.operator}[role]
 			may := r.access == everybody || cell != "" && inScope
+			query := ""
+			if slices.Equal(r.query, ofOwner) {
+				query = "?owner=" + string(role) // the name of its token
+			}
 			before := asked.Load()
-			answer := a.as(token)(r.method, path, strings.Replace(bodies[r.operation], "SERVICE", service, 1))
+			answer := a.as(token)(r.method, path+query, strings.Replace(bodies[r.operation], "SERVICE", service, 1))
 			count := asked.Load() - before
 			refused := answer.status == 403 && read[problem](answer).Code == codeForbidden
 			if refused == may || refused && count > 0 || !refused && count == 0 && r.access != everybody {

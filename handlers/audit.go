@@ -96,9 +96,9 @@ func (a Audit) offered(c *fiber.Ctx, offers []allocator.Offer, created bool) {
 	a.note(c, n)
 }
 
-// allocated notes allocations that were made or renewed.
+// allocated notes allocations that were made, renewed, or released together.
 func (a Audit) allocated(c *fiber.Ctx, allocations []allocator.Allocation, created bool) {
-	if !a.on() {
+	if !a.on() || len(allocations) == 0 {
 		return
 	}
 	n := notes{repeat: !created}

@@ -89,12 +89,12 @@ func (s *Server) releaseOwned(c *fiber.Ctx) error {
 	if err := decodeAny(c, &struct{}{}); err != nil {
 		return err
 	}
-	s.audit.service(c, param(c, "service"))
 	released, err := s.allocator.ReleaseOwned(c.UserContext(), caller(c), pool(c), param(c, "service"), owner(c))
+	s.audit.allocated(c, released, true)
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, append(strconv.AppendInt([]byte(`{"released":`), int64(released), 10), '}'))
+	return render(c, fiber.StatusOK, append(strconv.AppendInt([]byte(`{"released":`), int64(len(released)), 10), '}'))
 }
 
 // owner returns the owner in the query of a request; "" if there is none.
