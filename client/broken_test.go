@@ -29,6 +29,27 @@ func answer(w http.ResponseWriter, status int, contentType, body string) {
 	io.WriteString(w, body)
 }
 
+// A call that comes too soon for the caller's rate is made again when Retry-After says; one that may not be made is not.
+func TestRefusedCallers(t *testing.T) {
+	t.Parallel()
+	for _, refused := range []struct {
+		status   int
+		err      error
+		requests int64
+	}{
+		{429, client.ErrRateLimited, 2}, {401, client.ErrUnauthenticated, 1}, {403, client.ErrForbidden, 1}, {421, client.ErrMisdirected, 1},
+	} {
+		c, requests := stub(t, client.Options{RetryFor: 1900 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			answer(w, refused.status, "application/problem+json", `{"code":"`+string(refused.err.(*client.Error).Code)+`","detail":"no"}`)
+		})
+		_, err := c.Claim(t.Context(), "ci", client.Request{Name: "a"}, client.Wait{})
+		if !errors.Is(err, refused.err) || requests.Load() != refused.requests {
+			t.Errorf("%v: %d requests, %v", refused.err, requests.Load(), err)
+		}
+	}
+}
+
 // A pause is never shorter than Retry-After, and grows, with jitter, up to a bound. It is not begun if the time does not suffice.
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()

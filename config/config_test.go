@@ -182,6 +182,7 @@ func TestOpen(t *testing.T) {
 	}{
 		{nil, true, false},
 		{[]string{none, "PORTMASTER_HOSTS=ports.example,10.0.0.7,fd00::7"}, true, false},
+		{[]string{none, "PORTMASTER_HOSTS=", "PORTMASTER_AUTH_TOKENS_FILE="}, true, false}, // as of a file for Compose or systemd
 		{[]string{tokens}, false, false},
 		{[]string{oidc}, false, false},
 		{[]string{tokens, oidc}, false, false},

@@ -45,7 +45,7 @@ func (a *access) allows(role identity.Role) bool {
 
 // The errors of a call that may not use its route. What they say does not depend on whether anything that it names exists.
 var (
-	errUnauthenticated = &allocator.Error{Code: codeUnauthenticated, Detail: "this call needs a valid token: Authorization: Bearer TOKEN"}
+	errUnauthenticated = &allocator.Error{Code: codeUnauthenticated, Detail: "this call needs a token: Authorization: Bearer TOKEN"}
 	errRole            = &allocator.Error{Code: codeForbidden, Detail: "the role of this caller does not include this call"}
 	errScope           = &allocator.Error{Code: codeForbidden, Detail: "the pool or the service is not in the scope of this caller"}
 	errMisdirected     = &allocator.Error{Code: codeMisdirected, Detail: "the Host is neither localhost nor one of PORTMASTER_HOSTS"}
@@ -164,7 +164,7 @@ func authMetrics(auth *identity.Authenticator) []prometheus.Collector {
 	return []prometheus.Collector{
 		gauge("portmaster_auth_open", "1 if everybody who reaches the server may do everything; 0 if callers need a token.",
 			func() bool { return auth == nil }),
-		gauge("portmaster_auth_tokens_file_broken", "1 if the tokens file is malformed or unreadable, so that older tokens are in use.",
+		gauge("portmaster_auth_tokens_file_broken", "1 if the tokens file cannot be used, so that older tokens are in use.",
 			func() bool { return auth != nil && auth.TokensBroken() }),
 	}
 }

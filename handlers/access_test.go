@@ -107,11 +107,14 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 	a, _ := newGuardedAPI(t, store, lines...)
 	a.as(roles[identity.Operator])("PUT", "/v1/services/in-a", bodies["defineService"]).want(201)
+	cellOf := func(a *access, role identity.Role) string {
+		return map[identity.Role]string{identity.Reader: a.reader, identity.Client: a.client, identity.Operator: a.operator}[role]
+	}
+	const secret = "6f8ffc86-d98a-49ba-848a-a7cbaaea9360"
 	try := func(r route, path, service string, inScope bool) {
-		path = strings.NewReplacer(":service", service, ":secret", "6f8ffc86-d98a-49ba-848a-a7cbaaea9360", ":port", "5000").Replace(path)
+		path = strings.NewReplacer(":service", service, ":secret", secret, ":port", "5000").Replace(path)
 		for role, token := range roles {
-			cell := map[identity.Role]string{identity.Reader: r.access.reader, identity.Client: r.access.client, identity.Operator: r.access.operator}[role]
-			may := r.access == everybody || cell != "" && inScope
+			may := r.access == everybody || cellOf(r.access, role) != "" && inScope
 			query := ""
 			if slices.Equal(r.query, ofOwner) {
 				query = "?owner=" + string(role) // the name of its token

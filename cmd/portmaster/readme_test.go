@@ -30,6 +30,8 @@ var (
 	sectionRedis    = section{readmePage, "Put it on Redis"}              // TestReadmeRedis
 	sectionReplicas = section{readmePage, "Run replicas"}                 // TestReadmeReplicas
 	sectionUsers    = section{settingsPage, "Users of Redis"}             // TestReadmeUsers
+	sectionTokens   = section{settingsPage, "Tokens"}                     // TestReadmeTokens
+	sectionStep     = section{operatorsPage, "Tokens"}                    // TestReadmeTokens
 	sectionLook     = section{statePage, "Read the state with redis-cli"} // TestReadmeWalk, on Redis
 	sectionCheck    = section{statePage, "Check and repair the keys"}     // TestCheck
 	sectionBench    = section{costPage, "Put a load on your own server"}  // TestReadmeBench
@@ -48,7 +50,7 @@ var sectionsLife = []section{
 func TestReadmeCommandsAreRun(t *testing.T) {
 	run := append([]section{
 		sectionRun, sectionWalk, sectionBack, sectionRedis, sectionReplicas, sectionUsers, sectionLook, sectionCheck, sectionBench,
-		sectionFiles, sectionUpgrade, sectionBackup, sectionCompose,
+		sectionTokens, sectionStep, sectionFiles, sectionUpgrade, sectionBackup, sectionCompose,
 	}, slices.Concat(sectionsLife, sectionsExec, sectionsCommands)...)
 	for _, page := range readPages(t) {
 		for _, b := range page.blocks {

@@ -22,8 +22,8 @@ func authenticator(ctx context.Context, settings config.Config, listener net.Add
 		return nil, nil
 	}
 	if tcp, ok := listener.(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
-		return nil, fmt.Errorf("%[1]s_HTTP_ADDR=%[2]s can be reached from other machines: set %[1]s_AUTH_TOKENS_FILE or %[1]s_AUTH_OIDC_FILE, "+
-			"or %[1]s_AUTH=%[3]s if everybody may do everything", config.Prefix, settings.HTTPAddr, config.OpenOnPurpose)
+		return nil, fmt.Errorf("%[1]s_HTTP_ADDR=%[2]s can be reached from other machines: "+
+			"set %[1]s_AUTH_TOKENS_FILE or %[1]s_AUTH_OIDC_FILE, or %[1]s_AUTH=%[3]s if everybody may do everything", config.Prefix, settings.HTTPAddr, config.OpenOnPurpose)
 	}
 	return nil, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -90,4 +91,28 @@ func TestFaultInTokensEndsTheStart(t *testing.T) {
 	if code != 1 || !strings.Contains(stderr, "line 2: sha256") || strings.Count(stderr, "\n") != 1 || strings.Contains(stdout+stderr, token) {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+}
+
+// The tokens that the page makes let their callers in, and no others.
+func TestReadmeTokens(t *testing.T) {
+	needs(t, "bash", "curl")
+	s := steps(t, sectionTokens)
+	p := startShell(t, "make build\n"+s[0].commands.text)
+	shell := func(commands string) string {
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", strings.ReplaceAll(commands, "localhost:8080", p.addr))
+		cmd.Dir, cmd.Env = p.cmd.Dir, append(withoutSettings(os.Environ()), "no_proxy=*")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Errorf("%s: %v", commands, err)
+		}
+		return string(out)
+	}
+	if got, want := shell(s[1].commands.text), s[1].output.text; got != want {
+		t.Errorf("%s: the commands print\n%s\nand the page shows\n%s", s[1].commands, got, want)
+	}
+	shell(steps(t, sectionStep)[0].commands.text)
+	if lines := strings.Count(shell("cat tokens"), "\n"); lines != 3 {
+		t.Errorf("the tokens file has %d lines, want 3", lines)
+	}
+	p.interrupt(t)
 }

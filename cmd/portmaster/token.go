@@ -19,8 +19,8 @@ func tokenCommand() *cobra.Command {
 		Use:   "token NAME",
 		Short: "Make a token for a caller",
 		Long: "Make a random token, and print two lines: the token, which is shown only this once, and its line for the file\n" +
-			config.Prefix + "_AUTH_TOKENS_FILE of the servers, which has no more than the hash of the token. NAME is the owner of the\n" +
-			"ports that the caller gets. The command asks no server.",
+			config.Prefix + "_AUTH_TOKENS_FILE of the servers, which has only the hash of the token. NAME is the owner of\n" +
+			"the ports that the caller gets. The command asks no server.",
 		Example: "  portmaster token ci --role client --scope 'default/ci-*' --held 200 --rate 50 --expires 2027-06-01\n" +
 			"  portmaster token prometheus --role reader --scope '*/*' | tee /dev/stderr | tail -n 1 >>\"$(mktemp)\"",
 		Args: cobra.ExactArgs(1),

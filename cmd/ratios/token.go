@@ -44,8 +44,8 @@ func (b *bench) startCallers() error {
 	return nil
 }
 
-// tokenCost measures by how much longer a request takes that has a token. The request is refused after all that concerns its caller, and
-// before Redis is asked: its limit is out of bounds.
+// tokenCost measures how much more CPU a request with a token takes. The request is refused after all that concerns its caller,
+// and before Redis is asked: its limit is out of bounds.
 func tokenCost(b *bench) (float64, float64, error) {
 	if err := b.startCallers(); err != nil {
 		return 0, 0, err
