@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"portmaster/allocator/executor"
 	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
@@ -72,24 +71,27 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	return parseAllocation(service, record)
 }
 
-// Allocations lists the allocations of a service by port, those of one owner if it is not "": at most limit of them, from cursor ("" for the first). next is the cursor
-// of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
+// Allocations lists the allocations of a service by port, those of one owner if it is not "": at most limit of them, from cursor (""
+// for the first). next is the cursor of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
 func (a *Allocator) Allocations(ctx context.Context, pool, service, owner, cursor string, limit int) (
 	allocations []Allocation, next string, err error,
 ) {
-	return list(ctx, a, pool, service, keyspace.Pool.Ports, owner, cursor, limit, func(s Service, record record) (Allocation, bool, error) {
+	of := func(s Service, record record) (Allocation, bool, error) {
 		if record.ofBlock() {
 			return Allocation{}, false, nil // its first port has the record
 		}
 		allocation, err := parseAllocation(service, record)
 		return allocation, err == nil && (allocation.Expires.IsZero() || allocation.Expires.After(s.now)), err
-	})
+	}
+	return list(ctx, a, pool, service, keyspace.Pool.Ports, owner, cursor, limit, of)
 }
 
 // Renew starts the lease of an allocation again, for as long as before if lease is nil. holder is one of its ports or its holder's
 // name. An allocation without a lease gets one. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, also if the lease ran
 // out, ErrSecretMismatch, or ErrNotOwner.
-func (a *Allocator) Renew(ctx context.Context, caller Caller, pool, service, holder, secret string, lease *time.Duration) (Allocation, error) {
+func (a *Allocator) Renew(ctx context.Context, caller Caller, pool, service, holder, secret string, lease *time.Duration) (
+	Allocation, error,
+) {
 	f := checkHolder(pool, service, holder)
 	f.secret("secret", secret)
 	f.lease("lease", lease)
@@ -97,11 +99,8 @@ func (a *Allocator) Renew(ctx context.Context, caller Caller, pool, service, hol
 		return Allocation{}, err
 	}
 	k := a.keys.Pool(pool)
-	answer, err := a.runOwned(pool, caller,
-		func() executor.Call {
-			return k.Call(lua.Renew, service, "", service, holder, secret, valueOf(lease).Milliseconds())
-		},
-		func(c executor.Call) (any, error) { return a.write(ctx, c) })
+	call := k.Call(lua.Renew, service, "", service, holder, secret, valueOf(lease).Milliseconds())
+	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
@@ -117,8 +116,8 @@ type Proof struct {
 
 // Release releases an allocation: its name is free again, and so are its ports when the service's cool-down is over. holder is one
 // of its ports or its holder's name. If proof has a secret or fences, they must be those of the allocation; with the secret the call
-// may be repeated for a minute. Without the secret, a caller with an owner only releases what that owner has, unless it is an operator. It
-// returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, ErrSecretMismatch, ErrNotOwner, ErrPreconditionFailed, or
+// may be repeated for a minute. Without the secret, a caller with an owner only releases what that owner has, unless it is an
+// operator. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, ErrSecretMismatch, ErrNotOwner, ErrPreconditionFailed, or
 // ErrPreconditionRequired if a proof is needed.
 func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, holder string, proof Proof) error {
 	f := checkHolder(pool, service, holder)
@@ -145,8 +144,6 @@ func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, h
 			return a.notGone(ctx, pool, err)
 		}
 	}
-	_, err := a.runOwned(pool, caller,
-		func() executor.Call { return k.Call(lua.Release, service, proof.Secret, args...) },
-		func(c executor.Call) (any, error) { return a.write(ctx, c) })
+	_, err := a.runOwned(ctx, pool, caller, k.Call(lua.Release, service, proof.Secret, args...), a.write)
 	return a.notGone(ctx, pool, err)
 }

@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"context"
 	"strings"
 
 	"portmaster/allocator/executor"
@@ -31,15 +32,15 @@ func isNotOfOwner(r rune) bool {
 const maxOwners = 3
 
 // runOwned runs a script that acts on a record with the key of the caller's owner, and, if the record has another owner and the
-// caller may act on it, with the key of that one. call makes the call; most calls are about records of the caller itself.
+// caller may act on it, with the key of that one. Most calls are about records of the caller itself.
 func (a *Allocator) runOwned(
-	pool string, caller Caller, call func() executor.Call, run func(executor.Call) (any, error),
+	ctx context.Context, pool string, caller Caller, call executor.Call, run func(context.Context, executor.Call) (any, error),
 ) (answer any, err error) {
 	owner, mustOwn := caller.Owner, flag(!caller.IsOperator)
 	for range maxOwners {
-		c := call()
+		c := call
 		a.keys.Pool(pool).AddOwner(&c, owner, mustOwn)
-		answer, err = run(c)
+		answer, err = run(ctx, c)
 		other, isAnothers := anotherOwner(answer)
 		if err != nil || !isAnothers {
 			return answer, err

@@ -141,7 +141,9 @@ func (a *Allocator) checkEntries(ctx context.Context, pool, service, key, owner 
 
 // checkOwners holds ports, each with the first port of its block and its owner, against the keys of the owners, which it adds to
 // those that are known.
-func (a *Allocator) checkOwners(ctx context.Context, pool, service string, owned any, repair bool, owners map[string]bool) (findings any, err error) {
+func (a *Allocator) checkOwners(
+	ctx context.Context, pool, service string, owned any, repair bool, owners map[string]bool,
+) (findings any, err error) {
 	args, _ := owned.([]any)
 	if len(args) == 0 {
 		return nil, nil
@@ -161,7 +163,9 @@ func (a *Allocator) checkOwners(ctx context.Context, pool, service string, owned
 
 // checkSome runs a script of CheckKeys on a service that is in order, and with the key of an owner if that is not "": it answers two
 // parts or more.
-func (a *Allocator) checkSome(ctx context.Context, pool, service string, script *lua.Script, owner string, repair bool, args ...any) ([]any, error) {
+func (a *Allocator) checkSome(
+	ctx context.Context, pool, service string, script *lua.Script, owner string, repair bool, args ...any,
+) ([]any, error) {
 	k := a.keys.Pool(pool)
 	run := a.read
 	if repair {

@@ -56,6 +56,43 @@ func TestCommandsOfTheCycle(t *testing.T) {
 	}
 }
 
+// What an owner adds: its ports are counted if it has a quota, and noted, and its key is told when to end.
+func TestCommandsOfOwners(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	a := newAllocator(store, long)
+	mustDefine(t, a, "web", 2000, 2000)
+	var offer Offer
+	cycle := func(t *testing.T, caller Caller) (counts [3]map[string]int) {
+		t.Helper()
+		counts[0] = commandsOf(t, store, func() { offer = offerAs(t, a, caller, Request{Name: "ann"}) })
+		counts[1] = commandsOf(t, store, func() {
+			_, _, err := a.Accept(t.Context(), caller, DefaultPool, "web", offer.Secret, nil)
+			must(t, err)
+		})
+		counts[2] = commandsOf(t, store, func() { must(t, a.Release(t.Context(), caller, DefaultPool, "web", "ann", Proof{})) })
+		return counts
+	}
+	cycle(t, Caller{})
+	cycle(t, bob) // loads the scripts
+	plain := cycle(t, Caller{})
+	for name, caller := range map[string]Caller{"an owner": bob, "an owner with a quota": ann} {
+		counted := map[string]int{"zadd": 1, "zrangebyscore": 1, "zrange": 1, "pexpire": 1}
+		want := [3]map[string]int{maps.Clone(counted), counted, {"zrem": 1, "zrange": 1}}
+		if caller.Held > 0 {
+			want[0]["zcount"] = 1
+		}
+		got := cycle(t, caller)
+		for i, act := range []string{"offer", "accept", "release"} {
+			for command, n := range plain[i] {
+				want[i][command] += n
+			}
+			if !maps.Equal(got[i], want[i]) {
+				t.Errorf("%s of %s: %v, want %v", act, name, got[i], want[i])
+			}
+		}
+	}
+}
+
 // A search for a block never looks at the whole range: one script gathers 100 ports that were given back, and each of them
 // is gathered once.
 func TestCommandsOfABlock(t *testing.T) {

@@ -151,7 +151,7 @@ func (a *Allocator) notGone(ctx context.Context, pool string, err error) error {
 		return err
 	}
 	switch failed.Code {
-	case CodeServiceNotFound, CodePortNotFound, CodeOfferNotFound, CodeSecretMismatch, CodePreconditionFailed:
+	case CodeServiceNotFound, CodePortNotFound, CodeOfferNotFound, CodeSecretMismatch, CodeNotOwner, CodePreconditionFailed:
 		if err := a.epoch.Recall(ctx); err != nil {
 			return translate(err)
 		}

@@ -19,7 +19,8 @@ import (
 
 func TestErrorsAreToldApart(t *testing.T) {
 	all := []*Error{ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, ErrPortNotFound, ErrServiceExists, ErrRangeOverlap, ErrRangeInUse,
-		ErrServiceInUse, ErrLimitReached, ErrNameTaken, ErrOfferAccepted, ErrOfferRejected, ErrExhausted, ErrPreconditionFailed, ErrUnavailable, ErrOutcomeUnknown}
+		ErrServiceInUse, ErrLimitReached, ErrNameTaken, ErrOfferAccepted, ErrOfferRejected, ErrExhausted, ErrNotOwner, ErrQuotaExceeded,
+		ErrPreconditionFailed, ErrUnavailable, ErrOutcomeUnknown}
 	for _, one := range all {
 		wrapped := fmt.Errorf("while testing: %w", &Error{Code: one.Code, Detail: "of this call", cause: io.EOF})
 		for _, other := range all {

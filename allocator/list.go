@@ -14,8 +14,8 @@ const MaxPage = 1000
 const portsPerCommand = 250
 
 // list walks the ports of a service that were ever handed out, from cursor upwards, and reads the record that each has in
-// the hash: parse turns it into an item, or reports that it is none. If owner is not "", it passes over what others own. It stops after limit items, and returns the cursor of
-// the rest, "" if there is none.
+// the hash: parse turns it into an item, or reports that it is none. If owner is not "", it passes over what others own. It stops after
+// limit items, and returns the cursor of the rest, "" if there is none.
 //
 // The hash is never read whole: a page costs only what it looks at, however many ports are held, and other calls can run between
 // its commands.

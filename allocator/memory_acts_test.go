@@ -134,6 +134,10 @@ var newcomers = map[string]act{
 			return err
 		},
 	},
+	"an offer of an owner":         ownersAct(ann, false, 1),
+	"a claim of an owner":          ownersAct(ann, true, 1),
+	"an offer of many of an owner": ownersAct(bob, false, 100),
+	"a claim of many of an owner":  ownersAct(bob, true, 100),
 	"a new pool": {
 		func(*testing.T, *Allocator, string) string { return "" },
 		func(ctx context.Context, a *Allocator, _, _ string) error {
@@ -183,6 +187,17 @@ var holders = map[string]act{
 	"reject":                 rejectAct(Request{Name: "ann"}, false),
 	"reject a block":         rejectAct(Request{Name: "ann", Count: new(100)}, false),
 	"reject as in use":       rejectAct(Request{Name: "ann"}, true),
+	"accept by an owner": ownedAct(Request{Name: "ann"}, false, func(ctx context.Context, a *Allocator, pool, secret string) error {
+		_, _, err := a.Accept(ctx, bob, pool, "web", secret, nil)
+		return err
+	}),
+	"release by an owner": ownedAct(Request{Name: "ann"}, true, func(ctx context.Context, a *Allocator, pool, _ string) error {
+		return a.Release(ctx, bob, pool, "web", "ann", Proof{})
+	}),
+	"accept the block of an owner":  ownedAct(Request{Name: "ann", Count: new(100)}, false, acceptAct(Request{}, 0).call),
+	"reject the block of an owner":  ownedAct(Request{Name: "ann", Count: new(100)}, false, rejectAct(Request{}, true).call),
+	"renew what an owner has":       ownedAct(Request{Name: "ann"}, true, renewAct(Request{}).call),
+	"release the block of an owner": ownedAct(Request{Name: "ann", Count: new(100)}, true, releaseAct(Request{}, false).call),
 	"settle": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
 			_, err := a.Reject(t.Context(), Caller{}, pool, "web", offerOf(t, a, pool, Request{Name: "bob"}), true)

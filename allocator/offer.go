@@ -27,7 +27,8 @@ type Offer struct {
 // repeat: created is false if each had its offer already. If all ports are taken, it waits as wait says.
 //
 // It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, ErrExhausted, or ErrQuotaExceeded; for a client-supplied
-// secret also ErrOfferAccepted, ErrOfferRejected and ErrNotOwner. Its Fields say which request is at fault: "[2].name" is the name of the third.
+// secret also ErrOfferAccepted, ErrOfferRejected and ErrNotOwner. Its Fields say which request is at fault: "[2].name"
+// is the name of the third.
 func (a *Allocator) Offer(ctx context.Context, caller Caller, pool, service string, requests []Request, wait Wait) (
 	offers []Offer, created bool, err error,
 ) {
@@ -74,8 +75,8 @@ func (a *Allocator) Accept(ctx context.Context, caller Caller, pool, service, se
 		answer, err = a.grant(ctx, pool, plain)
 	}
 	if err == nil && answer == longWay {
-		answer, err = a.runOwned(pool, caller, func() executor.Call { return k.Call(lua.Accept, service, secret, args...) },
-			func(c executor.Call) (any, error) { return a.grant(ctx, pool, c) })
+		answer, err = a.runOwned(ctx, pool, caller, k.Call(lua.Accept, service, secret, args...),
+			func(ctx context.Context, c executor.Call) (any, error) { return a.grant(ctx, pool, c) })
 	}
 	if err != nil {
 		return Allocation{}, false, a.notGone(ctx, pool, err)
@@ -99,11 +100,8 @@ func (a *Allocator) Reject(ctx context.Context, caller Caller, pool, service, se
 		quarantine = a.opts.Quarantine
 	}
 	k := a.keys.Pool(pool)
-	answer, err := a.runOwned(pool, caller,
-		func() executor.Call {
-			return k.Call(lua.Reject, service, secret, service, secret, quarantine.Milliseconds())
-		},
-		func(c executor.Call) (any, error) { return a.write(ctx, c) })
+	call := k.Call(lua.Reject, service, secret, service, secret, quarantine.Milliseconds())
+	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
 
@@ -128,9 +126,11 @@ func (a *Allocator) OpenOffer(ctx context.Context, caller Caller, pool, service,
 	return offer, err
 }
 
-// Offers lists the open offers of a service by port, without their secrets, those of one owner if it is not "": at most limit of them, from cursor ("" for the first).
-// next is the cursor of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
-func (a *Allocator) Offers(ctx context.Context, pool, service, owner, cursor string, limit int) (offers []Offer, next string, err error) {
+// Offers lists the open offers of a service by port, without their secrets, those of one owner if it is not "": at most limit of them,
+// from cursor ("" for the first). next is the cursor of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
+func (a *Allocator) Offers(ctx context.Context, pool, service, owner, cursor string, limit int) (
+	offers []Offer, next string, err error,
+) {
 	return list(ctx, a, pool, service, keyspace.Pool.Offers, owner, cursor, limit, func(s Service, record record) (Offer, bool, error) {
 		if record == leased {
 			return Offer{}, false, nil

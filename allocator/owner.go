@@ -43,8 +43,8 @@ func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, servi
 	}
 }
 
-// dropEntries drops ports of a service from the key of an owner for which there is no record. There are none unless the key was changed by
-// hand, or by a server that knows no owners.
+// dropEntries drops ports of a service from the key of an owner for which there is no record. There are none unless the key was
+// changed by hand, or the ports were released by a server that knows no owners.
 func (a *Allocator) dropEntries(ctx context.Context, pool, service, owner string) error {
 	err := a.checkEntries(ctx, pool, service, "owned", owner, true, func(any) error { return nil })
 	if errors.Is(err, ErrServiceNotFound) { // removed meanwhile

@@ -116,12 +116,12 @@ func (p Pool) AddEach(c *executor.Call, service, secret string) {
 	c.Keys = p.add(c.Keys, keysOf[c.Script].each, service, secret)
 }
 
-// AddOwner adds the key and the arguments to a call that come last if it is of an owner: the owner, and those given. An owner of "" adds
-// nothing.
+// AddOwner adds what comes last in a call of an owner: the key, and as arguments the owner and those given. An owner of "" adds nothing.
+// The call that it was stays as it was.
 func (p Pool) AddOwner(c *executor.Call, owner string, args ...any) {
 	if owner != "" {
-		c.Keys = append(c.Keys, p.Owned(owner))
-		c.Args = append(append(slices.Clip(c.Args), owner), args...) // the caller may keep its own
+		c.Keys = append(slices.Clip(c.Keys), p.Owned(owner)) // the caller may make the call again for another owner
+		c.Args = append(append(slices.Clip(c.Args), owner), args...)
 	}
 }
 

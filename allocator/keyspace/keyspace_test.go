@@ -11,7 +11,7 @@ func TestKeysKeepTheirNames(t *testing.T) {
 		"service": "service:web", "free": "free:web", "fresh": "fresh:web", "run_lengths": "room:web", "names": "names:web",
 		"offers": "offers:web", "ports": "ports:web", "leases": "leases:web", "resting": "resting:web", "waitlist": "line:web",
 		"services": "services", "ends": "ends", "rest": "rest", "heartbeats": "beats", "waitlists": "lines", "fence": "fence",
-		"offer": "offer:secret", "old_quarantine": "quarantine:web", "old_beats": "beats:web",
+		"offer": "offer:secret", "owned": "owner:secret", "old_quarantine": "quarantine:web", "old_beats": "beats:web",
 	}
 	for name := range want {
 		want[name] = "portmaster:{blue}:" + want[name]
