@@ -171,8 +171,6 @@ func (c contents) settings() (*settings, error) {
 	if c.clientCA.setting != "" {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 		config.ClientCAs = x509.NewCertPool()
-		// A session from before could be resumed with a certificate of an authority that no longer counts.
-		config.SessionTicketsDisabled = true
 		if !config.ClientCAs.AppendCertsFromPEM(c.clientCA.content) {
 			return nil, fmt.Errorf("%s: it has no certificate in PEM", c.clientCA.setting)
 		}

@@ -275,8 +275,10 @@ func TestStrangers(t *testing.T) {
 	files := issue(t, ours, "server")
 	s := start(t, files, true)
 	friend := trusting(t, files.CA, issue(t, ours, "friend"))
-	if _, err := s.dial(friend); err != nil {
-		t.Fatal(err)
+	for _, resumed := range []bool{false, true} {
+		if conn, err := s.dial(friend); err != nil || conn.ConnectionState().DidResume != resumed {
+			t.Fatalf("%v, resumed %t", err, !resumed)
+		}
 	}
 	for who, config := range map[string]*tls.Config{
 		"nobody":     trusting(t, files.CA),
