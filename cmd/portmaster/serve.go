@@ -73,17 +73,7 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	if err := greet(ctx, ports, log); err != nil {
 		return err
 	}
-	server := handlers.New(ports, handlers.Options{
-		ReadTimeout:  settings.HTTPReadTimeout,
-		WriteTimeout: settings.HTTPWriteTimeout,
-		IdleTimeout:  settings.HTTPIdleTimeout,
-		BodyLimit:    settings.HTTPBodyLimit,
-		Concurrency:  settings.HTTPConcurrency,
-		SlowCall:     settings.LogSlowCall,
-		Log:          log,
-		Audit:        audit.Audit,
-		Metrics:      slices.Concat(cert.metrics(), audit.metrics()),
-	})
+	server := handlers.New(ports, serverOptions(settings, log, cert, audit))
 	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
 	watched, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
@@ -119,6 +109,21 @@ func listen(setting, addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s_%s: %w", config.Prefix, setting, err)
 	}
 	return connection.Patient(l), nil
+}
+
+// serverOptions are the settings of the HTTP server.
+func serverOptions(settings config.Config, log *slog.Logger, cert serverCertificate, audit audit) handlers.Options {
+	return handlers.Options{
+		ReadTimeout:  settings.HTTPReadTimeout,
+		WriteTimeout: settings.HTTPWriteTimeout,
+		IdleTimeout:  settings.HTTPIdleTimeout,
+		BodyLimit:    settings.HTTPBodyLimit,
+		Concurrency:  settings.HTTPConcurrency,
+		SlowCall:     settings.LogSlowCall,
+		Log:          log,
+		Audit:        audit.Audit,
+		Metrics:      slices.Concat(cert.metrics(), audit.metrics()),
+	}
 }
 
 // options are the settings of the allocator.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,8 +56,8 @@ func TestServeSwapsItsCertificateUnderLoad(t *testing.T) {
 		return files
 	}
 	files := issue("first")
-	p := startProgram(t, "PORTMASTER_TLS_CERT_FILE="+filepath.Join(dir, "now/tls.crt"), "PORTMASTER_TLS_KEY_FILE="+filepath.Join(dir, "now/tls.key"),
-		"PORTMASTER_TLS_CLIENT_CA_FILE="+files.CA)
+	p := startProgram(t, "PORTMASTER_TLS_CERT_FILE="+filepath.Join(dir, "now/tls.crt"),
+		"PORTMASTER_TLS_KEY_FILE="+filepath.Join(dir, "now/tls.key"), "PORTMASTER_TLS_CLIENT_CA_FILE="+files.CA)
 	get := func(client *http.Client) (name string, err error) {
 		response, err := client.Get("https://" + p.addr + "/v1/services")
 		if err != nil {
@@ -99,5 +100,10 @@ func TestServeSwapsItsCertificateUnderLoad(t *testing.T) {
 	}
 	if _, err := get(stranger); err == nil {
 		t.Error("a client without a certificate gets in")
+	}
+	for line := range strings.Lines(p.log.String()) {
+		if !strings.HasPrefix(line, "time=") {
+			t.Errorf("a line that is not the server's own: %s", line)
+		}
 	}
 }

@@ -64,8 +64,8 @@ func Open(files Files, log *slog.Logger) (*Certificate, error) {
 	return c, nil
 }
 
-// Follow uses each change of the files until ctx ends. Their contents are compared, so a swapped symlink is a change as well. A change counts
-// once two polls in a row have seen it; before, it may be half written. Connections that are open stay as they are.
+// Follow uses each change of the files until ctx ends. Their contents are compared, so a swapped symlink is a change as well. A change
+// counts once two polls in a row have seen it; before, it may be half written. Connections that are open stay as they are.
 func (c *Certificate) Follow(ctx context.Context) {
 	ticker := time.NewTicker(pollPeriod)
 	defer ticker.Stop()

@@ -309,7 +309,8 @@ func TestOpenNamesTheSetting(t *testing.T) {
 		"TLS_KEY_FILE: tls: found a certificate":       {Cert: good.Cert, Key: good.Cert},
 		"TLS_CLIENT_CA_FILE: it has no certificate in": {Cert: good.Cert, Key: good.Key, ClientCA: good.Key},
 	} {
-		if _, err := Open(files, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+		_, err := Open(files, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("the error is %v, want %q", err, says)
 		}
 	}
