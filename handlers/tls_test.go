@@ -63,7 +63,7 @@ func dialTLS(t *testing.T, addr string, client *tls.Config) *tls.Conn {
 // rawClaim is a claim of a port of django that waits.
 func rawClaim(name string) string {
 	body := `{"name":"` + name + `"}`
-	return fmt.Sprintf("POST /v1/services/django/ports?wait=30 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	return strings.Replace(rawHead, "/ports", "/ports?wait=30", 1) + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
 }
 
 // A client that hangs up below TLS, or only ends TLS, is gone, though what it sent before has not been read yet.
@@ -235,7 +235,9 @@ func TestHandshakesThatFail(t *testing.T) {
 		io.WriteString(conn, text)
 		return conn.(*net.TCPConn)
 	}
-	for what, begin := range map[string]string{"nothing": "", "half a record": "\x16\x03\x01\x02\x00\x01", "a record of nonsense": "\x16\x03\x01\x00\x02xx"} {
+	for what, begin := range map[string]string{
+		"nothing": "", "half a record": "\x16\x03\x01\x02\x00\x01", "half a message": "\x16\x03\x01\x00\x02xx", "nonsense": "\x17\x09\x09xxxx",
+	} {
 		conn := dial(begin)
 		if left, err := io.ReadAll(conn); err != nil && !strings.Contains(err.Error(), "reset") || strings.Contains(string(left), "HTTP") {
 			t.Errorf("%s: %q, %v", what, left, err)

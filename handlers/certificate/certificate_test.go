@@ -275,8 +275,10 @@ func TestStrangers(t *testing.T) {
 	files := issue(t, ours, "server")
 	s := start(t, files, true)
 	friend := trusting(t, files.CA, issue(t, ours, "friend"))
-	if _, err := s.dial(friend); err != nil {
-		t.Fatal(err)
+	for _, resumed := range []bool{false, true} {
+		if conn, err := s.dial(friend); err != nil || conn.ConnectionState().DidResume != resumed {
+			t.Fatalf("%v, resumed %t", err, !resumed)
+		}
 	}
 	for who, config := range map[string]*tls.Config{
 		"nobody":     trusting(t, files.CA),
@@ -307,7 +309,8 @@ func TestOpenNamesTheSetting(t *testing.T) {
 		"TLS_KEY_FILE: tls: found a certificate":       {Cert: good.Cert, Key: good.Cert},
 		"TLS_CLIENT_CA_FILE: it has no certificate in": {Cert: good.Cert, Key: good.Key, ClientCA: good.Key},
 	} {
-		if _, err := Open(files, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+		_, err := Open(files, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("the error is %v, want %q", err, says)
 		}
 	}

@@ -56,10 +56,14 @@ func (c *tlsConn) Handshake() error {
 	}
 	c.onFailure(err)
 	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil && isHTTP(plain.RecordHeader) {
-		_, _ = io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nThis port speaks TLS: use https.\n")
+		_, _ = io.WriteString(plain.Conn, speaksTLS)
 	}
 	return err
 }
+
+// speaksTLS is the answer to a request without TLS.
+const speaksTLS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" +
+	"This port speaks TLS: use https.\n"
 
 // isHTTP reports whether a client that should speak TLS began with an HTTP request.
 func isHTTP(begin [5]byte) bool {
