@@ -220,23 +220,32 @@ func liveOn(ctx context.Context, a *Allocator, seed uint64) {
 		if draw.IntN(3) > 0 {
 			r.Lease = new(15 * time.Millisecond)
 		}
+		callers := []Caller{nobody, {Owner: "own"}, {Owner: "own", Held: 20}, operator}
+		caller, other := callers[draw.IntN(len(callers))], callers[draw.IntN(len(callers))]
 		if draw.IntN(2) == 0 {
-			held, _, err := claimOne(ctx, a, DefaultPool, "web", r, 0)
-			if err == nil && draw.IntN(4) > 0 {
-				_ = a.Release(ctx, Caller{}, DefaultPool, "web", strconv.Itoa(held.Port), Proof{Secret: held.Secret})
-			} else if err == nil && r.Lease != nil {
-				_, _ = a.Renew(ctx, Caller{}, DefaultPool, "web", held.Name, held.Secret, new(20*time.Millisecond))
+			all, _, err := a.Claim(ctx, caller, DefaultPool, "web", []Request{r}, Wait{})
+			if err != nil {
+				continue
+			}
+			held := all[0]
+			if draw.IntN(4) > 0 {
+				_ = a.Release(ctx, other, DefaultPool, "web", strconv.Itoa(held.Port), Proof{Secret: held.Secret})
+			} else if r.Lease != nil {
+				_, _ = a.Renew(ctx, other, DefaultPool, "web", held.Name, held.Secret, new(20*time.Millisecond))
 			}
 			continue
 		}
-		offer, _, err := offerOne(ctx, a, DefaultPool, "web", r, 0)
-		if err == nil && draw.IntN(3) > 0 {
-			_, _, _ = a.Accept(ctx, Caller{}, DefaultPool, "web", offer.Secret, nil)
-		} else if err == nil {
-			_, _ = a.Reject(ctx, Caller{}, DefaultPool, "web", offer.Secret, draw.IntN(2) == 0)
+		all, _, err := a.Offer(ctx, caller, DefaultPool, "web", []Request{r}, Wait{})
+		if err != nil {
+			continue
+		}
+		if offer := all[0]; draw.IntN(3) > 0 {
+			_, _, _ = a.Accept(ctx, other, DefaultPool, "web", offer.Secret, nil)
+		} else {
+			_, _ = a.Reject(ctx, other, DefaultPool, "web", offer.Secret, draw.IntN(2) == 0)
 		}
 		if draw.IntN(10) == 0 {
-			_ = a.Release(ctx, Caller{}, DefaultPool, "web", r.Name, Proof{})
+			_ = a.Release(ctx, other, DefaultPool, "web", r.Name, Proof{})
 		}
 	}
 }
