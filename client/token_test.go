@@ -86,7 +86,7 @@ func TestGitHubToken(t *testing.T) {
 			t.Errorf("the runner is asked with %s and %s", r.Header.Get("Authorization"), r.URL)
 		}
 		if failures.Add(-1) >= 0 {
-			http.Error(w, "busy", 503)
+			http.Error(w, "busy", http.StatusServiceUnavailable)
 			return
 		}
 		end := time.Now().Add(time.Duration(lasts.Load())).Unix()
