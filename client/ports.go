@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -129,7 +130,7 @@ func (c *Client) OpenOffer(ctx context.Context, service, secret string) (o Offer
 // Offers lists the open offers of a service by port, without their secrets. An error is the last item.
 func (c *Client) Offers(ctx context.Context, service string) iter.Seq2[Offer, error] {
 	path, err := c.path("services", service, "offers")
-	return list[Offer](ctx, c, path, err)
+	return list[Offer](ctx, c, path, "", err)
 }
 
 // Accept accepts an offer: for a lease of 1 s to 30 days, or, if lease is 0, for the one that its request had. It returns ErrInvalid,
@@ -243,5 +244,31 @@ func (c *Client) Allocation(ctx context.Context, service, portOrName string) (a 
 // Allocations lists the allocations of a service by port, without their secrets. An error is the last item.
 func (c *Client) Allocations(ctx context.Context, service string) iter.Seq2[Allocation, error] {
 	path, err := c.path("services", service, "ports")
-	return list[Allocation](ctx, c, path, err)
+	return list[Allocation](ctx, c, path, "", err)
+}
+
+// OffersOf is Offers of one owner, as the server knows it by a token.
+func (c *Client) OffersOf(ctx context.Context, service, owner string) iter.Seq2[Offer, error] {
+	path, err := c.path("services", service, "offers")
+	return list[Offer](ctx, c, path, owner, err)
+}
+
+// AllocationsOf is Allocations of one owner, as the server knows it by a token.
+func (c *Client) AllocationsOf(ctx context.Context, service, owner string) iter.Seq2[Allocation, error] {
+	path, err := c.path("services", service, "ports")
+	return list[Allocation](ctx, c, path, owner, err)
+}
+
+// ReleaseAll releases all allocations of an owner in a service, and returns how many. Operators may do so, and the owner itself; others
+// get ErrNotOwner. It may be repeated: the call that succeeds tells only how many were left.
+func (c *Client) ReleaseAll(ctx context.Context, service, owner string) (released int, err error) {
+	if owner == "" {
+		return 0, &Error{Code: ErrInvalid.Code, Detail: "the request was not sent", Fields: []FieldError{{"owner", "is required"}}}
+	}
+	path, err := c.path("services", service, "ports")
+	var answer struct{ Released int }
+	if err == nil {
+		_, err = c.do(ctx, call{method: "DELETE", path: path + "?owner=" + url.QueryEscape(owner), answer: &answer})
+	}
+	return answer.Released, err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 	"time"
@@ -55,16 +56,29 @@ func renewCommand() *cobra.Command {
 
 func releaseCommand() *cobra.Command {
 	var fence int64
-	var secret string
+	var secret, owner string
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "release SERVICE NAME|PORT",
 		Short: "Release an allocation",
 		Long: "Release an allocation. With its secret or its fence, no other allocation is released, and the command can be repeated.\n" +
-			"With neither, whoever has the port or the name by now loses it, unless the server refuses.\n\n" + exitCodes,
+			"With neither, whoever has the port or the name by now loses it, unless the server refuses. With --owner and no name,\n" +
+			"all allocations of an owner in the service are released.\n\n" + exitCodes,
 		Example: "  portmaster release ci web-01\n" +
 			"  portmaster release ci web-02 --fence \"$(portmaster get ci web-02 -o json | jq .fence)\"",
-		Args: cobra.ExactArgs(2),
+		Args: cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
+		switch {
+		case len(args) == 2 && owner != "":
+			return Usage("--owner cannot be combined with a name or a port")
+		case owner != "":
+			released, err := s.client.ReleaseAll(ctx, args[0], owner)
+			if err == nil && !s.output.quiet {
+				err = s.output.line(fmt.Sprintf("%d released", released))
+			}
+			return err
+		case len(args) == 1:
+			return Usage("name an allocation, or set --owner to release all of one")
+		}
 		a := named(args[0], args[1])
 		if a.Fence, a.Secret = fence, secret; secret == "" && fence == 0 {
 			a.Secret = os.Getenv(secretVariable)
@@ -74,7 +88,8 @@ func releaseCommand() *cobra.Command {
 	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
 	cmd.Flags().Int64Var(&fence, "fence", 0, "fence of the allocation")
 	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
-	cmd.MarkFlagsMutuallyExclusive("fence", "secret")
+	cmd.Flags().StringVar(&owner, "owner", "", "release all allocations of this owner in the service")
+	cmd.MarkFlagsMutuallyExclusive("fence", "secret", "owner")
 	s.output.addQuiet(cmd)
 	return cmd
 }
@@ -100,6 +115,7 @@ func getCommand() *cobra.Command {
 
 func listCommand() *cobra.Command {
 	var open bool
+	var owner string
 	cmd, s := newCommand(&cobra.Command{
 		Use:     "ls SERVICE",
 		Short:   "List the allocations of a service, or its open offers",
@@ -108,12 +124,13 @@ func listCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 	}, func(ctx context.Context, s *session, args []string) error {
 		if open {
-			return printAll(s.output, listed(offers), s.client.Offers(ctx, args[0]))
+			return printAll(s.output, listed(offers), s.client.OffersOf(ctx, args[0], owner))
 		}
-		return printAll(s.output, listed(allocations), s.client.Allocations(ctx, args[0]))
+		return printAll(s.output, listed(allocations), s.client.AllocationsOf(ctx, args[0], owner))
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	cmd.Flags().BoolVar(&open, "offers", false, "list the open offers")
+	cmd.Flags().StringVar(&owner, "owner", "", "list those of this owner only")
 	s.output.addFlags(cmd, "the ports")
 	return cmd
 }

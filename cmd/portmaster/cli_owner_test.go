@@ -1,0 +1,63 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"portmaster/handlers/identity"
+)
+
+// Commands show a token. An operator lists what one owner has, and releases all of it; the owner itself may do so, and nobody else.
+func TestOwnersOnTheCommandLine(t *testing.T) {
+	t.Parallel()
+	needs(t, "bash")
+	tokens, lines := map[string]string{}, ""
+	for name, role := range map[string]identity.Role{"root": identity.Operator, "ci": identity.Client, "dev": identity.Client} {
+		tokens[name] = identity.NewToken()
+		line, err := identity.Line(name, role, "default/*", "-", tokens[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines += line + "\n"
+	}
+	path := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(path, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startProgram(t, "PORTMASTER_AUTH_TOKENS_FILE="+path)
+	for _, step := range []struct {
+		who, line string
+		code      int
+		stdout    string
+	}{
+		{"root", "service define web 5000-5009 -q", 0, "web\n"},
+		{"ci", "claim web a b c -q", 0, "5000\n5001\n5002\n"},
+		{"ci", "offer web d", 0, ""},
+		{"dev", "claim web x y -q", 0, "5004\n5005\n"},
+		{"", "ls web -q", 6, ""},
+		{"dev", "release web a", 6, ""},
+		{"dev", "release web --owner ci", 6, ""},
+		{"root", "ls web --owner ci -q", 0, "5000\n5001\n5002\n"},
+		{"root", "ls web --owner ci --offers -q", 0, "5003\n"},
+		{"root", "ls web --owner nobody -q", 0, ""},
+		{"root", "release web --owner ci", 0, "3 released\n"},
+		{"ci", "release web --owner ci", 0, "0 released\n"},
+		{"dev", "release web --owner dev -q", 0, ""},
+		{"root", "ls web -q", 0, ""},
+		{"root", "release web", 2, ""},
+		{"root", "release web x --owner dev", 2, ""},
+		{"root", "release none --owner dev", 3, ""},
+	} {
+		code, stdout, stderr := p.shell(t, "PORTMASTER_TOKEN="+tokens[step.who]+" portmaster "+step.line)
+		if code != step.code || step.stdout != "" && stdout != step.stdout {
+			t.Errorf("%s: %s: exit code %d, want %d\n%q, want %q\n%s", step.who, step.line, code, step.code, stdout, step.stdout, stderr)
+		}
+		for _, token := range tokens {
+			if strings.Contains(stdout+stderr+p.log.String(), token) {
+				t.Errorf("%s: a token is shown", step.line)
+			}
+		}
+	}
+}
