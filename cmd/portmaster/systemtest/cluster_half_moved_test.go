@@ -28,7 +28,7 @@ func TestClusterHalfMovedSlot(t *testing.T) {
 	to := c.shardOf(slots - 1).master
 	pool := c.poolsIn(s.from, s.to, 1)[0]
 	hasty := startPortmaster(t, "hasty", "PORTMASTER_REDIS_URL="+c.url(), "PORTMASTER_REDIS_TIMEOUT=1s")
-	patient := startPortmaster(t, "patient", "PORTMASTER_REDIS_URL="+c.url(), "PORTMASTER_REDIS_TIMEOUT="+patience.String())
+	patient := startPortmaster(t, "patient", "PORTMASTER_REDIS_URL="+c.url(), "PORTMASTER_REDIS_TIMEOUT=1m")
 	hasty.awaitReady()
 	patient.awaitReady()
 	define(t, hasty.url, service{pool, "web"}, 5000, 5099)

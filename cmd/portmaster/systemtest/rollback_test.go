@@ -271,7 +271,7 @@ func TestStatesSwapped(t *testing.T) {
 			awaitLost(t, d.replicas)
 		}
 		for _, d := range both {
-			if said := recovers(t, d.node.addr); !strings.Contains(said, "another state") {
+			if said := recovers(t, d.node.addr); !strings.Contains(said, "not the state") {
 				t.Errorf("recover says %q", said)
 			}
 			for _, r := range d.replicas {
