@@ -35,12 +35,12 @@ func TestChartNetworkPolicy(t *testing.T) {
 		callers map[string][]networkingv1.NetworkPolicyPeer // by port
 		egress  []string                                    // the first port of each rule
 	}{
-		`{replicas: 1}`: {map[string][]networkingv1.NetworkPolicyPeer{"http": sameNamespace, "ops": monitoring}, nil},
-		`{replicas: 1, networkPolicy: {from: [], opsFrom: []}}`: {
+		`{auth: {open: true}, replicas: 1}`: {map[string][]networkingv1.NetworkPolicyPeer{"http": sameNamespace, "ops": monitoring}, nil},
+		`{auth: {open: true}, replicas: 1, networkPolicy: {from: [], opsFrom: []}}`: {
 			map[string][]networkingv1.NetworkPolicyPeer{"http": nil}, nil},
-		`{redis: {url: "redis://redis:6379"}, networkPolicy: {opsFrom: [], egress: [{ports: [{port: 443, protocol: TCP}]}]}}`: {
+		`{auth: {open: true}, redis: {url: "redis://redis:6379"}, networkPolicy: {opsFrom: [], egress: [{ports: [{port: 443, protocol: TCP}]}]}}`: {
 			map[string][]networkingv1.NetworkPolicyPeer{"http": sameNamespace}, []string{"443", "53"}},
-		`{replicas: 1, networkPolicy: {opsFrom: [], egress: [{ports: [{port: 443, protocol: TCP}]}]}}`: {
+		`{auth: {open: true}, replicas: 1, networkPolicy: {opsFrom: [], egress: [{ports: [{port: 443, protocol: TCP}]}]}}`: {
 			map[string][]networkingv1.NetworkPolicyPeer{"http": sameNamespace}, []string{"443"}},
 	} {
 		policy := rendered[*networkingv1.NetworkPolicy](t, values)
@@ -60,7 +60,7 @@ func TestChartNetworkPolicy(t *testing.T) {
 
 // TestChartTLS looks for the files of the Secret where the settings say that they are.
 func TestChartTLS(t *testing.T) {
-	pod := rendered[*appsv1.Deployment](t, `{replicas: 1, tls: {secret: web, clientCA: true}}`).Spec.Template.Spec
+	pod := rendered[*appsv1.Deployment](t, `{auth: {open: true}, replicas: 1, tls: {secret: web, clientCA: true}}`).Spec.Template.Spec
 	files := map[string]string{}
 	for _, e := range pod.Containers[0].Env {
 		if variable, ok := strings.CutPrefix(e.Name, "PORTMASTER_TLS_"); ok {

@@ -428,7 +428,7 @@ func TestChartRefuses(t *testing.T) {
 		`{redis: {url: "redis://redis:6379"}, topologySpreadConstraints: [{maxSkew: 1}]}`:                      "/topologySpreadConstraints/0",
 		`{replicas: 1, redis: {caFrom: {name: a, key: b}}}`:                                                    "redis.caFrom is of no use without redis.url",
 		`{redis: {url: "redis://redis:6379"}, settings: {SHUTDOWN_DELAY: 9s}}`:                                 "'SHUTDOWN_DELAY'",
-		`{replicas: 1, tls: {clientCA: true}}`:                                                                 "tls.clientCA is of no use without tls.secret",
+		`{replicas: 1, auth: {open: true}, tls: {clientCA: true}}`:                                             "tls.clientCA is of no use without tls.secret",
 		`{redis: {url: "redis://redis:6379"}, settings: {REDIS_QUEUE: 1024}}`:                                  "/settings/REDIS_QUEUE",
 		`{redis: {url: "redis://redis:6379"}, networkPolicies: {enabled: false}}`:                              "networkPolicies",
 		`{redis: {url: "redis://redis:6379"}, networkPolicy: {enabled: true, redisPorts: []}}`:                 "/networkPolicy/redisPorts",
