@@ -185,7 +185,10 @@ func TestHangUp(t *testing.T) {
 		if figures := a.get("/metrics").body; strings.Contains(figures, "portmaster_waited_total{") {
 			t.Error(figures)
 		}
-		equal(t, "lines that are remembered", len(a.server.metrics.waits.ended), 0)
+		waits := a.server.metrics.waits
+		waits.mu.Lock()
+		defer waits.mu.Unlock()
+		equal(t, "lines that are remembered", len(waits.ended), 0)
 	})
 }
 
