@@ -16,6 +16,7 @@ local call = redis.call
 -- include record: count_of, is_first_port, is_live, name_of, owner_of
 -- include runs: drop_run, set_run
 -- include service: is_changing, no_service, read_service
+-- include services/report: begin_report
 -- include waitlist: leave
 
 local keys = {
@@ -30,12 +31,7 @@ local range = call('HMGET', keys.service, 'start', 'end')
 local key, start, stop = keys[kind], tonumber(range[1]), tonumber(range[2])
 local findings = {}
 
--- Reports a finding. repair, if given, is called if findings are repaired.
-local function report(code, entry, detail, repair)
-  local repaired = repairs and repair ~= nil
-  if repaired then repair() end
-  findings[#findings + 1] = {code, tostring(entry), detail, repaired and '1' or '0'}
-end
+local report = begin_report(keys, findings, repairs)
 
 if not service.cooldown then
   if kind == 'service' and call('ZSCORE', keys.services, service.name) then
@@ -48,8 +44,6 @@ if not service.cooldown then
   return redis.error_reply(no_service(service.name))
 end
 if is_changing(service) then return 0 end
--- A full Redis does not refuse this, and so no repair after it.
-if repairs then call('HDEL', keys.offers, '') end
 
 local function is_in_range(port)
   return string.find(port, '^%d+$') and tonumber(port) >= start and tonumber(port) <= stop

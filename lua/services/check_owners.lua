@@ -12,14 +12,15 @@ local call = redis.call
 -- include clock: read_clock
 -- include owner: add_holds, own_ports
 -- include record: count_of, is_first_port, is_live, name_of, owner_of
+-- include services/report: begin_report
 
 local keys = {offers = KEYS[1], ports = KEYS[2]}
 local repairs = ARGV[1] == '1'
 local now = read_clock()
 local findings = {}
 
--- A full Redis does not refuse this, and so no repair after it.
-if repairs then call('HDEL', keys.offers, '') end
+local report = begin_report(keys, findings, repairs)
+
 for i, key in ipairs({unpack(KEYS, 3)}) do
   local port, first, owner = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
   local record = call('HGET', keys.ports, first)
@@ -30,13 +31,12 @@ for i, key in ipairs({unpack(KEYS, 3)}) do
     local known = call('ZSCORE', key, port)
     local holds = add_holds({}, port, 1, ends)
     if tonumber(known or 0) ~= tonumber(holds[1]) then
-      if repairs then
-        keys.owned = key
-        own_ports(keys, now, holds)
-      end
       local detail = name_of(record) .. ' has the port until ' .. holds[1] .. ', and by the key of its owner until ' ..
         (known or 'never')
-      findings[#findings + 1] = {'owner_entry', port, detail, repairs and '1' or '0'}
+      report('owner_entry', port, detail, function()
+        keys.owned = key
+        own_ports(keys, now, holds)
+      end)
     end
   end
 end

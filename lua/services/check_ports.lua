@@ -18,8 +18,10 @@ local call = redis.call
 -- include clock: read_clock
 -- include record: count_of, is_first_port, is_live, name_of, owner_of, parse_allocation, parse_offer
 -- include resting: let_rest
--- include runs: cut_run, drop_run, run_of, set_run
+-- include runs: cut_run, run_of
 -- include service: is_changing, no_service, read_service
+-- include services/check_runs: check_lengths, read_runs
+-- include services/report: begin_report
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
@@ -36,59 +38,7 @@ local range = call('HMGET', keys.service, 'start', 'end')
 local first, last = math.max(ARGV[1], range[1]), math.min(ARGV[2], range[2])
 local findings, open_offers, owned = {}, {}, {}
 if first > last then return {findings, open_offers, owned} end
--- A full Redis does not refuse this, and so no repair after it.
-if repairs then call('HDEL', keys.offers, '') end
-
--- Reports a finding. repair, if given, is called if findings are repaired.
-local function report(code, entry, detail, repair)
-  local repaired = repairs and repair ~= nil
-  if repaired then repair() end
-  findings[#findings + 1] = {code, tostring(entry), detail, repaired and '1' or '0'}
-end
-
--- The runs of fresh ports that begin among these ports, and some before them that may reach into them, in their order.
--- Two that overlap are taken for one.
-local function read_runs()
-  local runs, found = {}, {}
-  local before = call('ZREVRANGEBYSCORE', keys.fresh, '(' .. first, '-inf', 'WITHSCORES', 'LIMIT', '0', '8')
-  for i = #before - 1, 1, -2 do
-    found[#found + 1], found[#found + 2] = before[i], before[i + 1]
-  end
-  for _, each in ipairs(call('ZRANGEBYSCORE', keys.fresh, first, last, 'WITHSCORES')) do found[#found + 1] = each end
-  for i = 1, #found, 2 do
-    local from, to = tonumber(found[i + 1]), tonumber(found[i])
-    local previous = runs[#runs]
-    if to < from and from >= first then
-      report('run_backwards', to, 'a run of fresh ports ends before it begins, at ' .. from, function()
-        drop_run(keys, found[i])
-      end)
-    elseif to >= from and previous and from <= previous[2] then
-      if from >= first then
-        report('runs_overlap', from, 'two runs of fresh ports overlap: some ports would be handed out twice', function()
-          drop_run(keys, string.format('%d', previous[2]))
-          drop_run(keys, found[i])
-          set_run(keys, previous[1], math.max(previous[2], to))
-        end)
-      end
-      previous[2] = math.max(previous[2], to)
-    elseif to >= from then
-      runs[#runs + 1] = {from, to}
-    end
-  end
-  return runs
-end
-
--- Blocks are cut from run_lengths: a run of several ports that it lacks, or has as a shorter one, is not found.
-local function check_lengths(runs)
-  for _, run in ipairs(runs) do
-    local length = run[2] - run[1] + 1
-    local known = call('ZSCORE', keys.run_lengths, string.format('%d', run[2]))
-    if run[1] >= first and run[2] <= tonumber(range[2]) and length > 1 and tonumber(known or 0) < length then
-      local detail = string.format('a run of %d fresh ports is known as one of %s', length, known or 0)
-      report('run_length', run[2], detail, function() set_run(keys, run[1], run[2]) end)
-    end
-  end
-end
+local report = begin_report(keys, findings, repairs)
 
 -- Whether two times are the same; either may be nil.
 local function is_same(one, other)
@@ -320,7 +270,7 @@ local function check_port(at)
   end
 end
 
-local runs = read_runs()
-check_lengths(runs)
+local runs = read_runs(keys, first, last, report)
+check_lengths(keys, runs, first, tonumber(range[2]), report)
 for _, at in ipairs(read_ports(runs)) do check_port(at) end
 return {findings, open_offers, owned}
