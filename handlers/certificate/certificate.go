@@ -12,17 +12,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"portmaster/handlers/connection"
+	"portmaster/handlers/follow"
 )
 
-const (
-	pollPeriod = 500 * time.Millisecond // a change is in use after two polls
-	maxFile    = 1 << 20                // bytes
-)
+const maxFile = 1 << 20 // bytes
 
 // Files are the paths of the files, in PEM.
 type Files struct {
@@ -36,9 +33,9 @@ type Certificate struct {
 	files  Files
 	log    *slog.Logger
 	inUse  atomic.Pointer[settings]
-	read   digest       // what the files held when inUse was made
-	broken atomic.Bool  // what they hold now cannot be used
-	failed atomic.Int64 // handshakes
+	read   follow.Version // what the files held when inUse was made first
+	broken atomic.Bool    // what they hold now cannot be used
+	failed atomic.Int64   // handshakes
 }
 
 // settings are what connections use that come from now on.
@@ -60,29 +57,16 @@ func Open(files Files, log *slog.Logger) (*Certificate, error) {
 		log.Error("the TLS certificate has ended", slog.Time("at", s.ends))
 	}
 	c.inUse.Store(s)
-	c.read = content.digest()
+	c.read = content.version()
 	return c, nil
 }
 
-// Follow uses each change of the files until ctx ends. Their contents are compared, so a swapped symlink is a change as well. A change
-// counts once two polls in a row have seen it; before, it may be half written. Connections that are open stay as they are.
+// Follow uses each change of the files until ctx ends. Connections that are open stay as they are.
 func (c *Certificate) Follow(ctx context.Context) {
-	ticker := time.NewTicker(pollPeriod)
-	defer ticker.Stop()
-	for last := c.read; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	follow.Changes(ctx, c.read, func() (now follow.Version, use func()) {
 		content := c.files.read()
-		now := content.digest()
-		if now == last && now != c.read {
-			c.read = now
-			c.change(content)
-		}
-		last = now
-	}
+		return content.version(), func() { c.change(content) }
+	})
 }
 
 func (c *Certificate) change(content contents) {
@@ -122,34 +106,24 @@ func (f Files) read() contents {
 	return contents{readFile("TLS_CERT_FILE", f.Cert), readFile("TLS_KEY_FILE", f.Key), readFile("TLS_CLIENT_CA_FILE", f.ClientCA)}
 }
 
-// readFile reads a regular file of at most maxFile bytes.
 func readFile(setting, path string) file {
 	if path == "" {
 		return file{}
 	}
-	fault := func(err error) file { return file{setting: setting, err: fmt.Errorf("%s: %w", setting, err)} }
-	if info, err := os.Stat(path); err != nil {
-		return fault(err)
-	} else if !info.Mode().IsRegular() || info.Size() > maxFile { // a pipe would block
-		return fault(fmt.Errorf("%s is not a regular file of at most %d bytes", path, maxFile))
-	}
-	content, err := os.ReadFile(path)
+	content, err := follow.Read(path, maxFile)
 	if err != nil {
-		return fault(err)
+		return file{setting: setting, err: fmt.Errorf("%s: %w", setting, err)}
 	}
 	return file{setting, content, nil}
 }
 
-type digest [sha256.Size]byte
-
-// digest tells one state of the files from another.
-func (c contents) digest() digest {
+func (c contents) version() follow.Version {
 	hash := sha256.New()
 	for _, f := range []file{c.cert, c.key, c.clientCA} {
 		fmt.Fprintf(hash, "%d %v\n", len(f.content), f.err)
 		hash.Write(f.content)
 	}
-	return digest(hash.Sum(nil))
+	return follow.Version(hash.Sum(nil))
 }
 
 // settings returns what the contents mean, or an error that begins with the setting that is wrong.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"portmaster/handlers/follow"
 )
 
 func TestTokens(t *testing.T) {
@@ -221,12 +223,12 @@ func TestTokensFileHalfWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(pollPeriod / 2)
+		time.Sleep(follow.Period / 2)
 		os.WriteFile(path, nil, 0o600)
-		time.Sleep(pollPeriod)
+		time.Sleep(follow.Period)
 		os.WriteFile(path, []byte(text+"\n"), 0o600)
 		for range 10 {
-			time.Sleep(pollPeriod)
+			time.Sleep(follow.Period)
 			accepts(t, a, token)
 		}
 	})

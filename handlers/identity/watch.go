@@ -4,20 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"sync/atomic"
-	"time"
+
+	"portmaster/handlers/follow"
 )
 
-const (
-	pollPeriod = 500 * time.Millisecond // a change is in use after two polls
-	maxFile    = 4 << 20                // bytes
-)
+const maxFile = 4 << 20 // bytes
 
-// tokensFile holds the tokens of a file, which it reads again and again: its content is compared, so a swapped symlink, an
-// equal time of change and an equal size make no difference.
+// tokensFile holds the tokens of a file, which it follows.
 type tokensFile struct {
 	path   string
 	log    *slog.Logger
@@ -42,28 +37,14 @@ func (f *tokensFile) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("tokens file %s: %w", f.path, err)
 	}
-	go f.follow(ctx, version(content, nil))
+	go follow.Changes(ctx, version(content, nil), f.look)
 	return nil
 }
 
-// follow uses each change of the file that two polls in a row have seen; before, it may be half written.
-func (f *tokensFile) follow(ctx context.Context, used digest) {
-	ticker := time.NewTicker(pollPeriod)
-	defer ticker.Stop()
-	last := used
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		content, err := readFile(f.path)
-		now := version(content, err)
-		if settled := now == last; !settled || now == used {
-			last = now
-			continue
-		}
-		used = now
+// look reads the file, and returns what to do if it has changed.
+func (f *tokensFile) look() (now follow.Version, use func()) {
+	content, err := readFile(f.path)
+	return version(content, err), func() {
 		if err == nil {
 			err = f.use(content)
 		}
@@ -84,29 +65,12 @@ func (f *tokensFile) use(content []byte) error {
 	return err
 }
 
-// version tells one state of a file from another.
-func version(content []byte, err error) digest {
+// version is of what was read, or of why nothing was.
+func version(content []byte, err error) follow.Version {
 	if err != nil {
 		content = []byte(err.Error())
 	}
 	return sha256.Sum256(content)
 }
 
-// readFile reads a regular file of at most maxFile bytes.
-func readFile(name string) ([]byte, error) {
-	if info, err := os.Stat(name); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() { // a pipe would block
-		return nil, fmt.Errorf("%s is not a regular file", name)
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
-	}
-	return content, err
-}
+func readFile(name string) ([]byte, error) { return follow.Read(name, maxFile) }
