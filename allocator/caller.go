@@ -9,23 +9,22 @@ import (
 
 // Caller is who makes a call. The zero value is nobody in particular: it may do everything, and what it gets has no owner.
 type Caller struct {
-	Owner      string // of the offers and allocations that it gets: at most 128 of A-Z a-z 0-9 . _ - : / @ +; "": none
+	Owner      string // of the offers and allocations that it gets: at most MaxOwner of OwnerChars; "": none
 	Held       int    // how many ports the owner may hold in a pool, open offers included; 0: any number
 	IsOperator bool   // it may act on what others own
 }
 
-// maxOwner is the longest owner, in bytes.
-const maxOwner = 128
+// The bounds of an owner.
+const (
+	MaxOwner   = 128 // bytes
+	OwnerChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:/@+"
+)
 
 // owner checks the name of an owner: it needs no escapes in a record, and no key contains another.
 func (f *faults) owner(field, owner string) {
-	if len(owner) > maxOwner || strings.ContainsFunc(owner, isNotOfOwner) {
-		f.add(field, "must be 1 to %d of A-Z a-z 0-9 . _ - : / @ +", maxOwner)
+	if len(owner) > MaxOwner || strings.TrimLeft(owner, OwnerChars) != "" {
+		f.add(field, "must be 1 to %d of A-Z a-z 0-9 . _ - : / @ +", MaxOwner)
 	}
-}
-
-func isNotOfOwner(r rune) bool {
-	return r > 127 || !alphanumeric(byte(r)) && !strings.ContainsRune("._-:/@+", r)
 }
 
 // maxOwners is how often a call looks up the owner of a record again, if that changes meanwhile.

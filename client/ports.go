@@ -129,8 +129,7 @@ func (c *Client) OpenOffer(ctx context.Context, service, secret string) (o Offer
 
 // Offers lists the open offers of a service by port, without their secrets. An error is the last item.
 func (c *Client) Offers(ctx context.Context, service string) iter.Seq2[Offer, error] {
-	path, err := c.path("services", service, "offers")
-	return list[Offer](ctx, c, path, "", err)
+	return c.OffersOf(ctx, service, "")
 }
 
 // Accept accepts an offer: for a lease of 1 s to 30 days, or, if lease is 0, for the one that its request had. It returns ErrInvalid,
@@ -243,17 +242,16 @@ func (c *Client) Allocation(ctx context.Context, service, portOrName string) (a 
 
 // Allocations lists the allocations of a service by port, without their secrets. An error is the last item.
 func (c *Client) Allocations(ctx context.Context, service string) iter.Seq2[Allocation, error] {
-	path, err := c.path("services", service, "ports")
-	return list[Allocation](ctx, c, path, "", err)
+	return c.AllocationsOf(ctx, service, "")
 }
 
-// OffersOf is Offers of one owner, as the server knows it by a token.
+// OffersOf is Offers of one owner, as the server knows it by a token; "" is all.
 func (c *Client) OffersOf(ctx context.Context, service, owner string) iter.Seq2[Offer, error] {
 	path, err := c.path("services", service, "offers")
 	return list[Offer](ctx, c, path, owner, err)
 }
 
-// AllocationsOf is Allocations of one owner, as the server knows it by a token.
+// AllocationsOf is Allocations of one owner, as the server knows it by a token; "" is all.
 func (c *Client) AllocationsOf(ctx context.Context, service, owner string) iter.Seq2[Allocation, error] {
 	path, err := c.path("services", service, "ports")
 	return list[Allocation](ctx, c, path, owner, err)

@@ -13,12 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
-
-	"portmaster/allocator"
 	"portmaster/client"
-	"portmaster/handlers"
+	"portmaster/handlers/servertest"
 )
 
 // address is that of the server that the examples ask.
@@ -26,42 +22,17 @@ var address string
 
 func TestMain(m *testing.M) {
 	var stop func()
-	address, stop = startServer()
+	var err error
+	if address, stop, err = servertest.Run(); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	stop()
 	os.Exit(code)
 }
 
 // maxWait is how long one request may wait on a server of the tests.
-const maxWait = time.Second
-
-// startServer starts the real server on a store inside this process. stop ends both.
-func startServer() (address string, stop func()) {
-	store := miniredis.NewMiniRedis()
-	if err := store.Start(); err != nil {
-		panic(err)
-	}
-	redis := redis.NewClient(&redis.Options{Addr: store.Addr(), Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true})
-	a := allocator.New(redis, allocator.Options{
-		KeyPrefix: "portmaster", OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second,
-		MaxWait: maxWait, Quarantine: 5 * time.Minute,
-	})
-	server := handlers.New(a, handlers.Options{
-		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second,
-		BodyLimit: 64 << 10, Concurrency: 200, SlowCall: time.Minute, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	go server.Serve(listener)
-	return "http://" + listener.Addr().String(), func() {
-		server.Drain()
-		server.Shutdown(5 * time.Second)
-		redis.Close()
-		store.Close()
-	}
-}
+const maxWait = servertest.MaxWait
 
 // fate is what becomes of a request in a proxy.
 type fate int
@@ -88,10 +59,7 @@ type proxy struct {
 
 // startProxy starts a proxy in front of a server of the test's own, and returns a Client that goes through it.
 func startProxy(t *testing.T, options client.Options, decide func(*http.Request) fate) (*client.Client, *proxy) {
-	p := &proxy{}
-	var stop func()
-	p.server, stop = startServer()
-	t.Cleanup(stop)
+	p := &proxy{server: servertest.Start(t)}
 	p.decide.Store(&decide)
 	front := httptest.NewUnstartedServer(p)
 	front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -165,9 +133,7 @@ func newClient(t *testing.T, address string, options client.Options) *client.Cli
 // ownServer returns a Client of a server of the test's own.
 func ownServer(t *testing.T, options client.Options) *client.Client {
 	t.Helper()
-	address, stop := startServer()
-	t.Cleanup(stop)
-	return newClient(t, address, options)
+	return newClient(t, servertest.Start(t), options)
 }
 
 // stub starts a server that answers as a function does, and returns a Client of it and the count of requests.

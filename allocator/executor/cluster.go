@@ -10,7 +10,8 @@ import (
 )
 
 // runInCluster runs a script on the master that its slot is on, and follows the slot where it moves.
-func (e *Executor) runInCluster(ctx context.Context, cluster *redis.ClusterClient, replicas int, call Call, deadline time.Time) (any, error) {
+func (e *Executor) runInCluster(ctx context.Context, cluster *redis.ClusterClient, replicas int, call Call) (any, error) {
+	deadline := e.deadline()
 	found, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	node, err := cluster.MasterForKey(found, call.Slot)

@@ -86,11 +86,10 @@ func (e *Executor) Confirm(ctx context.Context, c Call) (any, error) {
 }
 
 func (e *Executor) run(ctx context.Context, replicas int, c Call) (any, error) {
-	deadline := e.deadline()
 	if cluster, ok := e.client.(*redis.ClusterClient); ok {
-		return e.runInCluster(ctx, cluster, replicas, c, deadline)
+		return e.runInCluster(ctx, cluster, replicas, c)
 	}
-	return e.batcher(batcherKey{node: e.client, replicas: replicas}).do(ctx, newPending(ctx, c, deadline))
+	return e.batcher(batcherKey{node: e.client, replicas: replicas}).do(ctx, newPending(ctx, c, e.deadline()))
 }
 
 // deadline returns when a call that is made now has to end. That of its context, if it is earlier, ends the call and no others: it

@@ -106,7 +106,7 @@ func (e *Executor) runMoved(ctx context.Context, cluster *redis.ClusterClient, c
 		var running sync.WaitGroup
 		for _, i := range some {
 			running.Go(func() {
-				answer, err := e.runInCluster(ctx, cluster, 0, calls[i], e.deadline())
+				answer, err := e.runInCluster(ctx, cluster, 0, calls[i])
 				results[i] = Result{answer, err}
 			})
 		}

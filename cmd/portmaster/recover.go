@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 
@@ -29,7 +28,7 @@ func recoverCommand() *cobra.Command {
 			defer closeStore()
 			found, err := ports.Recover(cmd.Context())
 			if err != nil {
-				return cmp.Or(refused(err), err)
+				return refusedOr(err)
 			}
 			printRecovery(cmd.OutOrStdout(), found)
 			return nil
@@ -53,7 +52,7 @@ func openAllocator(cmd *cobra.Command) (ports *allocator.Allocator, closeStore f
 	ports = allocator.New(store.client, options(settings))
 	if err := ports.Greet(cmd.Context()); err != nil {
 		store.Close()
-		return nil, nil, cmp.Or(refused(err), err)
+		return nil, nil, refusedOr(err)
 	}
 	return ports, store.Close, nil
 }

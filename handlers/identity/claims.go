@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"portmaster/allocator"
 )
 
 // claims are the payload of a JWT.
@@ -82,11 +84,6 @@ type template struct {
 // A templatePart is the text before a claim, and the claim. The last one may have no claim.
 type templatePart struct{ text, claim string }
 
-const (
-	maxOwner   = 128 // bytes
-	ownerChars = nameChars + ":/@+"
-)
-
 var errOwner = errors.New("the claims make no owner: each must be a string or a number, in the characters of an owner")
 
 // UnmarshalText reads a template, such as gitlab:{project_id}. It begins with a name of its own and a colon, by which no owner
@@ -96,14 +93,14 @@ func (t *template) UnmarshalText(text []byte) error {
 	for rest := t.text; rest != ""; {
 		part, after, opened := strings.Cut(rest, "{")
 		claim, after, closed := strings.Cut(after, "}")
-		if opened && (!closed || claim == "") || strings.TrimLeft(part, ownerChars) != "" || part == "" {
+		if opened && (!closed || claim == "") || strings.TrimLeft(part, allocator.OwnerChars) != "" || part == "" {
 			return errors.New("must be text of A-Z a-z 0-9 . _ - : / @ + and claims in braces, with text before each of them")
 		}
 		t.parts = append(t.parts, templatePart{part, claim})
 		rest = after
 	}
-	if len(t.text) > 4*maxOwner || t.parts == nil || strings.Index(t.parts[0].text, ":") < 1 {
-		return fmt.Errorf("must begin with a name and a colon, such as gitlab:{project_id}, and have at most %d bytes", 4*maxOwner)
+	if len(t.text) > 4*allocator.MaxOwner || t.parts == nil || strings.Index(t.parts[0].text, ":") < 1 {
+		return fmt.Errorf("must begin with a name and a colon, such as gitlab:{project_id}, and have at most %d bytes", 4*allocator.MaxOwner)
 	}
 	return nil
 }
@@ -121,7 +118,7 @@ func (t template) owner(c claims) (string, error) {
 			break
 		}
 		value, ok := c.text(part.claim)
-		if !ok || value == "" || strings.TrimLeft(value, ownerChars) != "" {
+		if !ok || value == "" || strings.TrimLeft(value, allocator.OwnerChars) != "" {
 			return "", errOwner
 		}
 		if i+1 < len(t.parts) && strings.Contains(value, t.parts[i+1].text[:1]) {
@@ -129,7 +126,7 @@ func (t template) owner(c claims) (string, error) {
 		}
 		owner.WriteString(value)
 	}
-	if owner.Len() > maxOwner {
+	if owner.Len() > allocator.MaxOwner {
 		return "", errOwner
 	}
 	return owner.String(), nil

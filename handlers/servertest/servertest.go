@@ -21,9 +21,19 @@ const MaxWait = time.Second
 // Start starts a server on a store inside this process, and returns its address. Both end with the test.
 func Start(t testing.TB) (address string) {
 	t.Helper()
+	address, stop, err := Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return address
+}
+
+// Run is Start for more than one test: stop ends the server and the store.
+func Run() (address string, stop func(), err error) {
 	store := miniredis.NewMiniRedis()
 	if err := store.Start(); err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
 	client := redis.NewClient(&redis.Options{Addr: store.Addr(), Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true})
 	a := allocator.New(client, allocator.Options{
@@ -36,14 +46,13 @@ func Start(t testing.TB) (address string) {
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
 	go server.Serve(listener)
-	t.Cleanup(func() {
+	return "http://" + listener.Addr().String(), func() {
 		server.Drain()
 		server.Shutdown(5 * time.Second)
 		client.Close()
 		store.Close()
-	})
-	return "http://" + listener.Addr().String()
+	}, nil
 }

@@ -30,13 +30,13 @@ func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string,
 	if err != nil {
 		return err
 	}
-	done := 0
+	done, total := 0, len(p.Claim) // those that turn out to be taken leave p.Claim
 	for _, list := range lists(p.Claim) {
 		if err := p.claim(ctx, c, known, list); err != nil {
-			return fmt.Errorf("after %d of %d allocations: %w", done, len(p.Claim), err)
+			return fmt.Errorf("after %d of %d allocations: %w", done, total, err)
 		}
 		if done += len(list); progress != nil {
-			progress(done, len(p.Claim))
+			progress(done, total)
 		}
 	}
 	return nil
