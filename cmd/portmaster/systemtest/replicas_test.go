@@ -208,9 +208,17 @@ func (o outcomes) log(t *testing.T) {
 // need finds outcomes, one a line, that were never seen.
 func (o outcomes) need(t *testing.T, what string) {
 	t.Helper()
+	for _, line := range o.unseen(what) {
+		t.Errorf("%q was never seen: the clients do not fight enough", line)
+	}
+}
+
+// unseen are those of some outcomes, one a line, that never came.
+func (o outcomes) unseen(what string) (unseen []string) {
 	for line := range strings.Lines(what) {
 		if line = strings.TrimSpace(line); line != "" && o[line] == 0 {
-			t.Errorf("%q was never seen: the clients do not fight enough", line)
+			unseen = append(unseen, line)
 		}
 	}
+	return unseen
 }
