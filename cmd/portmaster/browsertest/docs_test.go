@@ -116,7 +116,8 @@ func TestDocsToken(t *testing.T) {
 func try(p *page, id, status string) {
 	p.t.Helper()
 	block := fmt.Sprintf(`[id$="-%s"]`, id)
-	p.await(fmt.Sprintf(`document.querySelector('%s .try-out__btn')`, block))
+	p.await(fmt.Sprintf(`document.querySelector('%s.is-open .try-out__btn') ||
+		document.querySelector('%s:not(.is-open) .opblock-summary-control')?.click()`, block, block))
 	p.do(
 		chromedp.Click(chromedp.CSS(block+" .try-out__btn")),
 		chromedp.Click(chromedp.CSS(block+" .execute")),
