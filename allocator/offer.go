@@ -67,10 +67,10 @@ func (a *Allocator) Accept(ctx context.Context, caller Caller, pool, service, se
 	}
 	k := a.keys.Pool(pool)
 	ofPool, highest := a.epoch.Fences(pool)
-	args := []any{service, secret, ofPool, highest, valueOf(lease).Milliseconds()}
+	args := a.withEvents(caller, service, secret, ofPool, highest, valueOf(lease).Milliseconds())
 	answer := any(longWay)
 	if lease == nil {
-		plain := k.Call(lua.AcceptPlain, service, secret, args[:4]...)
+		plain := k.Call(lua.AcceptPlain, service, secret, args[:len(args)-1]...)
 		k.AddOwner(&plain, caller.Owner)
 		answer, err = a.grant(ctx, pool, plain)
 	}
