@@ -99,7 +99,8 @@ func (a *Allocator) Renew(ctx context.Context, caller Caller, pool, service, hol
 		return Allocation{}, err
 	}
 	k := a.keys.Pool(pool)
-	call := k.Call(lua.Renew, service, "", service, holder, secret, valueOf(lease).Milliseconds())
+	call := k.Call(lua.Renew, service, "",
+		a.withEvents(caller, service, holder, secret, valueOf(lease).Milliseconds(), caller.Owner)...)
 	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
