@@ -10,7 +10,7 @@
 --        0  settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --
--- Worst case: 512 leased ports with long names and owners: about 620 us (an offer takes 10 us).
+-- Worst case: 512 leased ports with long names and owners: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
 -- include record: count_of, is_first_port, is_live
