@@ -98,6 +98,9 @@ func TestMapOfBlocks(t *testing.T) {
 				t.Errorf("pages of %d ports: %s, want %s", limit, got, want)
 			}
 		}
+		if r, err := a.readMap(t.Context(), DefaultPool, "web", 5000, 100); err != nil || r.first != 8000 || len(r.free) > 0 {
+			t.Errorf("a run of fresh ports is looked at: %d from %d on, error %v", len(r.free), r.first, err)
+		}
 		for cursor, want := range map[string]string{
 			"2050": "allocated 2000-2086 n0", "2200": "offered 2180-2266 n2", "0": "allocated 2000-2086 n0", "7999": "free 7999-7999", "8000": "",
 		} {
