@@ -89,6 +89,7 @@ func TestAllAllocationsEnd(t *testing.T) {
 		break
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var errs []error
 	for _, err := range a.AllPoolAllocations(ctx, DefaultPool, all) {
 		errs = append(errs, err)
