@@ -26,7 +26,7 @@ var (
 	releasing = &access{"release", "", "its owner, or with the secret", "yes"}
 	defining  = &access{"define, change, remove a service", "", "", "yes"}
 	scraping  = &access{"metrics, of all services", "yes", "", "yes"}
-	everybody = &access{routes: "livez, readyz, openapi"} // without a token
+	everybody = &access{routes: "livez, readyz, openapi, the pages"} // without a token
 
 	accesses = []*access{reading, acquiring, holding, releasing, defining, scraping, everybody}
 )

@@ -77,6 +77,7 @@ func (s *Server) mount() {
 			s.add(r)
 		}
 	}
+	s.mountPages()
 }
 
 func (s *Server) add(r route) {
