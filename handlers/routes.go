@@ -35,6 +35,7 @@ var poolRoutes = []route{
 	{"GET", "/services/:service", "readService", reading, nil, (*Server).readService},
 	{"PUT", "/services/:service", "defineService", defining, nil, (*Server).defineService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
+	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
 
 	{"POST", "/services/:service/offers", "offer", acquiring, ofRequests, (*Server).offer},
 	{"GET", "/services/:service/offers", "listOffers", reading, ofHolds, (*Server).listOffers},

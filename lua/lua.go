@@ -49,6 +49,7 @@ var (
 	Settle       = script("services/settle")
 	ReadService  = script("services/read_service")
 	ReadServices = script("services/read_services")
+	ReadMap      = script("services/read_map")
 	ListServices = script("services/list_services")
 	ListPool     = script("services/list_pool")
 	UnlistPools  = script("services/unlist_pools")
