@@ -52,7 +52,8 @@ export class Card {
   }
 
   #drawFacts(port, entry) {
-    const fact = (term, value) => (value === null || value === undefined || value === "" ? [] : [el("dt", {}, term), el("dd", {}, value)]);
+    const fact = (term, value) => (value ? [el("dt", {}, term), el("dd", {}, value)] : []);
+    const isHeld = entry?.state === "allocated";
     const hadFocus = this.#facts.contains(document.activeElement);
     this.#facts.replaceChildren(
       el("p", { className: "card-state" }, badge(entry), entry?.end > entry?.start && entry.name ? el("span", { className: "quiet" },
@@ -61,9 +62,9 @@ export class Card {
         fact("Name", entry?.name && el("span", { className: "name" }, entry.name)),
         fact("Owner", entry?.owner && el("span", { className: "name" }, entry.owner)),
         fact("Since", entry?.created ? timeOf(entry.created) : null),
-        fact(entry?.state === "allocated" && entry.until === null ? "Lasts" : "Time left", entry ? el("span", { id: "card-left" }, leftOf(entry, this.#now())) : null),
+        fact(isHeld && entry.until === null ? "Lasts" : "Time left", entry && el("span", { id: "card-left" }, leftOf(entry, this.#now()))),
         fact("Ends", entry?.until ? timeOf(entry.until) : null)),
-      ...(entry?.state === "allocated" ? [button("Release…", () => this.#onRelease(entry), { id: "card-release", className: "danger" })] : []));
+      ...(isHeld ? [button("Release…", () => this.#onRelease(entry), { id: "card-release", className: "danger" })] : []));
     if (hadFocus) ($("card-release") ?? $("card-close")).focus();
   }
 

@@ -1,7 +1,7 @@
 // What operators do, each after a confirmation that names it. What the role of the caller does not include is refused by the server;
 // the dialog stays open and says so.
 import { $, el, say } from "./dom.js";
-import { count, duration, plural, ports as portsText } from "./format.js";
+import { count, duration, ports as portsText } from "./format.js";
 import { wordsOf } from "./api.js";
 
 // confirm shows a dialog: a title, what it will do in words, fields, and a button that does it. act gets the values of the fields;
@@ -83,11 +83,12 @@ export function change(api, path, service, done) {
 }
 
 export function remove(api, path, service, done) {
+  const used = service.ports.allocated + service.ports.offered;
   confirm({
     title: `Remove ${service.name}?`,
     words: [
-      `This removes the service ${service.name} with its ${plural(service.end - service.start + 1, "port")}, ${portsText(service.start, service.end)}.`,
-      `Nobody can get a port of it any more. It is refused as long as one is allocated or on offer; now ${count(service.ports.allocated + service.ports.offered)} are.`,
+      `This removes the service ${service.name} with the ports ${portsText(service.start, service.end)}. Nobody can get one of them any more.`,
+      `The server refuses that as long as ports are allocated or on offer. As far as this page knows, ${used ? count(used) : "none"} are.`,
     ],
     label: `Remove ${service.name}`,
     isDanger: true,
@@ -108,18 +109,19 @@ export async function release(api, path, service, entry) {
     say(wordsOf(error), true);
     return;
   }
-  const what = portsText(held.port, held.port + (held.count ?? 1) - 1);
+  const after = service.cooldown ? `after ${duration(service.cooldown)} of cooldown` : "at once";
+  const what = `${held.count ? "ports" : "port"} ${portsText(held.port, held.port + (held.count ?? 1) - 1)}`;
   confirm({
     title: `Release ${what}?`,
     words: [
       `This takes ${what} of ${service.name} from ${held.name}${held.owner ? `, whose owner is ${held.owner}` : ""}.`,
-      `A program that uses it is not stopped. Portmaster may give it to another ${service.cooldown ? `after a cooldown of ${duration(service.cooldown)}` : "at once"}.`,
+      `A program that uses ${held.count ? "them" : "it"} is not stopped. The next holder may come ${after}.`,
     ],
     label: `Release ${what}`,
     isDanger: true,
     act: async () => {
       await api.call(`${path}/ports/${held.name}`, { method: "DELETE", headers: { "If-Match": `"${held.fence}"` } });
-      return `${what} of ${service.name} is released.`;
+      return `The ${what} of ${service.name} ${held.count ? "are" : "is"} released.`;
     },
   });
 }

@@ -10,20 +10,20 @@ export function leftOf(entry, now) {
   return entry.until > now ? span(entry.until - now) : "over";
 }
 
-// holders returns the table. now is the time of the server, linkTo makes a link to a port, selected is the port that is chosen.
-export function holders(now, linkTo, selected, isSearching) {
-  const isCurrent = (entry) => selected() !== null && selected() >= entry.start && selected() <= entry.end;
+// holders returns the table. now is the time of the server, state that of the page, and linkTo makes a link to a port.
+export function holders(now, state, linkTo) {
+  const isCurrent = (entry) => state().port !== null && state().port >= entry.start && state().port <= entry.end;
   return new Table($("holders"), {
     caption: "Ports that are not free",
     sort: { key: "port", isDown: false },
     isCurrent,
-    empty: () => (isSearching() ? "Nothing here matches the search." : "Every port is free."),
+    empty: () => (state().search ? "Nothing here matches the search." : "Every port is free."),
     columns: [
       { key: "port", text: "Port", isNumber: true, value: (e) => e.start, cell: (e) => linkTo(e.start, portsText(e.start, e.end)) },
       { key: "state", text: "State", value: (e) => stateOf(e).text, cell: (e) => badge(e) },
       { key: "name", text: "Name", value: (e) => e.name, cell: (e) => el("span", { className: "name" }, e.name ?? "") },
       { key: "owner", text: "Owner", value: (e) => e.owner, cell: (e) => el("span", { className: "name" }, e.owner ?? "") },
-      { key: "since", text: "Since", isNumber: true, value: (e) => e.created, cell: (e) => (e.created === null ? "" : timeOf(e.created)) },
+      { key: "since", text: "Since", isNumber: true, value: (e) => e.created, cell: (e) => (e.created ? timeOf(e.created) : "") },
       { key: "left", text: "Time left", isNumber: true, value: (e) => e.until, cell: (e) => leftOf(e, now()) },
     ],
   });

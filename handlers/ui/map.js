@@ -1,8 +1,9 @@
 // The map of a service on a canvas. The canvas is as large as what is seen of it, whatever the number of ports, and is drawn at most
-// once a frame, only after something changed. Neighbours in a row that look the same are drawn as one rectangle of repeated tiles.
+// once a frame, and only after something changed.
 import { $ } from "./dom.js";
 import { SIZES, bestSize, layOut } from "./layout.js";
-import { CODES, codeOf, palette, tile } from "./states.js";
+import { Raster } from "./raster.js";
+import { palette } from "./states.js";
 
 const FLASH = 1400; // ms for which a change is marked
 const MOST_FLASHES = 400;
@@ -15,8 +16,8 @@ export class MapView {
   #scroller = $("map");
   #canvas = $("map-canvas");
   #spacer = $("map-spacer");
-  #tiles = null; // by code
-  #patterns = null;
+  #context = this.#canvas.getContext("2d", { willReadFrequently: true }); // it gets pixels that were made here
+  #raster = null;
   #colours = null;
   #matches = null; // whether a port and its entry match the search
   #flashes = new Map(); // port -> when it changed
@@ -70,10 +71,7 @@ export class MapView {
     this.#canvas.style.width = `${width}px`;
     this.#canvas.style.height = `${seen}px`;
     this.#colours = palette();
-    const context = this.#canvas.getContext("2d");
-    const { w, h, gap, hasText } = this.layout;
-    this.#tiles = Array.from({ length: CODES }, (_, code) => tile(code, w, h, gap, this.#colours, hasText));
-    this.#patterns = this.#tiles.map((drawn) => context.createPattern(drawn, "repeat"));
+    this.#raster = new Raster(this.layout, this.#colours, this.#canvas.width, this.#canvas.height);
     $("zoom-in").disabled = size === SIZES.length - 1;
     $("zoom-out").disabled = size === 0;
     this.draw();
@@ -128,55 +126,27 @@ export class MapView {
 
   #paint() {
     const { h, rows, gutter, pad, ratio } = this.layout;
-    const c = this.#canvas.getContext("2d");
+    const c = this.#context;
     const top = Math.round(this.#scroller.scrollTop * ratio);
     const first = Math.max(0, Math.floor((top - pad) / h));
     const last = Math.min(rows - 1, Math.floor((top + this.#canvas.height) / h));
     c.setTransform(1, 0, 0, 1, 0, 0);
-    c.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+    c.putImageData(this.#raster.paint(this.ports, this.#matches, this.#now(), top, first, last), 0, 0);
     c.setTransform(1, 0, 0, 1, gutter, pad - top);
-    const now = this.#now();
-    for (let row = first; row <= last; row++) this.#paintRow(c, row, now);
+    if (this.layout.hasText) this.#paintTexts(c, first, last);
     this.#paintGutter(c, first, last);
     this.#paintFlashes(c, first, last);
     if (this.selected !== null) this.#ringEntry(c, this.selected, this.#colours.mark);
     if (this.focused !== null && document.activeElement === this.#scroller) this.#ring(c, this.focused, this.#colours.ink, 2);
   }
 
-  #paintRow(c, row, now) {
-    const { w, h, gap, columns, hasText } = this.layout;
+  #paintTexts(c, first, last) {
+    const { w, h, columns } = this.layout;
     const { start, end } = this.ports;
-    const from = start + row * columns;
-    const to = Math.min(end, from + columns - 1);
-    let runStart = from;
-    let runCode = -1;
-    let runDim = false;
-    const flush = (until) => {
-      if (runCode < 0) return;
-      c.globalAlpha = runDim ? 0.2 : 1;
-      c.fillStyle = this.#patterns[runCode];
-      c.fillRect((runStart - from) * w, row * h, (until - runStart) * w, h);
-    };
-    for (let port = from; port <= to; port++) {
-      const entry = this.ports.at(port);
-      const code = codeOf(entry, now);
-      const isDim = this.#matches !== null && !this.#matches(port, entry);
-      if (code !== runCode || isDim !== runDim) {
-        flush(port);
-        [runStart, runCode, runDim] = [port, code, isDim];
-      }
-    }
-    flush(to + 1);
-    c.globalAlpha = 1;
-    for (let port = from; port <= to; port++) { // ports of a block are joined
-      const entry = this.ports.at(port);
-      if (entry && entry.end > port && port < to) {
-        const isDim = this.#matches !== null && !this.#matches(port, entry);
-        c.globalAlpha = isDim ? 0.2 : 1;
-        c.drawImage(this.#tiles[codeOf(entry, now)], w - gap - 1, 0, 1, h, (port - from + 1) * w - gap, row * h, gap, h);
-        c.globalAlpha = 1;
-      }
-      if (hasText) this.#paintText(c, port, entry, (port - from) * w, row * h);
+    const until = Math.min(end, start + (last + 1) * columns - 1);
+    for (let port = start + first * columns; port <= until; port++) {
+      const offset = port - start;
+      this.#paintText(c, port, this.ports.at(port), (offset % columns) * w, Math.floor(offset / columns) * h);
     }
   }
 

@@ -62,7 +62,8 @@ export function listen(view, now, choose) {
     const at = view.focused ?? view.ports.start;
     const { columns, h, ratio } = view.layout;
     const page = Math.max(1, Math.floor((map.clientHeight * ratio) / h)) * columns;
-    if (event.ctrlKey && (event.key === "ArrowRight" || event.key === "ArrowLeft")) return nextHeld(at, event.key === "ArrowRight" ? 1 : -1);
+    if (event.ctrlKey && event.key === "ArrowRight") return nextHeld(at, 1);
+    if (event.ctrlKey && event.key === "ArrowLeft") return nextHeld(at, -1);
     switch (event.key) {
       case "ArrowRight": return at + 1;
       case "ArrowLeft": return at - 1;

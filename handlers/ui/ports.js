@@ -59,13 +59,14 @@ export class Ports {
     const held = this.at(start);
     const isHeld = held?.name === data.name;
     if (kind === "allocated") {
-      this.#put(start, end, { start, end, state: "allocated", ...holderOf(data), created: Date.parse(data.time), until: timeIn(data.until) });
+      const times = { created: Date.parse(data.time), until: timeIn(data.until) };
+      this.#put(start, end, { start, end, state: "allocated", ...holderOf(data), ...times });
     } else if (kind === "renewed" && isHeld) {
       this.#put(held.start, held.end, { ...held, until: timeIn(data.until) });
     } else if ((kind === "released" || kind === "expired") && (isHeld || !held)) {
       this.#rest(start, end, Date.parse(kind === "expired" && data.until ? data.until : data.time) + this.cooldown, now);
     } else if (kind === "in_use") {
-      this.#put(start, end, { start, end, state: "quarantined", name: null, owner: null, created: null, until: null });
+      this.#put(start, end, { start, end, state: "quarantined", ...NOBODY, until: null });
     } else {
       return null;
     }
@@ -112,7 +113,7 @@ export class Ports {
   #rest(start, end, until, now) {
     const rests = this.cooldown > 0 && until > now;
     for (let port = start; port <= end; port++) { // each port of a block rests on its own
-      this.#put(port, port, rests ? { start: port, end: port, state: "cooling", name: null, owner: null, created: null, until } : null);
+      this.#put(port, port, rests ? { start: port, end: port, state: "cooling", ...NOBODY, until } : null);
     }
   }
 
@@ -131,6 +132,7 @@ export class Ports {
   }
 }
 
+const NOBODY = { name: null, owner: null, created: null };
 const timeIn = (text) => (text ? Date.parse(text) : null);
 const holderOf = ({ name, owner }) => ({ name: name ?? null, owner: owner ?? null });
 

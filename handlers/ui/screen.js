@@ -29,7 +29,7 @@ export class Screen {
     this.#feed = new Feed((service, port, text) => this.#link({ service, port }, text));
     this.#services = new Services((service, content) => this.#link({ service }, content));
     this.#card = new Card(api, now, release, () => this.#choose(null));
-    this.#table = holders(now, (port, text) => this.#link({ ...app.state, port }, text), () => app.state.port, () => app.state.search !== "");
+    this.#table = holders(now, () => app.state, (port, text) => this.#link({ ...app.state, port }, text));
     listen(this.view, now, (port) => this.#choose(port));
     drawLegend();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawLegend(); this.draw(); });
@@ -108,7 +108,7 @@ export class Screen {
   #drawOverview(pool) {
     const total = sum(pool.services);
     $("overview-title").textContent = `Pool ${pool.name}`;
-    $("overview-text").textContent = pool.isLoaded ? `${summary(pool.services)}.` : "Reading…";
+    $("overview-text").textContent = pool.isLoaded ? `${summary(pool.services)}` : "Reading…";
     $("overview-fill").replaceChildren(fill(total, total.total));
     $("first-steps").hidden = !pool.isLoaded || pool.services.length > 0;
     $("found").textContent = "";
@@ -147,9 +147,10 @@ export class Screen {
     const matches = matcher(search);
     const entries = ports.entries();
     const found = matches ? entries.filter((entry) => matches(entry.start, entry)) : entries;
+    const foundSet = new Set(found); // the map asks for each port in each frame
     const text = matches ? (found.length === 1 ? "1 match" : `${count(found.length)} matches`) : "";
     if ($("found").textContent !== text) $("found").textContent = text;
-    this.view.search(matches);
+    this.view.search(matches && ((at, entry) => (entry ? foundSet.has(entry) : matches(at, null))));
     this.#table.show(found);
   }
 

@@ -107,6 +107,7 @@ export function sum(services) {
 // summary says how full a pool is.
 export function summary(services) {
   const total = sum(services);
-  const text = `${plural(services.length, "service")} with ${plural(total.total, "port")}, of which ${count(total.total - total.free)} are in use`;
-  return total.waiting ? `${text}. ${plural(total.waiting, "call")} waiting` : text;
+  const used = count(total.total - total.free);
+  const text = `${plural(services.length, "service")} with ${plural(total.total, "port")}, of which ${used} cannot be had now.`;
+  return total.waiting ? `${text} ${plural(total.waiting, "call")} waiting.` : text;
 }

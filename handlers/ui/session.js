@@ -29,7 +29,8 @@ export class Session {
   async renew(refused) {
     if (this.token !== refused) return true;
     if (this.#declined) return false;
-    const given = await this.#ask(refused ? "The server does not take this token, or no longer." : "This server wants to know who calls.");
+    const why = refused ? "The server does not take this token, or no longer." : "This server wants to know who calls.";
+    const given = await this.#ask(why);
     this.#declined = !given;
     return given;
   }
