@@ -76,14 +76,16 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 func (a *Allocator) Allocations(ctx context.Context, pool, service, owner, cursor string, limit int) (
 	allocations []Allocation, next string, err error,
 ) {
-	of := func(s Service, record record) (Allocation, bool, error) {
-		if record.ofBlock() {
-			return Allocation{}, false, nil // its first port has the record
-		}
-		allocation, err := parseAllocation(service, record)
-		return allocation, err == nil && (allocation.Expires.IsZero() || allocation.Expires.After(s.now)), err
+	return list(ctx, a, pool, service, keyspace.Pool.Ports, owner, cursor, limit, allocationOf)
+}
+
+// allocationOf reads the record of a port of a service. live is false if another port has the record of the block, or the lease is over.
+func allocationOf(s Service, r record) (allocation Allocation, live bool, err error) {
+	if r.ofBlock() {
+		return Allocation{}, false, nil
 	}
-	return list(ctx, a, pool, service, keyspace.Pool.Ports, owner, cursor, limit, of)
+	allocation, err = parseAllocation(s.Name, r)
+	return allocation, err == nil && (allocation.Expires.IsZero() || allocation.Expires.After(s.now)), err
 }
 
 // Renew starts the lease of an allocation again, for as long as before if lease is nil. holder is one of its ports or its holder's
@@ -99,7 +101,8 @@ func (a *Allocator) Renew(ctx context.Context, caller Caller, pool, service, hol
 		return Allocation{}, err
 	}
 	k := a.keys.Pool(pool)
-	call := k.Call(lua.Renew, service, "", service, holder, secret, valueOf(lease).Milliseconds())
+	call := k.Call(lua.Renew, service, "",
+		a.withEvents(caller, service, holder, secret, valueOf(lease).Milliseconds(), caller.Owner)...)
 	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
@@ -132,18 +135,19 @@ func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, h
 			Detail: "send the allocation's secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys.Pool(pool)
-	args := make([]any, 3, 3+len(proof.Fences))
-	args[0], args[1], args[2] = service, proof.Secret, holder
+	which := make([]any, 1, 1+len(proof.Fences))
+	which[0] = holder
 	for _, fence := range proof.Fences {
-		args = append(args, fence)
+		which = append(which, fence)
 	}
 	if proof.Secret == "" {
-		plain := k.Call(lua.ReleasePlain, service, "", args[2:]...)
+		plain := k.Call(lua.ReleasePlain, service, "", a.withEvents(caller, which...)...)
 		k.AddOwner(&plain, caller.Owner)
 		if answer, err := a.write(ctx, plain); err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
 		}
 	}
+	args := append(a.withEvents(caller, service, proof.Secret), which...)
 	_, err := a.runOwned(ctx, pool, caller, k.Call(lua.Release, service, proof.Secret, args...), a.write)
 	return a.notGone(ctx, pool, err)
 }

@@ -30,6 +30,8 @@ type Options struct {
 	MaxServices int // how many services a pool may have; 0 is 10,000
 	MaxPools    int // how many pools there may be; 0 is 10,000
 
+	History int // how many events of each service are kept, or a few more; 0: none is written
+
 	MaxWait            time.Duration // how long a call may wait for a port; 0: none may
 	MaxWaiting         int           // how many calls of this Allocator may wait at a time; 0 is 2000
 	MaxPorts           int           // how many ports one call may ask for; 0 is MaxPorts, and more is not allowed

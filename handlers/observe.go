@@ -23,10 +23,11 @@ func (s *Server) observe(r route) fiber.Handler {
 			code = s.fail(c, err)
 		}
 		s.audit.call(c, r, code)
-		took, waited := time.Since(start), waited(c)
+		took := time.Since(start)
+		waited, mayWait := waited(c)
 		watched.observe(outcome{c.Response().StatusCode(), code, waits(c)}, took)
-		if waited > 0 {
-			s.metrics.waits.count(serviceKey{pool(c), param(c, "service")}, code == codeOK)
+		if mayWait {
+			s.metrics.waits.observe(serviceKey{pool(c), param(c, "service")}, waited, code)
 		}
 		if took-waited > s.slowCall { // waiting for a port is not slow
 			s.slowCalls.Do(func() {

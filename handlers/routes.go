@@ -25,6 +25,7 @@ var (
 	ofList     = []string{"limit", "cursor"}
 	ofHolds    = []string{"limit", "cursor", "owner"}
 	ofOwner    = []string{"owner"}
+	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
 )
 
@@ -35,6 +36,7 @@ var poolRoutes = []route{
 	{"GET", "/services/:service", "readService", reading, nil, (*Server).readService},
 	{"PUT", "/services/:service", "defineService", defining, nil, (*Server).defineService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
+	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
 
 	{"POST", "/services/:service/offers", "offer", acquiring, ofRequests, (*Server).offer},
 	{"GET", "/services/:service/offers", "listOffers", reading, ofHolds, (*Server).listOffers},
@@ -50,6 +52,9 @@ var poolRoutes = []route{
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
 	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
+
+	{"GET", "/services/:service/targets", "listTargets", reading, ofTargets, (*Server).listTargets},
+	{"GET", "/targets", "listPoolTargets", reading, ofTargets, (*Server).listPoolTargets},
 }
 
 // The routes of the whole server.

@@ -49,6 +49,7 @@ var (
 	Settle       = script("services/settle")
 	ReadService  = script("services/read_service")
 	ReadServices = script("services/read_services")
+	ReadMap      = script("services/read_map")
 	ListServices = script("services/list_services")
 	ListPool     = script("services/list_pool")
 	UnlistPools  = script("services/unlist_pools")
@@ -96,7 +97,7 @@ var (
 	keysLines = regexp.MustCompile(`(?s)\n-- KEYS   (.*?)\n-- ARGV`)
 	ofEach    = regexp.MustCompile(`\bof each [^:]*:`)
 	ofOwner   = regexp.MustCompile(`\bof an\s(?:--\s*)?owner:\s(?:--\s*)?owned ZSET\b`)
-	keyName   = regexp.MustCompile(`(\w+) (?:HASH|ZSET|STRING|SET)\b`)
+	keyName   = regexp.MustCompile(`(\w+) (?:HASH|ZSET|STRING|SET|STREAM)\b`)
 )
 
 // keysOf reads the names of the keys in the header of a script.

@@ -147,6 +147,7 @@ func options(settings config.Config) allocator.Options {
 		AllowVolatile: settings.AllowVolatile,
 		MaxServices:   settings.MaxServices,
 		MaxPools:      settings.MaxPools,
+		History:       settings.History,
 
 		MaxWait:            settings.MaxWait,
 		MaxWaiting:         settings.MaxWaiting,
