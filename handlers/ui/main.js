@@ -68,15 +68,22 @@ document.addEventListener("keydown", (event) => {
   $("search").focus();
 });
 
-// showConnection says whether the page shows what is, or what was.
+// showConnection says whether the page shows what is, or what was. A server that ends its streams because it stops is replaced by
+// the next one within a moment, of which nobody needs to hear.
+const LOST = 3000; // ms after which it is worth saying
+let lost = null; // says it, or has said it
 function showConnection(status, why = "") {
   const box = $("connection");
-  const before = box.dataset.status;
   box.dataset.status = status;
   box.textContent = { live: "live", lost: "connecting…", hidden: "paused" }[status];
   box.title = why;
-  if (before === "lost" && status === "live") say("The page is live again.");
-  if (before === "live" && status === "lost") say(`The page is not live for now. ${why}`, true);
+  if (status === "lost") {
+    lost ??= { timer: setTimeout(() => { lost.isSaid = true; say(`The page is not live for now. ${why}`, true); }, LOST) };
+    return;
+  }
+  clearTimeout(lost?.timer);
+  if (lost?.isSaid && status === "live") say("The page is live again.");
+  lost = null;
 }
 
 // showTrouble says what is wrong, until nothing is.
