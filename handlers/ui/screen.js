@@ -110,7 +110,9 @@ export class Screen {
     $("overview-title").textContent = `Pool ${pool.name}`;
     $("overview-text").textContent = pool.isLoaded ? `${summary(pool.services)}` : "Reading…";
     $("overview-fill").replaceChildren(fill(total, total.total));
-    $("first-steps").hidden = !pool.isLoaded || pool.services.length > 0;
+    const isEmpty = pool.isLoaded && pool.services.length === 0;
+    $("first-steps").hidden = !isEmpty;
+    for (const id of ["overview-text", "overview-fill", "overview-table"]) $(id).hidden = isEmpty;
     $("found").textContent = "";
     this.#card.show("", null, null);
   }
