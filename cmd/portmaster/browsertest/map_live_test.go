@@ -62,7 +62,7 @@ func TestMapIsLive(t *testing.T) {
 		p.await(`/quarantined.*min/.test(document.getElementById("holders").innerText.replaceAll("\n", " "))`)
 		s.call("PUT", "/v1/services/web", `{"start":5000,"end":5019}`)
 		p.awaitText("service-facts", "5000–5019")
-		if text := p.legend(); !strings.Contains(text, "18 free, 1 cooling, 1 quarantined") {
+		if text := p.legend(); !strings.Contains(text, "19 free, 1 quarantined") {
 			t.Errorf("after a change of the range the legend says %q", text)
 		}
 	})
