@@ -26,10 +26,10 @@ export class Screen {
   // release is called with an entry whose release somebody asks for.
   constructor(app, api, release) {
     this.#app = app;
-    this.#feed = new Feed((service, port, text) => this.#link({ service, port }, text));
-    this.#services = new Services((service, content) => this.#link({ service }, content));
+    this.#feed = new Feed((service, port, text) => this.link({ service, port }, text));
+    this.#services = new Services((service, content) => this.link({ service }, content));
     this.#card = new Card(api, now, release, () => this.#choose(null));
-    this.#table = holders(now, () => app.state, (port, text) => this.#link({ ...app.state, port }, text));
+    this.#table = holders(now, () => app.state, (port, text) => this.link({ ...app.state, port }, text));
     listen(this.view, now, (port) => this.#choose(port));
     drawLegend();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawLegend(); this.draw(); });
@@ -110,7 +110,9 @@ export class Screen {
     $("overview-title").textContent = `Pool ${pool.name}`;
     $("overview-text").textContent = pool.isLoaded ? `${summary(pool.services)}` : "Reading…";
     $("overview-fill").replaceChildren(fill(total, total.total));
-    $("first-steps").hidden = !pool.isLoaded || pool.services.length > 0;
+    const isEmpty = pool.isLoaded && pool.services.length === 0;
+    $("first-steps").hidden = !isEmpty;
+    for (const id of ["overview-text", "overview-fill", "overview-table"]) $(id).hidden = isEmpty;
     $("found").textContent = "";
     this.#card.show("", null, null);
   }
@@ -158,7 +160,8 @@ export class Screen {
     if (port !== this.#app.state.port) this.#app.go({ port });
   }
 
-  #link(to, content) {
+  // link makes a link to a state of the page in this pool.
+  link(to, content) {
     return el("a", { href: url.link({ pool: this.#app.pool?.name ?? null, service: null, port: null, search: "", ...to }) }, content);
   }
 }
