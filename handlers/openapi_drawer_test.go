@@ -129,7 +129,7 @@ func stepInBody(d *drawer, r *drawn) {
 // request draws one: half of them as the document has it, and half one step off.
 func (d *drawer) request() *drawn {
 	o := pick(d, d.operations)
-	if slices.Contains(o.Tags, "operation") { // less is to be seen there
+	if slices.Contains(o.Tags, "operation") || slices.Contains(o.Tags, "events") { // less is to be seen there
 		o = pick(d, d.operations)
 	}
 	d.subject = nil
