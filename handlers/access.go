@@ -20,7 +20,7 @@ type access struct {
 
 // The kinds of access, in the order of the page.
 var (
-	reading   = &access{"read services, offers, ports, pools", "yes", "yes", "yes"}
+	reading   = &access{"read services, offers, ports, pools, history, events", "yes", "yes", "yes"}
 	acquiring = &access{"offer, claim", "", "yes", "yes"}
 	holding   = &access{"read, accept, reject an offer; renew", "", "its owner, with the secret", "with the secret"}
 	releasing = &access{"release", "", "its owner, or with the secret", "yes"}
