@@ -76,7 +76,7 @@ func mustMap(t *testing.T, a *Allocator, service string, limit int) PortMap {
 func TestMapOfBlocks(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
-		_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 7999, Cooldown: time.Hour})
+		_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 7999, Cooldown: time.Hour})
 		must(t, err)
 		holder := 0
 		for port := 2000; port < 3500; port += 90 {
@@ -135,7 +135,7 @@ func TestMapDuringChange(t *testing.T) {
 		a := newAllocator(store, long)
 		define := func(d Definition) {
 			call := a.keys.Pool(DefaultPool).Call(lua.Define, d.Name, "",
-				d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(true), a.opts.MaxServices)
+				a.withEvents(Caller{}, d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(true), a.opts.MaxServices)...)
 			for answer := any(int64(0)); answer == int64(0); { // and no settle.lua
 				var err error
 				answer, err = a.write(t.Context(), call)

@@ -33,6 +33,7 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"wait", "^must be seconds", "Whole nanoseconds"},
 	{"wait", "^cannot be combined with port", "A call cannot wait for a specific `port`"},
 	{"cursor", "^is not a cursor that a list returned$", "any other value may be refused"},
+	{"host", "^must be a host name or an IP address", "a host name or an IP address, without a port"},
 	{"limit", "^must be within ", "in digits without leading zeros"},
 	{".*", "^is given twice$", "unknown and duplicate fields are refused"},
 	{"start|end|port|prefer|count", "^must be a whole number$", "`5000.0` and `5e3` are refused"},

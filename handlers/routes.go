@@ -25,6 +25,7 @@ var (
 	ofList     = []string{"limit", "cursor"}
 	ofHolds    = []string{"limit", "cursor", "owner"}
 	ofOwner    = []string{"owner"}
+	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
 )
 
@@ -51,6 +52,9 @@ var poolRoutes = []route{
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
 	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
+
+	{"GET", "/services/:service/targets", "listTargets", reading, ofTargets, (*Server).listTargets},
+	{"GET", "/targets", "listPoolTargets", reading, ofTargets, (*Server).listPoolTargets},
 }
 
 // The routes of the whole server.

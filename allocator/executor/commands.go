@@ -47,6 +47,30 @@ func (e *Executor) Fields(ctx context.Context, key string, fields ...string) ([]
 	return within(ctx, e, func(ctx context.Context) ([]any, error) { return e.client.HMGet(ctx, key, fields...).Result() })
 }
 
+// HashFields are some fields of a HASH.
+type HashFields struct {
+	Key    string
+	Fields []string
+}
+
+// EachFields is Fields for several HASHes of one slot: a command for each, all of which are sent together.
+func (e *Executor) EachFields(ctx context.Context, hashes []HashFields) ([][]any, error) {
+	return within(ctx, e, func(ctx context.Context) ([][]any, error) {
+		commands := make([]*redis.SliceCmd, len(hashes))
+		_, err := e.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, hash := range hashes {
+				commands[i] = p.HMGet(ctx, hash.Key, hash.Fields...)
+			}
+			return nil
+		})
+		answers := make([][]any, len(hashes))
+		for i, command := range commands {
+			answers[i] = command.Val()
+		}
+		return answers, err
+	})
+}
+
 // Members reads a SET, in order. No command looks at many more than 1,000 of them.
 func (e *Executor) Members(ctx context.Context, key string) ([]string, error) {
 	return within(ctx, e, func(ctx context.Context) (members []string, err error) {

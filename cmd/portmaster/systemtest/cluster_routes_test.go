@@ -86,6 +86,8 @@ func everyRoute(pool string) []routed {
 		{"DELETE", offers + "/" + rejected, "", 204},
 		{"GET", ports, "", 200},
 		{"GET", ports + "/web-01", "", 200},
+		{"GET", services + "/web/targets?host=a", "", 200},
+		{"GET", "/v1/pools/" + pool + "/targets?host=a", "", 200},
 		{"DELETE", ports + "?owner=ann", "", 200}, // has none
 		{"DELETE", services + "/web", "", 409},
 		{"DELETE", ports + "/web-01", "", 204},
