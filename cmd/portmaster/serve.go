@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,7 +91,9 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		log.Info("serving operators", slog.String("address", opsListener.Addr().String()))
 	}
 	go func() { served <- server.Serve(cert.listen(background, listener)) }()
-	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()))
+	site := siteOf(listener.Addr(), cert.Certificate != nil)
+	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()),
+		slog.String("map", site+"/ui/"), slog.String("docs", site+"/docs/"))
 
 	select {
 	case err := <-served:
@@ -114,6 +117,18 @@ func listen(setting, addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s_%s: %w", config.Prefix, setting, err)
 	}
 	return connection.Patient(l), nil
+}
+
+// siteOf returns the URL by which a browser on this machine reaches a listener.
+func siteOf(addr net.Addr, isTLS bool) string {
+	host := addr.String()
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		host = net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	if isTLS {
+		return "https://" + host
+	}
+	return "http://" + host
 }
 
 // serverOptions are the settings of the HTTP server.
