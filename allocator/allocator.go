@@ -45,13 +45,14 @@ type Options struct {
 const DefaultPool = "default"
 
 // Allocator hands out the ports of any number of pools. Its only state of its own is what it has seen of the state in Redis, and the
-// calls that wait. It is safe for concurrent use.
+// calls that wait, and who listens. It is safe for concurrent use.
 type Allocator struct {
-	executor *executor.Executor
-	keys     keyspace.Prefix
-	epoch    *epoch.Epoch
-	waitlist waitlist
-	opts     Options
+	executor  *executor.Executor
+	keys      keyspace.Prefix
+	epoch     *epoch.Epoch
+	waitlist  waitlist
+	followers followers
+	opts      Options
 }
 
 // New returns an Allocator that keeps its state in the Redis behind client.

@@ -139,6 +139,7 @@ func serverOptions(settings config.Config, log *slog.Logger, auth *identity.Auth
 		IdleTimeout:  settings.HTTPIdleTimeout,
 		BodyLimit:    settings.HTTPBodyLimit,
 		Concurrency:  settings.HTTPConcurrency,
+		MaxStreams:   settings.MaxStreams,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
 		Auth:         auth,

@@ -8,8 +8,9 @@ import { holders } from "./holders.js";
 import { drawLegend, showCounts } from "./legend.js";
 import { MapView } from "./map.js";
 import { describe, listen } from "./mapinput.js";
+import { sum } from "./pool.js";
 import { matcher } from "./search.js";
-import { Services, fill, sum, summary } from "./services.js";
+import { Services, drawPools, fill, summary } from "./services.js";
 import * as url from "./url.js";
 
 export class Screen {
@@ -20,7 +21,7 @@ export class Screen {
   #card;
   #table;
   #timer = null;
-  #cost = 0; // ms that drawing took the last time
+  #rested = 0; // when events may be drawn again, by the page's clock
   #drawn = null; // what the table was made of
 
   // release is called with an entry whose release somebody asks for.
@@ -42,8 +43,10 @@ export class Screen {
     if (isOtherPool) this.#feed.clear();
     $("overview").hidden = hasService;
     $("service").hidden = !hasService;
+    if (hasService) $("pools").hidden = true;
     document.body.classList.toggle("has-service", hasService);
     this.view.show(null);
+    $("map-at").textContent = "";
     this.#table.toStart();
     this.#drawn = null;
     this.draw();
@@ -75,14 +78,16 @@ export class Screen {
     }
   }
 
-  // schedule draws soon, at distances that leave most of the time to other things, whatever drawing costs.
+  // schedule draws at once if nothing was drawn just now. What follows waits, so that most of the time is left to other things,
+  // whatever drawing costs.
   schedule() {
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
       const began = performance.now();
       this.draw();
-      this.#cost = performance.now() - began;
-    }, Math.max(60, 5 * this.#cost));
+      const ended = performance.now();
+      this.#rested = ended + Math.max(60, 5 * (ended - began));
+    }, Math.max(0, this.#rested - performance.now()));
   }
 
   draw() {
@@ -114,6 +119,7 @@ export class Screen {
     $("first-steps").hidden = !isEmpty;
     for (const id of ["overview-text", "overview-fill", "overview-table"]) $(id).hidden = isEmpty;
     $("found").textContent = "";
+    drawPools(this.#app.pools, this.#app.sums, pool.name, (name, content) => this.link({ pool: name }, content));
     this.#card.show("", null, null);
   }
 
