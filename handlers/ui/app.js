@@ -7,7 +7,7 @@ import * as url from "./url.js";
 const TICK = 5000; // ms between two readings of what no event tells
 const LONG = 6; // ticks between two readings of all pools and services
 const MOST_SUMMED = 500; // services of other pools that are read for their fill
-const NEWS = 700; // ms after an event before the numbers of its service are read anew
+const NEWS = 1000; // ms after an event before the numbers of its service are read anew
 
 export class App {
   state = url.read();
