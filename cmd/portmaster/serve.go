@@ -77,11 +77,17 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	}
 	defer store.Close()
 
-	ports := allocator.New(store.client, options(settings))
+	traces, err := openTraces(ctx, log)
+	if err != nil {
+		return err
+	}
+	ofPorts, ofServer := options(settings), serverOptions(settings, log, auth, cert, audit)
+	ofPorts.Trace, ofServer.Tracer = traces.redis(), traces.tracer
+	ports := allocator.New(store.client, ofPorts)
 	if err := greet(ctx, ports, log); err != nil {
 		return err
 	}
-	server := handlers.New(ports, serverOptions(settings, log, auth, cert, audit))
+	server := handlers.New(ports, ofServer)
 	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
 	go watch(background, ports, log)
 	go audit.follow(background, log)
@@ -103,7 +109,11 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	log.Info("stopping: no longer ready", slog.Duration("delay", settings.ShutdownDelay))
 	server.Drain()
 	time.Sleep(settings.ShutdownDelay)
-	if err := server.Shutdown(settings.ShutdownTimeout); err != nil {
+	ending, end := context.WithTimeout(context.Background(), settings.ShutdownTimeout)
+	defer end()
+	err = server.Shutdown(settings.ShutdownTimeout)
+	traces.close(ending)
+	if err != nil {
 		return fmt.Errorf("requests were still open after %s: %w", settings.ShutdownTimeout, err)
 	}
 	log.Info("stopped")
@@ -139,6 +149,7 @@ func serverOptions(settings config.Config, log *slog.Logger, auth *identity.Auth
 		IdleTimeout:  settings.HTTPIdleTimeout,
 		BodyLimit:    settings.HTTPBodyLimit,
 		Concurrency:  settings.HTTPConcurrency,
+		MaxStreams:   settings.MaxStreams,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
 		Auth:         auth,
