@@ -126,11 +126,11 @@ func (e *eventStream) Read(p []byte) (n int, err error) {
 	for len(e.unsent) == 0 && e.end == nil {
 		e.collect()
 	}
-	if len(e.unsent) == 0 {
-		return 0, io.EOF
-	}
 	if err := e.conn.SetWriteDeadline(time.Now().Add(e.server.sending)); err != nil {
 		return 0, err
+	}
+	if len(e.unsent) == 0 {
+		return 0, io.EOF
 	}
 	n = copy(p, e.unsent)
 	e.unsent = e.unsent[n:]
