@@ -180,7 +180,7 @@ func (e *eventStream) add(event allocator.Event) {
 	b := e.unsent
 	switch {
 	case event.Kind == allocator.EventReady || event.Kind == allocator.EventReset:
-		b = append(b, "event: "+string(event.Kind)+"\nid: "+event.ID+"\ndata: {}\n\n"...)
+		b = append(b, "id: "+event.ID+"\nevent: "+string(event.Kind)+"\ndata: {}\n\n"...)
 	case e.caller.InScope(e.pool, event.Service):
 		if !event.Tied {
 			b = append(b, "id: "+event.ID+"\n"...)
