@@ -18,6 +18,9 @@ func (s *Server) observe(r route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		start := time.Now()
 		identify(c)
+		if s.audit.on() {
+			c.Request().Header.Set(headerRequestID, requestID(c)) // its line has the id
+		}
 		code := codeOK
 		if err := guard(r, s, c); err != nil {
 			code = s.fail(c, err)
@@ -57,6 +60,15 @@ func identify(c *fiber.Ctx) {
 }
 
 func requestID(c *fiber.Ctx) string { return string(c.Response().Header.Peek(headerRequestID)) }
+
+// knownRequestID returns the id of a request if others know it: the request came with it, or a line of the audit has it. For the history
+// of a service, "" is as good as an id that nobody knows, and takes no memory.
+func knownRequestID(c *fiber.Ctx) string {
+	if id := requestID(c); id == c.Get(headerRequestID) {
+		return id
+	}
+	return ""
+}
 
 func validRequestID(id string) bool {
 	if id == "" || len(id) > 128 {
