@@ -26,7 +26,7 @@ var (
 	releasing = &access{"release", "", "its owner, or with the secret", "yes"}
 	defining  = &access{"define, change, remove a service", "", "", "yes"}
 	scraping  = &access{"metrics, of all services", "yes", "", "yes"}
-	everybody = &access{routes: "livez, readyz, openapi"} // without a token
+	everybody = &access{routes: "livez, readyz, openapi, the pages"} // without a token
 
 	accesses = []*access{reading, acquiring, holding, releasing, defining, scraping, everybody}
 )
@@ -90,10 +90,15 @@ func (s *Server) permit(r route, c *fiber.Ctx) error {
 	switch {
 	case strings.Contains(r.path, "/:service"):
 		return mayUse(c, param(c, "service"))
-	case strings.HasPrefix(r.path, "/v1/") && r.path != "/v1/pools" && !caller.ReachesPool(pool(c)):
+	case isOfPool(r.path) && !caller.ReachesPool(pool(c)):
 		return errScope
 	}
 	return nil
+}
+
+// isOfPool reports whether a route is about a pool, and about no service in particular.
+func isOfPool(path string) bool {
+	return strings.HasPrefix(path, "/v1/") && path != "/v1/pools"
 }
 
 // mayUse returns an error unless a service of the request's pool is in the caller's scope.
