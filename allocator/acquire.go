@@ -70,8 +70,8 @@ func (a *Allocator) plainCall(c acquisition) (call executor.Call, isPlain bool) 
 	pool := a.keys.Pool(c.pool)
 	if c.script == lua.Claim {
 		ofPool, highest := a.epoch.Fences(c.pool)
-		call = pool.Call(lua.ClaimAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret,
-			flag(!r.generated), valueOf(r.Lease).Milliseconds(), ofPool, highest)
+		call = pool.Call(lua.ClaimAny, c.service, r.Secret, a.withEvents(c.caller, c.service, c.remember.Milliseconds(), r.Name, r.Secret,
+			flag(!r.generated), valueOf(r.Lease).Milliseconds(), ofPool, highest)...)
 	} else {
 		call = pool.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret, r.options(false))
 	}
@@ -111,8 +111,8 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 // callOf returns the call of a script that offers or claims.
 func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Call {
 	k := a.keys.Pool(c.pool)
-	args := make([]any, 4, 8+3*len(c.requests))
-	args[0], args[1], args[2], args[3] = c.service, c.remember.Milliseconds(), ticket, flag(stay)
+	args := make([]any, 0, 10+3*len(c.requests))
+	args = append(args, a.opts.History, c.caller.RequestID, c.service, c.remember.Milliseconds(), ticket, flag(stay))
 	call := k.Call(c.script, c.service, "")
 	for _, r := range c.requests {
 		k.AddEach(&call, c.service, r.Secret)

@@ -101,7 +101,8 @@ func (a *Allocator) Renew(ctx context.Context, caller Caller, pool, service, hol
 		return Allocation{}, err
 	}
 	k := a.keys.Pool(pool)
-	call := k.Call(lua.Renew, service, "", service, holder, secret, valueOf(lease).Milliseconds())
+	call := k.Call(lua.Renew, service, "",
+		a.withEvents(caller, service, holder, secret, valueOf(lease).Milliseconds(), caller.Owner)...)
 	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
@@ -134,18 +135,19 @@ func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, h
 			Detail: "send the allocation's secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys.Pool(pool)
-	args := make([]any, 3, 3+len(proof.Fences))
-	args[0], args[1], args[2] = service, proof.Secret, holder
+	which := make([]any, 1, 1+len(proof.Fences))
+	which[0] = holder
 	for _, fence := range proof.Fences {
-		args = append(args, fence)
+		which = append(which, fence)
 	}
 	if proof.Secret == "" {
-		plain := k.Call(lua.ReleasePlain, service, "", args[2:]...)
+		plain := k.Call(lua.ReleasePlain, service, "", a.withEvents(caller, which...)...)
 		k.AddOwner(&plain, caller.Owner)
 		if answer, err := a.write(ctx, plain); err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
 		}
 	}
+	args := append(a.withEvents(caller, service, proof.Secret), which...)
 	_, err := a.runOwned(ctx, pool, caller, k.Call(lua.Release, service, proof.Secret, args...), a.write)
 	return a.notGone(ctx, pool, err)
 }

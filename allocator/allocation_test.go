@@ -21,7 +21,7 @@ func TestFenceGrows(t *testing.T) {
 			}
 			last = got.Fence
 			must(t, a.Release(t.Context(), Caller{}, DefaultPool, service, "ann", Proof{Fences: []int64{got.Fence}}))
-			must(t, a.Remove(t.Context(), DefaultPool, service))
+			must(t, a.Remove(t.Context(), Caller{}, DefaultPool, service))
 		}
 	})
 }

@@ -30,6 +30,8 @@ type Options struct {
 	MaxServices int // how many services a pool may have; 0 is 10,000
 	MaxPools    int // how many pools there may be; 0 is 10,000
 
+	History int // how many events of each service are kept, or a few more; 0: none is written
+
 	MaxWait            time.Duration // how long a call may wait for a port; 0: none may
 	MaxWaiting         int           // how many calls of this Allocator may wait at a time; 0 is 2000
 	MaxPorts           int           // how many ports one call may ask for; 0 is MaxPorts, and more is not allowed
@@ -43,13 +45,14 @@ type Options struct {
 const DefaultPool = "default"
 
 // Allocator hands out the ports of any number of pools. Its only state of its own is what it has seen of the state in Redis, and the
-// calls that wait. It is safe for concurrent use.
+// calls that wait, and who listens. It is safe for concurrent use.
 type Allocator struct {
-	executor *executor.Executor
-	keys     keyspace.Prefix
-	epoch    *epoch.Epoch
-	waitlist waitlist
-	opts     Options
+	executor  *executor.Executor
+	keys      keyspace.Prefix
+	epoch     *epoch.Epoch
+	waitlist  waitlist
+	followers followers
+	opts      Options
 }
 
 // New returns an Allocator that keeps its state in the Redis behind client.

@@ -12,6 +12,7 @@ type Caller struct {
 	Owner      string // of the offers and allocations that it gets: at most MaxOwner of OwnerChars; "": none
 	Held       int    // how many ports the owner may hold in a pool, open offers included; 0: any number
 	IsOperator bool   // it may act on what others own
+	RequestID  string // of the request that makes the call, for the history; "" if it has none
 }
 
 // The bounds of an owner.

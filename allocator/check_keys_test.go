@@ -124,7 +124,7 @@ func TestCheckKeys(t *testing.T) {
 // fill brings a service into each state that ports can be in, and returns the secret of an offer.
 func fill(t *testing.T, a *Allocator) (secret string) {
 	t.Helper()
-	_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2299, Cooldown: time.Minute})
+	_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2299, Cooldown: time.Minute})
 	must(t, err)
 	mustClaim(t, a, Request{Name: "ann", Port: new(2000)})
 	mustClaim(t, a, Request{Name: "ben", Port: new(2001), Count: new(3), Lease: new(long)})
@@ -185,7 +185,7 @@ func recordsOfHolders(t *testing.T, store storetest.Store) map[string]string {
 func TestCheckKeysUnderLoad(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, 20*time.Millisecond)
-		_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2399, Cooldown: 10 * time.Millisecond})
+		_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2399, Cooldown: 10 * time.Millisecond})
 		must(t, err)
 		ctx, stop := context.WithCancel(t.Context())
 		var clients sync.WaitGroup
@@ -194,7 +194,7 @@ func TestCheckKeysUnderLoad(t *testing.T) {
 		}
 		clients.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				_, _, _ = a.Define(ctx, DefaultPool, Definition{Name: "web", Start: 2000, End: 2399 + n%3*100, Cooldown: time.Duration(n%2) * 10 * time.Millisecond})
+				_, _, _ = a.Define(ctx, Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2399 + n%3*100, Cooldown: time.Duration(n%2) * 10 * time.Millisecond})
 			}
 		})
 		for range 25 {

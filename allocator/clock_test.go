@@ -144,7 +144,7 @@ func TestAServiceIsRemovedAfterAStepBack(t *testing.T) {
 	back()
 	must(t, a.epoch.Recall(t.Context())) // as each second
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		err := a.Remove(t.Context(), DefaultPool, "web")
+		err := a.Remove(t.Context(), Caller{}, DefaultPool, "web")
 		if err == nil {
 			break
 		}

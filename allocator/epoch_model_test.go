@@ -198,7 +198,7 @@ func (w *epochWalk) recover(*rapid.T) {
 		}
 		clear(w.acked[a])
 	}
-	_, _, err := w.servers[0].Define(w.t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 9999})
+	_, _, err := w.servers[0].Define(w.t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 9999})
 	if err != nil && !errors.Is(err, ErrServiceExists) {
 		w.Fatal(err)
 	}

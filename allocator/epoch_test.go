@@ -35,7 +35,7 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 			must(t, store.Admin.Del(t.Context(), key).Err())
 		}
 		wantProblems(t, newer) // a server that has just started believes that it is the first, and begins an epoch
-		_, _, err := old.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2009})
+		_, _, err := old.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2009})
 		wantError(t, "a service", err, ErrUnavailable)
 		wantProblems(t, old, StateLost)
 		wantProblems(t, other, StateLost)
@@ -57,7 +57,7 @@ func TestStateThatIsGoneIsNotBuiltUpon(t *testing.T) {
 			wantError(t, "a look at an offer", err, ErrUnavailable)
 			_, err = a.Service(t.Context(), DefaultPool, "web")
 			wantError(t, "a look at a service", err, ErrUnavailable)
-			wantError(t, "a removal", a.Remove(t.Context(), DefaultPool, "web"), ErrUnavailable)
+			wantError(t, "a removal", a.Remove(t.Context(), Caller{}, DefaultPool, "web"), ErrUnavailable)
 		}
 
 		for i, needed := range []bool{true, false} {
@@ -112,7 +112,7 @@ func TestRecoverOnAFullRedis(t *testing.T) {
 	mustDefine(t, a, "web", 2000, 2009)
 	given := mustClaim(t, a, Request{Name: "ann"})
 	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}))
-	must(t, a.Remove(t.Context(), DefaultPool, "web"))
+	must(t, a.Remove(t.Context(), Caller{}, DefaultPool, "web"))
 	must(t, store.Admin.HSet(t.Context(), a.keys.Epoch(), "state", "lost").Err())
 	wantProblems(t, a, StateLost)
 	setMaxMemory(t, store, 1)
@@ -266,7 +266,7 @@ func TestFencesOutliveStateAndClock(t *testing.T) {
 	looks(t, store, a, 3)
 	backup := snapshot(t, store)
 	claim := func(a *Allocator) Allocation {
-		_, _, err := a.Define(t.Context(), "young", Definition{Name: "web", Start: 2000, End: 2009})
+		_, _, err := a.Define(t.Context(), Caller{}, "young", Definition{Name: "web", Start: 2000, End: 2009})
 		must(t, err)
 		allocation, _, err := claimOne(t.Context(), a, "young", "web", Request{Name: "ann"}, 0)
 		must(t, err)
@@ -302,7 +302,7 @@ func TestNewerSchemaIsLeftAlone(t *testing.T) {
 			wantError(t, "a rejection", err, ErrUnavailable)
 			_, err = server.Service(t.Context(), DefaultPool, "web")
 			wantError(t, "a look at a service", err, ErrUnavailable)
-			_, _, err = server.Define(t.Context(), DefaultPool, Definition{Name: "db", Start: 3000, End: 3009})
+			_, _, err = server.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "db", Start: 3000, End: 3009})
 			wantError(t, "a service", err, ErrUnavailable)
 			_, err = server.Recover(t.Context())
 			wantError(t, "to recover", err, ErrUnavailable)

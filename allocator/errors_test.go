@@ -61,14 +61,14 @@ func TestRedisIsAway(t *testing.T) {
 func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
 	ctx := t.Context()
 	errs := map[string]error{}
-	_, _, errs["define"] = a.Define(ctx, DefaultPool, Definition{Name: "db", Start: 3000, End: 3001})
+	_, _, errs["define"] = a.Define(ctx, Caller{}, DefaultPool, Definition{Name: "db", Start: 3000, End: 3001})
 	_, _, errs["offer"] = offerOne(ctx, a, DefaultPool, "web", Request{Name: "bob"}, 0)
 	_, _, errs["accept"] = a.Accept(ctx, Caller{}, DefaultPool, "web", offer.Secret, nil)
 	_, _, errs["claim"] = claimOne(ctx, a, DefaultPool, "web", Request{Name: "carl"}, 0)
 	_, errs["renew"] = a.Renew(ctx, Caller{}, DefaultPool, "web", "ann", offer.Secret, new(MinLease))
 	_, errs["reject"] = a.Reject(ctx, Caller{}, DefaultPool, "web", offer.Secret, false)
 	errs["release"] = a.Release(ctx, Caller{}, DefaultPool, "web", "ann", Proof{})
-	errs["remove"] = a.Remove(ctx, DefaultPool, "web")
+	errs["remove"] = a.Remove(ctx, Caller{}, DefaultPool, "web")
 	_, errs["service"] = a.Service(ctx, DefaultPool, "web")
 	_, _, errs["services"] = a.Services(ctx, DefaultPool, "", 1)
 	_, _, errs["offers"] = a.Offers(ctx, DefaultPool, "web", "", "", 1)

@@ -113,7 +113,7 @@ func defineMany(t *testing.T, a *Allocator, pool string, n int) {
 	for client := range 16 {
 		go func() {
 			for i := client; i < n; i += 16 {
-				_, err := a.Create(t.Context(), pool, Definition{Name: fmt.Sprint("s", i), Start: 2000 + 2*i, End: 2001 + 2*i})
+				_, err := a.Create(t.Context(), Caller{}, pool, Definition{Name: fmt.Sprint("s", i), Start: 2000 + 2*i, End: 2001 + 2*i})
 				errs <- err
 			}
 		}()
@@ -168,7 +168,7 @@ func TestFiguresAreShared(t *testing.T) {
 		if n := store.Admin.Exists(t.Context(), a.keys.Figures()).Val(); n != 0 {
 			t.Error("the figures of few services are shared")
 		}
-		must(t, a.Remove(t.Context(), "few", "s0"))
+		must(t, a.Remove(t.Context(), Caller{}, "few", "s0"))
 		read(b, fewServices-1)
 
 		defineMany(t, a, "more", 2)

@@ -58,7 +58,7 @@ func TestServicesAndPoolsInPages(t *testing.T) {
 		a := newAllocator(store, long)
 		for i, name := range []string{"d", "b", "c", "a"} {
 			for _, pool := range []string{"two", "one", "three"} {
-				_, err := a.Create(t.Context(), pool, Definition{Name: name, Start: 3000 - 10*i, End: 3005 - 10*i})
+				_, err := a.Create(t.Context(), Caller{}, pool, Definition{Name: name, Start: 3000 - 10*i, End: 3005 - 10*i})
 				must(t, err)
 			}
 		}

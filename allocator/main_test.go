@@ -84,7 +84,7 @@ func claimOne(ctx context.Context, a *Allocator, pool, service string, r Request
 
 func mustDefine(t *testing.T, a *Allocator, service string, start, end int) Service {
 	t.Helper()
-	s, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: service, Start: start, End: end})
+	s, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: service, Start: start, End: end})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ type act struct {
 // The services of these tests have 200 ports.
 func memoryService(t *testing.T, a *Allocator, pool string) {
 	t.Helper()
-	_, _, err := a.Define(t.Context(), pool, Definition{Name: "web", Start: 2000, End: 2199})
+	_, _, err := a.Define(t.Context(), Caller{}, pool, Definition{Name: "web", Start: 2000, End: 2199})
 	must(t, err)
 }
 
@@ -53,7 +53,7 @@ func claimAct(want Request, before func(t *testing.T, a *Allocator, pool string)
 func defineAct(d Definition, before func(t *testing.T, a *Allocator, pool string)) act {
 	found := claimAct(Request{}, before)
 	found.call = func(ctx context.Context, a *Allocator, pool, _ string) error {
-		_, _, _, err := a.defineOnce(ctx, pool, d, true) // the script, which goes behind that of the list of pools
+		_, _, _, err := a.defineOnce(ctx, Caller{}, pool, d, true) // the script, which goes behind that of the list of pools
 		return err
 	}
 	return found
@@ -141,7 +141,7 @@ var newcomers = map[string]act{
 	"a new pool": {
 		func(*testing.T, *Allocator, string) string { return "" },
 		func(ctx context.Context, a *Allocator, _, _ string) error {
-			_, _, err := a.Define(ctx, "new", Definition{Name: "web", Start: 2000, End: 2199})
+			_, _, err := a.Define(ctx, Caller{}, "new", Definition{Name: "web", Start: 2000, End: 2199})
 			return err
 		},
 	},
@@ -155,7 +155,7 @@ var newcomers = map[string]act{
 
 func coolsDown(t *testing.T, a *Allocator, pool string) {
 	t.Helper()
-	_, _, err := a.Define(t.Context(), pool, Definition{Name: "web", Start: 2000, End: 2199, Cooldown: time.Hour})
+	_, _, err := a.Define(t.Context(), Caller{}, pool, Definition{Name: "web", Start: 2000, End: 2199, Cooldown: time.Hour})
 	must(t, err)
 	inPieces(t, a, pool)
 }
@@ -225,7 +225,9 @@ var holders = map[string]act{
 			}
 			return ""
 		},
-		func(ctx context.Context, a *Allocator, pool, _ string) error { return a.Remove(ctx, pool, "web") }),
+		func(ctx context.Context, a *Allocator, pool, _ string) error {
+			return a.Remove(ctx, Caller{}, pool, "web")
+		}),
 }
 
 func acceptAct(want Request, lease time.Duration) act {

@@ -67,10 +67,10 @@ func (a *Allocator) Accept(ctx context.Context, caller Caller, pool, service, se
 	}
 	k := a.keys.Pool(pool)
 	ofPool, highest := a.epoch.Fences(pool)
-	args := []any{service, secret, ofPool, highest, valueOf(lease).Milliseconds()}
+	args := a.withEvents(caller, service, secret, ofPool, highest, valueOf(lease).Milliseconds())
 	answer := any(longWay)
 	if lease == nil {
-		plain := k.Call(lua.AcceptPlain, service, secret, args[:4]...)
+		plain := k.Call(lua.AcceptPlain, service, secret, args[:len(args)-1]...)
 		k.AddOwner(&plain, caller.Owner)
 		answer, err = a.grant(ctx, pool, plain)
 	}
@@ -95,12 +95,12 @@ func (a *Allocator) Reject(ctx context.Context, caller Caller, pool, service, se
 	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return false, err
 	}
-	var quarantine time.Duration
+	var rests any = ""
 	if inUse {
-		quarantine = a.opts.Quarantine
+		rests = a.opts.Quarantine.Milliseconds()
 	}
 	k := a.keys.Pool(pool)
-	call := k.Call(lua.Reject, service, secret, service, secret, quarantine.Milliseconds())
+	call := k.Call(lua.Reject, service, secret, a.withEvents(caller, service, secret, rests)...)
 	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }

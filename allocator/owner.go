@@ -31,7 +31,7 @@ func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, servi
 		if err != nil {
 			return released, err
 		}
-		some, err := a.releaseEach(ctx, pool, page)
+		some, err := a.releaseEach(ctx, caller.RequestID, pool, page)
 		released = append(released, some...)
 		if err != nil {
 			return released, err
@@ -54,14 +54,15 @@ func (a *Allocator) dropEntries(ctx context.Context, pool, service, owner string
 }
 
 // releaseEach releases allocations of one owner that still are what they were, and returns those.
-func (a *Allocator) releaseEach(ctx context.Context, pool string, allocations []Allocation) (released []Allocation, err error) {
+func (a *Allocator) releaseEach(ctx context.Context, requestID, pool string, allocations []Allocation) (released []Allocation, err error) {
 	done, failed := make([]bool, len(allocations)), make([]error, len(allocations))
 	work, all := make(chan int), sync.WaitGroup{}
 	for range min(releasesAtOnce, len(allocations)) {
 		all.Go(func() {
 			for i := range work {
 				of := allocations[i]
-				switch err := a.Release(ctx, Caller{Owner: of.Owner}, pool, of.Service, strconv.Itoa(of.Port), Proof{Fences: []int64{of.Fence}}); {
+				by := Caller{Owner: of.Owner, RequestID: requestID}
+				switch err := a.Release(ctx, by, pool, of.Service, strconv.Itoa(of.Port), Proof{Fences: []int64{of.Fence}}); {
 				case err == nil:
 					done[i] = true
 				case !errors.Is(err, ErrPortNotFound) && !errors.Is(err, ErrPreconditionFailed) && !errors.Is(err, ErrNotOwner):

@@ -29,18 +29,18 @@ func TestPoolIsListedWhileItHasAService(t *testing.T) {
 				for range rounds {
 					pool := pools[rand.IntN(len(pools))]
 					d := Definition{Name: service, Start: 2000, End: 2000 + rand.IntN(2)} // they overlap, so that many fail
-					if _, err := a.Create(t.Context(), pool, d); err == nil && rand.IntN(10) > 0 {
-						must(t, a.Remove(t.Context(), pool, service))
+					if _, err := a.Create(t.Context(), Caller{}, pool, d); err == nil && rand.IntN(10) > 0 {
+						must(t, a.Remove(t.Context(), Caller{}, pool, service))
 					}
 				}
 				for _, pool := range pools[1:] { // so that in the end some have one and some have none
-					_ = a.Remove(t.Context(), pool, service)
+					_ = a.Remove(t.Context(), Caller{}, pool, service)
 				}
 			})
 		}
 		running.Wait()
 		a := newAllocator(store, long)
-		if _, _, err := a.Define(t.Context(), "a", Definition{Name: "last", Start: 3000, End: 3000}); err != nil {
+		if _, _, err := a.Define(t.Context(), Caller{}, "a", Definition{Name: "last", Start: 3000, End: 3000}); err != nil {
 			t.Fatal(err)
 		}
 		for _, pool := range pools {
@@ -103,7 +103,7 @@ func TestListOfPoolsMendsItself(t *testing.T) {
 		}
 		define := func(pool string) {
 			t.Helper()
-			_, _, err := a.Define(t.Context(), pool, Definition{Name: "web", Start: 2000, End: 2009})
+			_, _, err := a.Define(t.Context(), Caller{}, pool, Definition{Name: "web", Start: 2000, End: 2009})
 			must(t, err)
 		}
 		define("full")
@@ -127,18 +127,18 @@ func TestListOfPoolsMendsItself(t *testing.T) {
 		must(t, store.Admin.SRem(t.Context(), a.keys.Pools(), "full").Err())
 		define("full")
 		check("defined again", "full")
-		_, _, err = a.Define(t.Context(), "full", Definition{Name: "other", Start: 2009, End: 2010})
+		_, _, err = a.Define(t.Context(), Caller{}, "full", Definition{Name: "other", Start: 2009, End: 2010})
 		wantError(t, "it overlaps", err, ErrRangeOverlap)
 		check("after a definition that failed", "full")
-		_, _, err = a.Define(t.Context(), "new", Definition{Name: "other", Start: 2009, End: 2010})
+		_, _, err = a.Define(t.Context(), Caller{}, "new", Definition{Name: "other", Start: 2009, End: 2010})
 		must(t, err)
-		must(t, a.Remove(t.Context(), "new", "other"))
+		must(t, a.Remove(t.Context(), Caller{}, "new", "other"))
 		options := a.opts
 		options.MaxServices = -1
-		_, _, err = New(store.Client, options).Define(t.Context(), "new", Definition{Name: "web", Start: 2000, End: 2009})
+		_, _, err = New(store.Client, options).Define(t.Context(), Caller{}, "new", Definition{Name: "web", Start: 2000, End: 2009})
 		wantError(t, "it may have no service", err, ErrLimitReached)
 		check("after a definition that failed in a new pool", "full")
-		must(t, a.Remove(t.Context(), "full", "web"))
+		must(t, a.Remove(t.Context(), Caller{}, "full", "web"))
 		check("the last is removed", "")
 	})
 }
@@ -148,7 +148,7 @@ func TestLimits(t *testing.T) {
 		a := New(store.Client, Options{KeyPrefix: store.Prefix, OfferTTL: long, PortMin: 1024, PortMax: 49151, Timeout: newAllocator(store, long).opts.Timeout,
 			MaxServices: 2, MaxPools: 2})
 		define := func(pool, service string, start int) error {
-			_, _, err := a.Define(t.Context(), pool, Definition{Name: service, Start: start, End: start + 9})
+			_, _, err := a.Define(t.Context(), Caller{}, pool, Definition{Name: service, Start: start, End: start + 9})
 			return err
 		}
 		must(t, define("one", "web", 2000))
@@ -160,10 +160,10 @@ func TestLimits(t *testing.T) {
 			wantError(t, "a third pool", define("three", "web", 2000), ErrLimitReached)
 		}
 		must(t, define("two", "db", 3000)) // one that is there may grow
-		must(t, a.Remove(t.Context(), "two", "web"))
-		must(t, a.Remove(t.Context(), "two", "db"))
+		must(t, a.Remove(t.Context(), Caller{}, "two", "web"))
+		must(t, a.Remove(t.Context(), Caller{}, "two", "db"))
 		must(t, define("three", "web", 2000))
-		must(t, a.Remove(t.Context(), "one", "db"))
+		must(t, a.Remove(t.Context(), Caller{}, "one", "db"))
 		must(t, define("one", "mail", 4000))
 	})
 }

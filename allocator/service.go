@@ -44,19 +44,21 @@ const (
 )
 
 // Create defines a new service. It returns ErrInvalid, ErrServiceExists, ErrLimitReached, or ErrRangeOverlap.
-func (a *Allocator) Create(ctx context.Context, pool string, d Definition) (Service, error) {
-	service, _, err := a.define(ctx, pool, d, false)
+func (a *Allocator) Create(ctx context.Context, caller Caller, pool string, d Definition) (Service, error) {
+	service, _, err := a.define(ctx, caller, pool, d, false)
 	return service, err
 }
 
 // Define defines a service, or changes the range and description of the one of that name; created says which it was. It
 // returns ErrInvalid, ErrLimitReached, ErrRangeOverlap, or ErrRangeInUse if a port held or on offer would fall outside: then nothing
 // is changed.
-func (a *Allocator) Define(ctx context.Context, pool string, d Definition) (service Service, created bool, err error) {
-	return a.define(ctx, pool, d, true)
+func (a *Allocator) Define(ctx context.Context, caller Caller, pool string, d Definition) (service Service, created bool, err error) {
+	return a.define(ctx, caller, pool, d, true)
 }
 
-func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayExist bool) (service Service, created bool, err error) {
+func (a *Allocator) define(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool) (
+	service Service, created bool, err error,
+) {
 	if err := a.checkDefinition(pool, d); err != nil {
 		return Service{}, false, err
 	}
@@ -71,7 +73,7 @@ func (a *Allocator) define(ctx context.Context, pool string, d Definition, mayEx
 	if err != nil {
 		return Service{}, false, err
 	}
-	service, created, settled, err := a.defineOnce(ctx, pool, d, mayExist)
+	service, created, settled, err := a.defineOnce(ctx, caller, pool, d, mayExist)
 	if err != nil && listed && wasRefused(err) {
 		a.unlist(ctx, pool)
 	}
@@ -93,11 +95,11 @@ const maxSteps = 10 + 2*65536/100
 
 // defineOnce runs the script until it has an answer: each time that it asks for another call, it has looked at some ports.
 // settled is false if the service must be settled afterwards.
-func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, mayExist bool) (
+func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool) (
 	service Service, created, settled bool, err error,
 ) {
-	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "",
-		d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)
+	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller,
+		d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)...)
 	for range maxSteps {
 		answer, err := a.write(ctx, call)
 		if err != nil {
@@ -119,7 +121,7 @@ func (a *Allocator) defineOnce(ctx context.Context, pool string, d Definition, m
 // settle puts a service in order: it frees ports whose rest is over, and completes a change of its range.
 func (a *Allocator) settle(ctx context.Context, pool keyspace.Pool, service string) error {
 	for range maxSteps {
-		answer, err := a.write(ctx, pool.Call(lua.Settle, service, ""))
+		answer, err := a.write(ctx, pool.Call(lua.Settle, service, "", a.withEvents(Caller{})...))
 		if err != nil || answer == int64(1) {
 			return err
 		}
@@ -129,13 +131,13 @@ func (a *Allocator) settle(ctx context.Context, pool keyspace.Pool, service stri
 
 // Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
 // or open offers.
-func (a *Allocator) Remove(ctx context.Context, pool, service string) error {
+func (a *Allocator) Remove(ctx context.Context, caller Caller, pool, service string) error {
 	if err := checkService(pool, service).err(); err != nil {
 		return err
 	}
 	k := a.keys.Pool(pool)
 	for range maxSteps {
-		left, err := a.write(ctx, k.Call(lua.Remove, service, "", service))
+		left, err := a.write(ctx, k.Call(lua.Remove, service, "", a.withEvents(caller, service)...))
 		if err == nil && left == int64(0) {
 			a.unlist(ctx, pool)
 		}

@@ -43,7 +43,7 @@ func TestFreshRuns(t *testing.T) {
 
 		// Handed out, given back, and cut off: when the range has it again, it is fresh again.
 		mustReject(t, a, offers[0])
-		_, _, err = a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2003})
+		_, _, err = a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2003})
 		wantError(t, "1999 is on offer", err, ErrRangeInUse)
 	})
 }
@@ -98,7 +98,7 @@ func TestManyPortsAreCutOff(t *testing.T) {
 		}
 
 		before := dump(t, store)
-		_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2000})
+		_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2000})
 		wantError(t, "the last port is allocated", err, ErrRangeInUse)
 		if after := dump(t, store); after != before {
 			t.Error("a change that was refused left something")
@@ -128,10 +128,10 @@ func TestRemovedServiceLeavesNothing(t *testing.T) {
 			must(t, slow.Release(t.Context(), Caller{}, DefaultPool, service, "a", Proof{}))
 			mustReject(t, slow, rejected)
 			ranOut := mustOffer(t, quick, service, "c")
-			wantError(t, "an offer is open", slow.Remove(t.Context(), DefaultPool, service), ErrServiceInUse)
+			wantError(t, "an offer is open", slow.Remove(t.Context(), Caller{}, DefaultPool, service), ErrServiceInUse)
 			passes(t, store, short)
-			must(t, slow.Remove(t.Context(), DefaultPool, service))
-			wantError(t, "again", slow.Remove(t.Context(), DefaultPool, service), ErrServiceNotFound)
+			must(t, slow.Remove(t.Context(), Caller{}, DefaultPool, service))
+			wantError(t, "again", slow.Remove(t.Context(), Caller{}, DefaultPool, service), ErrServiceNotFound)
 			old = append(old, released, ranOut)
 		}
 		for _, key := range allKeys(t, store) {
@@ -209,7 +209,7 @@ func TestCutInSteps(t *testing.T) {
 		}
 		wantError(t, "the cut", err, ErrRangeInUse)
 		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "late", Proof{}))
-		if s, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2299}); err != nil || s.Ports.Allocated != 300 {
+		if s, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2299}); err != nil || s.Ports.Allocated != 300 {
 			t.Errorf("%+v, %v", s, err)
 		}
 		if changing := store.Client.HExists(t.Context(), k.Service("web"), "changing").Val(); changing {

@@ -93,7 +93,7 @@ func TestLineHearsOfEveryPort(t *testing.T) {
 		for what, frees := range map[string]func() error{
 			"lease": func() error { passes(t, store, MinLease); return nil },
 			"range": func() error {
-				_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2001})
+				_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2001})
 				return err
 			},
 			"release": func() error { return a.Release(t.Context(), Caller{}, DefaultPool, "web", "holder", Proof{}) },
@@ -145,7 +145,7 @@ func TestLineWaitsForABlock(t *testing.T) {
 func TestLineHasWhatWasRejected(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
-		_, _, err := a.Define(t.Context(), DefaultPool, Definition{Name: "web", Start: 2000, End: 2002, Cooldown: time.Hour})
+		_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2002, Cooldown: time.Hour})
 		must(t, err)
 		offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "middle", Port: new(2001)}, 0)
 		must(t, err)
@@ -230,7 +230,7 @@ func TestLineIsLeftLater(t *testing.T) {
 			mustClaim(t, a, Request{Name: "another"})
 			k := a.keys.Pool(DefaultPool)
 			ghost := a.waitlist.server + "-0/" + demand
-			call := k.Call(lua.Claim, "web", "", "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0)
+			call := k.Call(lua.Claim, "web", "", a.withEvents(Caller{}, "web", 1000, ghost, "1", "ghost", "ghost", "1", 0, 0)...)
 			k.AddEach(&call, "web", "ghost")
 			answer, err := a.write(t.Context(), call)
 			must(t, err)

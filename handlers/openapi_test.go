@@ -26,6 +26,7 @@ import (
 
 // document is openapi.yaml.
 var document = sync.OnceValue(func() *openapi3.T {
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder)
 	doc, err := openapi3.NewLoader().LoadFromData(openAPI)
 	if err != nil {
 		panic(err)
@@ -281,8 +282,7 @@ func operationOf(method, path string) (*routers.Route, map[string]string) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	below, ok := strings.CutPrefix(path, defaultMount+"/")
-	if ok && below != "pools" && !strings.HasPrefix(below, "pools/") { // the shorter path of the pool "default"
+	if below, ok := strings.CutPrefix(path, defaultMount+"/"); ok && !strings.HasPrefix(below, "pools") { // the shorter path of the pool "default"
 		path = strings.Replace(poolPath, "{pool}", allocator.DefaultPool, 1) + "/" + below
 	}
 	for _, p := range templates() {

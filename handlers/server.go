@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -18,13 +19,14 @@ import (
 	"portmaster/handlers/identity"
 )
 
-// Options are the settings of a Server. All are required, but for Auth, Hosts, Audit and Metrics.
+// Options are the settings of a Server. All are required, but for MaxStreams, Auth, Hosts, Audit and Metrics.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
 	IdleTimeout  time.Duration // for the next request on a kept-alive connection
 	BodyLimit    int           // bytes
 	Concurrency  int           // connections; requests on further ones get 503
+	MaxStreams   int           // of events; 0 is 256, and one more gets 503
 	SlowCall     time.Duration // calls that take longer are logged; waiting for a port does not count
 	Log          *slog.Logger
 
@@ -46,6 +48,9 @@ type Server struct {
 	metrics     *metrics
 	connections *connection.Limiter
 	watcher     connection.Watcher
+	streams     *streams
+	beat        time.Duration           // of a stream
+	sending     time.Duration           // how long a part of a stream may take to be sent
 	auth        *identity.Authenticator // nil: open
 	hosts       []string                // as canonicalHost returns them
 
@@ -59,14 +64,17 @@ type Server struct {
 
 // New returns a Server of a.
 func New(a *allocator.Allocator, opts Options) *Server {
-	health := &health{allocator: a}
+	health, streams := &health{allocator: a}, newStreams(opts.MaxStreams)
 	s := &Server{
 		allocator:   a,
 		health:      health,
 		log:         opts.Log,
 		audit:       opts.Audit,
 		slowCall:    opts.SlowCall,
-		metrics:     newMetrics(health, opts.Auth, opts.Metrics),
+		metrics:     newMetrics(health, opts.Auth, slices.Concat(streams.metrics(), opts.Metrics)),
+		streams:     streams,
+		beat:        beatInterval,
+		sending:     opts.WriteTimeout,
 		auth:        opts.Auth,
 		connections: connection.NewLimiter(opts.Concurrency),
 		outages:     rate.Sometimes{First: 1, Interval: time.Second},

@@ -60,7 +60,7 @@ func (s *Server) createService(c *fiber.Ctx) error {
 	if err := mayUse(c, body.Name); err != nil {
 		return err
 	}
-	service, err := s.allocator.Create(c.UserContext(), pool(c), body.definition())
+	service, err := s.allocator.Create(c.UserContext(), caller(c), pool(c), body.definition())
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 	if body.Name != name {
 		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the name in the path, or absent"})
 	}
-	service, created, err := s.allocator.Define(c.UserContext(), pool(c), body.definition())
+	service, created, err := s.allocator.Define(c.UserContext(), caller(c), pool(c), body.definition())
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *Server) listServices(c *fiber.Ctx) error {
 
 // removeService: DELETE /services/{service}
 func (s *Server) removeService(c *fiber.Ctx) error {
-	if err := s.allocator.Remove(c.UserContext(), pool(c), param(c, "service")); err != nil {
+	if err := s.allocator.Remove(c.UserContext(), caller(c), pool(c), param(c, "service")); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

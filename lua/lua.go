@@ -96,7 +96,7 @@ var (
 	keysLines = regexp.MustCompile(`(?s)\n-- KEYS   (.*?)\n-- ARGV`)
 	ofEach    = regexp.MustCompile(`\bof each [^:]*:`)
 	ofOwner   = regexp.MustCompile(`\bof an\s(?:--\s*)?owner:\s(?:--\s*)?owned ZSET\b`)
-	keyName   = regexp.MustCompile(`(\w+) (?:HASH|ZSET|STRING|SET)\b`)
+	keyName   = regexp.MustCompile(`(\w+) (?:HASH|ZSET|STRING|SET|STREAM)\b`)
 )
 
 // keysOf reads the names of the keys in the header of a script.

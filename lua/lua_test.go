@@ -174,7 +174,7 @@ func checkCalls(t *testing.T, s *Script) {
 			t.Errorf("keys.%s is none of %v", m[1], keys)
 		}
 	}
-	alone := []string{"key", "service", "free", "fresh", "leases", "offer", "request.offer"} // arguments that are keys
+	alone := []string{"key", "service", "free", "fresh", "leases", "offer", "request.offer", "events"} // arguments that are keys
 	if unpacked.MatchString(s.Source) {
 		alone = append(alone, keys...)
 	}

@@ -96,6 +96,10 @@ func (p Pool) Offers(service string) string { return string(p) + "offers:" + ser
 // Ports is a HASH: port -> its allocation, as JSON. The first port of a block has the record; the others have the first one's number.
 func (p Pool) Ports(service string) string { return string(p) + "ports:" + service }
 
+// Events is a STREAM: the history of a service, at most Options.History events, written as parts/history.lua says. A removed service's
+// has a TTL of 31 days.
+func (p Pool) Events(service string) string { return string(p) + "events:" + service }
+
 // Offer is a STRING with a TTL: the offer of a secret, as JSON.
 func (p Pool) Offer(secret string) string { return string(p) + "offer:" + secret }
 
@@ -153,6 +157,7 @@ var ofAPool = map[string]keyOf{
 	"leases":      ofService(Pool.Leases),
 	"resting":     ofService(Pool.Resting),
 	"waitlist":    ofService(Pool.Waitlist),
+	"events":      ofService(Pool.Events),
 	"services":    ofPool(Pool.Services),
 	"ends":        ofPool(Pool.Ends),
 	"rest":        ofPool(Pool.Rest),

@@ -124,6 +124,7 @@ func serverOptions(settings config.Config, log *slog.Logger, auth *identity.Auth
 		IdleTimeout:  settings.HTTPIdleTimeout,
 		BodyLimit:    settings.HTTPBodyLimit,
 		Concurrency:  settings.HTTPConcurrency,
+		MaxStreams:   settings.MaxStreams,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
 		Auth:         auth,
@@ -147,6 +148,7 @@ func options(settings config.Config) allocator.Options {
 		AllowVolatile: settings.AllowVolatile,
 		MaxServices:   settings.MaxServices,
 		MaxPools:      settings.MaxPools,
+		History:       settings.History,
 
 		MaxWait:            settings.MaxWait,
 		MaxWaiting:         settings.MaxWaiting,

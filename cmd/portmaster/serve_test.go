@@ -155,7 +155,7 @@ func TestOffersExpireOnTheEmbeddedStore(t *testing.T) {
 	ports := allocator.New(store.client, allocator.Options{
 		KeyPrefix: settings.KeyPrefix, OfferTTL: settings.OfferTTL, PortMin: 1024, PortMax: 49151, Timeout: patience,
 	})
-	if _, err := ports.Create(t.Context(), "default", allocator.Definition{Name: "django", Start: 5000, End: 5000}); err != nil {
+	if _, err := ports.Create(t.Context(), allocator.Caller{}, "default", allocator.Definition{Name: "django", Start: 5000, End: 5000}); err != nil {
 		t.Fatal(err)
 	}
 	first, _, err := ports.Offer(t.Context(), allocator.Caller{}, "default", "django", []allocator.Request{{Name: "web-01"}}, allocator.Wait{})

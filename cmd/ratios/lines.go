@@ -44,7 +44,7 @@ func (b *bench) waitInLines() error {
 			l.urls = append(l.urls, url)
 		}
 		err := concurrently(waitingLines, func(i int) error {
-			_, err := b.ports.Create(background, "lines", allocator.Definition{Name: lineOf(i), Start: 2000 + i, End: 2000 + i})
+			_, err := b.ports.Create(background, allocator.Caller{}, "lines", allocator.Definition{Name: lineOf(i), Start: 2000 + i, End: 2000 + i})
 			if err == nil {
 				_, _, err = b.ports.Claim(background, allocator.Caller{}, "lines", lineOf(i), []allocator.Request{{Name: "round-0"}}, allocator.Wait{})
 			}

@@ -56,7 +56,7 @@ func scriptsToReturn1(b *bench) (float64, float64, error) {
 	secrets := make([]string, batch)
 	steps, err := b.record(
 		func(ports *allocator.Allocator) error {
-			_, _, err := ports.Define(background, pool, allocator.Definition{Name: service, Start: 10_000, End: 19_999})
+			_, _, err := ports.Define(background, allocator.Caller{}, pool, allocator.Definition{Name: service, Start: 10_000, End: 19_999})
 			return err
 		},
 		func(ports *allocator.Allocator) error { return offerBatch(ports, pool, service, secrets) },
@@ -117,7 +117,7 @@ func (b *bench) offers(pool string) (float64, error) {
 // holds any. Either way ports that were given back have to be gathered.
 func piecesToWhole(b *bench) (float64, float64, error) {
 	const ports, apart = 48_000, 8
-	s, _, err := b.ports.Define(background, "pieces", allocator.Definition{Name: "filled", Start: 1024, End: 1024 + ports - 1})
+	s, _, err := b.ports.Define(background, allocator.Caller{}, "pieces", allocator.Definition{Name: "filled", Start: 1024, End: 1024 + ports - 1})
 	if err == nil && s.Ports.Allocated == 0 {
 		if err = b.fill("pieces", 1024, 1024+ports-1, ports); err == nil {
 			err = concurrently(ports, func(i int) error {
@@ -131,7 +131,7 @@ func piecesToWhole(b *bench) (float64, float64, error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if _, _, err := b.ports.Define(background, "whole", allocator.Definition{Name: "filled", Start: 1024, End: 2023}); err != nil {
+	if _, _, err := b.ports.Define(background, allocator.Caller{}, "whole", allocator.Definition{Name: "filled", Start: 1024, End: 2023}); err != nil {
 		return 0, 0, err
 	}
 	pieces, err := b.blocks("pieces")
@@ -160,7 +160,7 @@ func (b *bench) blocks(pool string) (float64, error) {
 
 // fill gives a pool a service of which so many ports are allocated, once.
 func (b *bench) fill(pool string, start, end, allocations int) error {
-	s, _, err := b.ports.Define(background, pool, allocator.Definition{Name: "filled", Start: start, End: end})
+	s, _, err := b.ports.Define(background, allocator.Caller{}, pool, allocator.Definition{Name: "filled", Start: start, End: end})
 	if err != nil || s.Ports.Allocated >= allocations {
 		return err
 	}
@@ -204,12 +204,12 @@ func (b *bench) defines(start, end int) (float64, error) {
 	return b.cost(
 		func(ports *allocator.Allocator) error {
 			return forBatch(func(i int) error {
-				_, err := ports.Create(background, pool(i), allocator.Definition{Name: "service", Start: start, End: end})
+				_, err := ports.Create(background, allocator.Caller{}, pool(i), allocator.Definition{Name: "service", Start: start, End: end})
 				return err
 			})
 		},
 		func(ports *allocator.Allocator) error {
-			return forBatch(func(i int) error { return ports.Remove(background, pool(i), "service") })
+			return forBatch(func(i int) error { return ports.Remove(background, allocator.Caller{}, pool(i), "service") })
 		})
 }
 

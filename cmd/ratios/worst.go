@@ -20,7 +20,7 @@ import (
 func worstToOffer(b *bench) (float64, float64, error) {
 	const pool, service, start, end = "worst", "scattered", 1024, 9023
 	d := allocator.Definition{Name: service, Start: start, End: end}
-	if _, created, err := b.ports.Define(background, pool, d); err != nil {
+	if _, created, err := b.ports.Define(background, allocator.Caller{}, pool, d); err != nil {
 		return 0, 0, err
 	} else if created {
 		err := concurrently((end-start+1)/2, func(i int) error {
@@ -113,7 +113,7 @@ func (b *bench) restore(all []saved, script []any) error {
 
 // plainOffer returns the processor time of an offer where nothing is taken.
 func (b *bench) plainOffer() (float64, error) {
-	if _, _, err := b.ports.Define(background, "empty", allocator.Definition{Name: "filled", Start: 1024, End: 50_000}); err != nil {
+	if _, _, err := b.ports.Define(background, allocator.Caller{}, "empty", allocator.Definition{Name: "filled", Start: 1024, End: 50_000}); err != nil {
 		return 0, err
 	}
 	return b.offers("empty")
@@ -123,7 +123,7 @@ func (b *bench) plainOffer() (float64, error) {
 func refusedToOffer(b *bench) (float64, float64, error) {
 	const pool, service, start, blocks = "cut", "filled", 1024, 480
 	d := allocator.Definition{Name: service, Start: start, End: start + 100*blocks - 1}
-	if _, created, err := b.ports.Define(background, pool, d); err != nil {
+	if _, created, err := b.ports.Define(background, allocator.Caller{}, pool, d); err != nil {
 		return 0, 0, err
 	} else if created {
 		if err := b.useOnce(pool, service, blocks); err != nil {
@@ -131,7 +131,7 @@ func refusedToOffer(b *bench) (float64, float64, error) {
 		}
 	}
 	refuse := func(ports *allocator.Allocator) error {
-		_, _, err := ports.Define(background, pool, allocator.Definition{Name: service, Start: start, End: start})
+		_, _, err := ports.Define(background, allocator.Caller{}, pool, allocator.Definition{Name: service, Start: start, End: start})
 		if !errors.Is(err, allocator.ErrRangeInUse) {
 			return fmt.Errorf("the cut was not refused: %w", err)
 		}
@@ -188,7 +188,7 @@ func scrapeToOffer(b *bench) (float64, float64, error) {
 	if err == nil && len(count) == 0 {
 		err = concurrently(services, func(i int) error {
 			d := allocator.Definition{Name: "service-" + strconv.Itoa(i), Start: 1024 + 4*i, End: 1027 + 4*i}
-			_, err := b.ports.Create(background, pool, d)
+			_, err := b.ports.Create(background, allocator.Caller{}, pool, d)
 			return err
 		})
 	}

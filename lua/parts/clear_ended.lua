@@ -1,25 +1,31 @@
 local call = redis.call
--- include record: count_of, is_first_port, name_of
+-- include history: add_event
+-- include record: is_first_port, name_of, parse_allocation
 
 -- Clears what an offer or a lease that ended has left at a port: its record and its name. Of a leased block it clears
--- all ports, 100 at most. Returns how many ports it has cleared.
+-- all ports, 100 at most, and adds an event. Returns how many ports it has cleared.
 local function clear_port(keys, port)
   local record = call('HGET', keys.offers, port)
   if not record then return 0 end
-  local all = {port}
-  if record == 'leased' then
-    record = call('HGET', keys.ports, port)
-    if is_first_port(record) then
-      port = record
-      record = call('HGET', keys.ports, port)
-    end
-    for i = 1, count_of(record) do all[i] = string.format('%d', port + i - 1) end
-    call('HDEL', keys.ports, unpack(all))
-    call('ZREM', keys.leases, unpack(all))
+  if record ~= 'leased' then
+    call('HDEL', keys.offers, port)
+    call('HDEL', keys.names, name_of(record))
+    return 1
   end
+  record = call('HGET', keys.ports, port)
+  if is_first_port(record) then
+    port = record
+    record = call('HGET', keys.ports, port)
+  end
+  local name, count, fence, _, _, _, owner = parse_allocation(record)
+  local all = {}
+  for i = 1, count do all[i] = string.format('%d', port + i - 1) end
+  call('HDEL', keys.ports, unpack(all))
+  call('ZREM', keys.leases, unpack(all))
   call('HDEL', keys.offers, unpack(all))
-  call('HDEL', keys.names, name_of(record))
-  return #all
+  call('HDEL', keys.names, name)
+  add_event(keys.events, 'expired', name, port, count, fence, owner, string.match(record, '"expires":(%d+)'))
+  return count
 end
 
 -- Clears what offers and leases that ended have left at some ports, until `most` ports are cleared. Returns whether

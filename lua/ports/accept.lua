@@ -1,9 +1,10 @@
 -- Accepts an offer, which makes it an allocation. Most calls take the short path of accept_plain.lua.
 --
 -- KEYS   service HASH, free ZSET, offers HASH, ports HASH, fence STRING, offer STRING (of the secret), leases ZSET,
---        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET; of an owner: owned ZSET
--- ARGV   service, secret, the highest fence of the pool that the server saw, the highest of all pools, and the lease
---        (ms, '0': the one that the offer was requested with); of an owner: owner, '1' if the offer must be its
+--        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, events STREAM; of an owner: owned ZSET
+-- ARGV   events, request, service, secret, the highest fence of the pool that the server saw, the highest of all
+--        pools, and the lease (ms, '0': the one that the offer was requested with); of an owner: owner, '1' if the
+--        offer must be its
 --
 -- answer record    a new allocation
 --        {record}  the offer was accepted already: the same allocation
@@ -16,6 +17,7 @@ local call = redis.call
 -- include clock: read_clock
 -- include fence: next_fence
 -- include full_redis: write_though_full
+-- include history: add_event
 -- include owner: add_holds, check_owner, own_ports
 -- include ports/allocate: allocate
 -- include ports/find: find_offer, no_offer
@@ -24,9 +26,9 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], offers = KEYS[3], ports = KEYS[4], fence = KEYS[5], offer = KEYS[6],
   leases = KEYS[7], resting = KEYS[8], waitlist = KEYS[9], heartbeats = KEYS[10], waitlists = KEYS[11],
-  owned = KEYS[12],
+  events = KEYS[12], owned = KEYS[13],
 }
-local service, secret, seen, least, new_lease, owner, must_own = unpack(ARGV)
+local service, secret, seen, least, new_lease, owner, must_own = unpack(ARGV, 3)
 local now, microseconds = read_clock()
 
 local state, record, name, port, count, expires, lease, its_owner =
@@ -48,5 +50,6 @@ if new_lease ~= '0' then lease = new_lease end
 local ends = lease and string.format('%d', now + lease)
 local allocation = allocate(keys, name, port, count, now, fence, lease, ends, secret, its_owner)
 if its_owner then own_ports(keys, now, add_holds({}, port, count, ends)) end
+add_event(keys.events, 'allocated', name, port, count, fence, its_owner, ends)
 if lease and call('EXISTS', keys.waitlist) == 1 then notify_of_leases(keys, now, service) end
 return allocation

@@ -1,9 +1,9 @@
 -- Accepts an offer of one port without a lease: the short path, with few keys, that most calls take.
 --
--- KEYS   offers HASH, free ZSET, ports HASH, fence STRING, offer STRING (of the secret); of an owner:
---        owned ZSET
--- ARGV   service, secret, the highest fence of the pool that the server saw, and the highest of all pools; of an owner:
---        owner
+-- KEYS   offers HASH, free ZSET, ports HASH, fence STRING, offer STRING (of the secret), events STREAM;
+--        of an owner: owned ZSET
+-- ARGV   events, request, service, secret, the highest fence of the pool that the server saw, and the highest of all
+--        pools; of an owner: owner
 --
 -- answer record  a new allocation
 --        0       nothing was changed: take the long path, accept.lua
@@ -14,11 +14,12 @@
 local call = redis.call
 -- include clock: read_clock
 -- include fence: next_fence
+-- include history: add_event
 -- include ports/own_lazily: own_lazily
 -- include record: allocation_record, parse_offer
 
-local offers, free, ports, fence, offer, owned = unpack(KEYS)
-local service, secret, seen, least, owner = unpack(ARGV)
+local offers, free, ports, fence, offer, events, owned = unpack(KEYS)
+local service, secret, seen, least, owner = unpack(ARGV, 3)
 local now, microseconds = read_clock()
 
 local record = call('GET', offer)
@@ -43,4 +44,5 @@ call('ZREM', free, port)
 call('HDEL', offers, port)
 call('HSET', ports, port, allocation)
 if its_owner then own_lazily(owned, now, port, 1) end
+add_event(events, 'allocated', name, port, 1, number, its_owner)
 return allocation

@@ -2,11 +2,11 @@
 -- requests, or none. Most calls take the short path of claim_any.lua.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, fence STRING, then of each request:
---        offer STRING (of the secret); of an owner: owned ZSET
--- ARGV   service, how long a secret that the client supplied is remembered (ms), then as in offer.lua: ticket, '1' to
---        wait, of each request name, secret and options, and of an owner: owner, and how many ports it may hold; last
---        the highest fence of the pool that the server saw, and the highest of all pools
+--        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, fence STRING, events STREAM,
+--        then of each request: offer STRING (of the secret); of an owner: owned ZSET
+-- ARGV   events, request, service, how long a secret that the client supplied is remembered (ms), then as in
+--        offer.lua: ticket, '1' to wait, of each request name, secret and options, and of an owner: owner, and how
+--        many ports it may hold; last the highest fence of the pool that the server saw, and the highest of all pools
 --
 -- answer {request, ...}    of each request the record of a new allocation, or {record} if this secret has it already;
 --                          of a single request its record or {record} alone
@@ -25,6 +25,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include fence: is_behind, next_fence
+-- include history: add_event
 -- include owner: add_holds, own_ports
 -- include ports/acquire: acquire, answer_of
 -- include ports/allocate: add_allocation, new_allocations, write_allocations
@@ -37,12 +38,12 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], fence = KEYS[13],
+  waitlists = KEYS[12], fence = KEYS[13], events = KEYS[14],
 }
-local remember, ticket, stay, seen, least = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[#ARGV - 1], ARGV[#ARGV]
+local remember, ticket, stay, seen, least = ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[#ARGV - 1], ARGV[#ARGV]
 local now, microseconds = read_clock()
-local service = read_service(keys, now, ARGV[1])
-local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 14)}, {unpack(ARGV, 5, #ARGV - 2)})
+local service = read_service(keys, now, ARGV[3])
+local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 15)}, {unpack(ARGV, 7, #ARGV - 2)})
 
 -- The allocation of a request's name, its first port and how many it has, if it has the request's secret.
 local function find_claimed(request)
@@ -97,7 +98,7 @@ end
 
 local function write(unwritten, answers)
   local fence, all = next_fence(keys.fence, microseconds, #unwritten, seen, least), new_allocations()
-  local holds = {}
+  local holds, events = {}, {}
   for i, request in ipairs(unwritten) do
     local number = i == 1 and fence or string.format('%d', fence + i - 1)
     local ends = request.lease and string.format('%d', now + request.lease)
@@ -106,9 +107,11 @@ local function write(unwritten, answers)
       request.lease, ends, request.secret, request.owner, not request.is_offered)
     if request.owner then add_holds(holds, request.port, request.count, ends) end
     if request.own then remember_claim(request) end
+    events[i] = {request.name, request.port, request.count, number, request.owner, ends}
   end
   write_allocations(keys, all)
   if #holds > 0 then own_ports(keys, now, holds) end
+  for _, event in ipairs(events) do add_event(keys.events, 'allocated', unpack(event, 1, 6)) end
 end
 
 local group = {requests = requests, ticket = ticket, stay = stay, owner = owner, most = most_held}

@@ -1,10 +1,10 @@
 -- Claims the next port of a service for one instance name: the short path, with few keys, that most claims take.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, names HASH, offers HASH, ports HASH, leases ZSET, fence STRING,
---        offer STRING (of the secret); of an owner: owned ZSET
--- ARGV   service, how long a secret that the client supplied is remembered (ms), name, secret, '1' if the client
---        supplied the secret, lease (ms, '0': none), the highest fence of the pool that the server saw, and the
---        highest of all pools; of an owner: owner, and how many ports it may hold in the pool ('0': any number)
+--        offer STRING (of the secret), events STREAM; of an owner: owned ZSET
+-- ARGV   events, request, service, how long a secret that the client supplied is remembered (ms), name, secret, '1' if
+--        the client supplied the secret, lease (ms, '0': none), the highest fence of the pool that the server saw, and
+--        the highest of all pools; of an owner: owner, and how many ports it may hold in the pool ('0': any number)
 --
 -- answer record  a new allocation
 --        0       nothing was changed: take the long path, claim.lua
@@ -15,12 +15,13 @@
 local call = redis.call
 -- include clock: read_clock
 -- include fence: next_fence
+-- include history: add_event
 -- include ports/next_port: next_port
 -- include ports/own_lazily: is_at_quota, own_lazily
 -- include record: allocation_record, name_of, offer_record
 
-local service, free, fresh, names, offers, ports, leases, fence, offer, owned = unpack(KEYS)
-local of, remember, name, secret, own, lease, seen, least, owner, most = unpack(ARGV)
+local service, free, fresh, names, offers, ports, leases, fence, offer, events, owned = unpack(KEYS)
+local of, remember, name, secret, own, lease, seen, least, owner, most = unpack(ARGV, 3)
 local now, microseconds = read_clock()
 
 if own == '1' and call('EXISTS', offer) == 1 then return 0 end
@@ -58,6 +59,7 @@ end
 local record = allocation_record(name, port, 1, now, number, lease, ends, secret, owner)
 call('HSET', ports, port, record)
 if owner then own_lazily(owned, now, port, 1, ends) end
+add_event(events, 'allocated', name, port, 1, number, owner, ends)
 if own == '1' then -- remembered like an accepted offer, see claim.lua
   local expires = string.format('%d', now + remember)
   call('SET', offer, offer_record(of, name, port, 1, now, expires, nil, secret, 'claimed', owner), 'PX', remember)

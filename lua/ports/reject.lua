@@ -1,10 +1,10 @@
 -- Rejects an offer: its ports and its name are free at once. Ports that were found in use rest first.
 --
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH,
---        fresh ZSET, run_lengths ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret);
---        of an owner: owned ZSET
--- ARGV   service, secret, how long the ports rest (ms, '0': not at all); of an owner: owner, '1' if the offer must be
---        its
+--        fresh ZSET, run_lengths ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret),
+--        events STREAM; of an owner: owned ZSET
+-- ARGV   events, request, service, secret, how long the ports rest that were found in use (ms; '': they were not);
+--        of an owner: owner, '1' if the offer must be its
 --
 -- answer 1  rejected
 --        0  it was rejected already
@@ -14,6 +14,7 @@
 -- Worst case: a block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include history: add_event
 -- include owner: check_owner, disown_ports
 -- include ports/find: find_offer, no_offer
 -- include ports/notify_lazily: notify_of_return
@@ -23,9 +24,9 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
   resting = KEYS[7], rest = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], waitlist = KEYS[11],
-  heartbeats = KEYS[12], waitlists = KEYS[13], offer = KEYS[14], owned = KEYS[15],
+  heartbeats = KEYS[12], waitlists = KEYS[13], offer = KEYS[14], events = KEYS[15], owned = KEYS[16],
 }
-local service, secret, rest, owner, must_own = unpack(ARGV)
+local service, secret, rest, owner, must_own = unpack(ARGV, 3)
 local now = read_clock()
 
 local state, record, name, port, count, expires, _, its_owner =
@@ -38,7 +39,7 @@ if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end
 
 -- No holder has used these ports, so they need no cooldown: with this score it is over.
 local cooled_down = string.format('%d', now - call('HGET', keys.service, 'cooldown'))
-local until_then, all, scores, until_of = string.format('%d', now + rest), {}, {}, {}
+local until_then, all, scores, until_of = string.format('%d', now + (tonumber(rest) or 0)), {}, {}, {}
 for i = 0, count - 1 do
   local each = string.format('%d', port + i)
   all[i + 1] = each
@@ -48,7 +49,7 @@ end
 call('HDEL', keys.names, name) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('HDEL', keys.offers, port)
 if its_owner then disown_ports(keys, now, port, count) end
-if rest == '0' then
+if rest == '' or rest == '0' then
   call('ZADD', keys.free, unpack(scores))
 else
   call('ZREM', keys.free, unpack(all))
@@ -57,5 +58,6 @@ end
 -- A repeated call gets the same answer for a minute, or for the rest of the offer's time.
 local remembered = math.min(expires - now, 60000)
 call('SET', keys.offer, mark_offer(record, 'rejected'), 'PX', string.format('%d', remembered))
+if rest ~= '' then add_event(keys.events, 'in_use', name, port, count, nil, its_owner) end
 if call('EXISTS', keys.waitlist) == 1 then notify_of_return(keys, now, service, port, count) end
 return 1

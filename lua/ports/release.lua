@@ -2,10 +2,11 @@
 -- release_plain.lua.
 --
 -- KEYS   service HASH, free ZSET, names HASH, ports HASH, waitlist ZSET, offers HASH, leases ZSET, resting ZSET,
---        fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret); of an owner:
---        owned ZSET
--- ARGV   service, the secret that the allocation must have ('': any), port or name, then the fences of which it must
---        have one (none: any); of an owner, last: owner, '1' if without the secret the allocation must be its
+--        fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret), events STREAM;
+--        of an owner: owned ZSET
+-- ARGV   events, request, service, the secret that the allocation must have ('': any), port or name, then the fences of
+--        which it must have one (none: any); of an owner, last: owner, '1' if without the secret the allocation must be
+--        its
 --
 -- answer 1  released, now or with this secret a short while ago
 --        {'owner', owner}  nothing was changed: call it again with the key of this owner, whose allocation it is
@@ -14,6 +15,7 @@
 -- Worst case: a leased block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include history: add_event
 -- include owner: check_owner, disown_ports
 -- include ports/find: find_allocation, find_offer
 -- include ports/notify_lazily: notify_of_return
@@ -22,10 +24,10 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], ports = KEYS[4], waitlist = KEYS[5], offers = KEYS[6],
   leases = KEYS[7], resting = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], offer = KEYS[13], owned = KEYS[14],
+  waitlists = KEYS[12], offer = KEYS[13], events = KEYS[14], owned = KEYS[15],
 }
 local must_own, owner = keys.owned and table.remove(ARGV), keys.owned and table.remove(ARGV)
-local service, secret, holder = ARGV[1], ARGV[2], ARGV[3]
+local service, secret, holder = ARGV[3], ARGV[4], ARGV[5]
 local now = read_clock()
 
 if secret ~= '' then
@@ -44,8 +46,8 @@ if secret ~= '' and secret ~= its_secret then
 end
 local refusal = check_owner(its_owner, owner, secret == '' and must_own or '0', 'port ' .. port)
 if refusal then return refusal end
-local matches = #ARGV == 3
-for i = 4, #ARGV do
+local matches = #ARGV == 5
+for i = 6, #ARGV do
   matches = matches or ARGV[i] == fence
 end
 if not matches then
@@ -65,6 +67,8 @@ if lease then
 end
 call('HDEL', keys.names, name)
 if its_owner then disown_ports(keys, now, port, count) end
+local ends = lease and string.match(allocation, '"expires":(%d+)')
+add_event(keys.events, 'released', name, port, count, fence, its_owner, ends)
 if secret ~= '' then -- a repeated call gets the same answer, and releases no later allocation
   local expires = string.format('%d', now + 60000)
   local record = offer_record(service, name, port, count, now, expires, nil, secret, 'released', its_owner)

@@ -1,8 +1,9 @@
 -- Releases an allocation of one port without a lease while no call waits: the short path, with few keys, that most
 -- calls take.
 --
--- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET; of an owner: owned ZSET
--- ARGV   port or name, then the fences of which the allocation must have one (none: any); of an owner, last: owner
+-- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET, events STREAM; of an owner: owned ZSET
+-- ARGV   events, request, port or name, then the fences of which the allocation must have one (none: any); of an owner,
+--        last: owner
 --
 -- answer 1  released
 --        0  nothing was changed: take the long path, release.lua
@@ -11,11 +12,12 @@
 -- Worst case: it always takes about as long.
 local call = redis.call
 -- include clock: read_clock
+-- include history: add_event
 -- include ports/own_lazily: disown_lazily
 -- include record: is_first_port, parse_allocation
 
-local free, names, ports, waitlist, owned = unpack(KEYS)
-local holder, owner = ARGV[1], owned and table.remove(ARGV)
+local free, names, ports, waitlist, events, owned = unpack(KEYS)
+local holder, owner = ARGV[3], owned and table.remove(ARGV)
 local now = read_clock()
 
 -- A name is never all digits.
@@ -23,8 +25,8 @@ local port = string.find(holder, '^%d+$') and holder or call('HGET', names, hold
 local allocation = port and call('HGET', ports, port)
 if not allocation or is_first_port(allocation) or call('EXISTS', waitlist) == 1 then return 0 end
 local name, count, fence, lease, _, _, its_owner = parse_allocation(allocation)
-local matches = #ARGV == 1
-for i = 2, #ARGV do
+local matches = #ARGV == 3
+for i = 4, #ARGV do
   matches = matches or ARGV[i] == fence
 end
 if count > 1 or lease or not matches or its_owner and its_owner ~= owner then return 0 end
@@ -33,4 +35,5 @@ call('HDEL', ports, port) -- first, since a full Redis does not refuse it; see p
 call('ZADD', free, now, port)
 call('HDEL', names, name)
 if its_owner then disown_lazily(owned, now, port, 1) end
+add_event(events, 'released', name, port, 1, fence, its_owner)
 return 1

@@ -1,9 +1,9 @@
 -- Starts the lease of an allocation again, from now on. An allocation without a lease gets one.
 --
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, waitlist ZSET,
---        heartbeats ZSET, waitlists ZSET; of an owner: owned ZSET
--- ARGV   service, port or name, the secret that the allocation must have, lease (ms, '0': as before); of an owner:
---        owner, '1' if the allocation must be its
+--        heartbeats ZSET, waitlists ZSET, events STREAM; of an owner: owned ZSET
+-- ARGV   events, request, service, port or name, the secret that the allocation must have, lease (ms, '0': as before),
+--        the owner who calls ('': none); of an owner: owner, '1' if the allocation must be its
 --
 -- answer record
 --        {'owner', owner}  nothing was changed: call it again with the key of this owner, whose allocation it is
@@ -12,6 +12,7 @@
 -- Worst case: a block of 100 ports while 256 positions were lost: about 1 ms (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include history: add_event
 -- include owner: add_holds, check_owner, own_ports
 -- include ports/allocate: allocate
 -- include ports/find: find_allocation
@@ -21,9 +22,9 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
   resting = KEYS[7], waitlist = KEYS[8], heartbeats = KEYS[9], waitlists = KEYS[10],
-  owned = KEYS[11],
+  events = KEYS[11], owned = KEYS[12],
 }
-local service, holder, secret, new_lease, owner, must_own = unpack(ARGV)
+local service, holder, secret, new_lease, caller, owner, must_own = unpack(ARGV, 3)
 local now = read_clock()
 
 local port, allocation, err = find_allocation(keys, now, service, holder)
@@ -40,5 +41,8 @@ if not lease then return redis.error_reply('INVALID lease is required: this allo
 local ends = string.format('%d', now + lease)
 local record = allocate(keys, name, port, count, created, fence, lease, ends, secret, its_owner)
 if its_owner then own_ports(keys, now, add_holds({}, port, count, ends)) end
+if its_owner and its_owner ~= caller then
+  add_event(keys.events, 'renewed', name, port, count, fence, its_owner, ends)
+end
 if call('EXISTS', keys.waitlist) == 1 then notify_of_leases(keys, now, service) end
 return record

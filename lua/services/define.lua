@@ -1,9 +1,10 @@
 -- Defines a service, or changes the range, description and cooldown of one.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET
--- ARGV   service, description, start, end, cooldown (ms), '1' if the service may exist already, how many services the
---        pool may have
+--        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
+--        events STREAM
+-- ARGV   events, request, service, description, start, end, cooldown (ms), '1' if the service may exist already, how
+--        many services the pool may have
 --
 -- answer {service as of parts/services/describe.lua, 1 if it is new, 1 if settle.lua must be called until it is done}
 --        0  nothing was changed yet: it looked at some 250 ports; call it again
@@ -15,6 +16,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include full_redis: stop_if_full
+-- include history: add_change
 -- include resting: rest_cooling, settle_rest
 -- include runs: run_of
 -- include service: free_before_of, is_changing, read_service
@@ -26,14 +28,14 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], waitlist = KEYS[11], heartbeats = KEYS[12],
-  waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15],
+  waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], events = KEYS[16],
 }
-local name, description, start, stop, cooldown, may_exist, most = unpack(ARGV)
+local name, description, start, stop, cooldown, may_exist, most = unpack(ARGV, 3)
 local first, last = tonumber(start), tonumber(stop)
 local now = read_clock()
 local service = read_service(keys, now, name)
 
-local old_start, old_stop = unpack(call('HMGET', keys.service, 'start', 'end'))
+local old_start, old_stop, old_description = unpack(call('HMGET', keys.service, 'start', 'end', 'description'))
 local exists = old_start
 if exists and may_exist ~= '1' then
   return redis.error_reply('SERVICE_EXISTS ' .. name .. ' is ' .. old_start .. '-' .. old_stop)
@@ -142,6 +144,12 @@ call('HSET', keys.service, 'description', description, 'start', start, 'end', st
 call('HSETNX', keys.service, 'created', now)
 call('ZADD', keys.services, start, name)
 call('ZADD', keys.ends, stop, name)
+if not exists then
+  call('PERSIST', keys.events)
+  add_change(keys.events, 'defined', 'start', start, 'end', stop)
+elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown then
+  add_change(keys.events, 'changed', 'start', start, 'end', stop)
+end
 local is_settled = settle_range(keys, service, 50)
 if service.waiting then
   service.cooldown, service.free_before = cooldown, free_before_of(now, cooldown)

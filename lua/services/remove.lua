@@ -2,16 +2,18 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
---        fence STRING
--- ARGV   service
+--        fence STRING, events STREAM
+-- ARGV   events, request, service
 --
 -- answer how many services the pool has left
---        -1  it let 150 ports rest: call it again
+--        -1  it let 150 ports rest, or cleared leases that ended: call it again
 -- errors SERVICE_NOT_FOUND, SERVICE_IN_USE
 --
 -- Worst case: 150 ports that cool down after leases that ended: about 1.4 ms (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include clear_ended: clear_ended
+-- include history: add_change
 -- include resting: rest_cooling
 -- include service: no_service, read_service
 -- include waitlist: notify_gone
@@ -20,9 +22,10 @@ local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], waitlist = KEYS[11], heartbeats = KEYS[12],
   waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], fence = KEYS[16],
+  events = KEYS[17],
 }
 local now = read_clock()
-local service = read_service(keys, now, ARGV[1])
+local service = read_service(keys, now, ARGV[3])
 
 if not service.cooldown then return redis.error_reply(no_service(service.name)) end
 if call('HLEN', keys.ports) > call('ZCARD', keys.leases) then
@@ -40,10 +43,17 @@ if held then
 end
 
 if not rest_cooling(keys, service) then return -1 end
+if ARGV[1] ~= '0' then -- the history says which leases have ended
+  local leased = call('ZRANGE', keys.leases, '0', '149')
+  clear_ended(keys, leased, 150)
+  if #leased > 0 then return -1 end
+end
 call('ZREM', keys.services, service.name)
 call('ZREM', keys.ends, service.name)
 call('UNLINK', keys.service, keys.free, keys.fresh, keys.run_lengths, keys.names, keys.offers, keys.ports, keys.leases,
   keys.resting, keys.waitlist)
+add_change(keys.events, 'removed')
+call('PEXPIRE', keys.events, '2678400000') -- 31 days, unless the service is defined again
 if service.waiting then notify_gone(keys, service) end
 local left = call('ZCARD', keys.services)
 if left == 0 then

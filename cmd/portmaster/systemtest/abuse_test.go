@@ -286,7 +286,7 @@ func (a *abuse) defineMany() {
 	for worker := range 64 {
 		made.Go(func() {
 			for i := worker; i < manyServices; i += 64 {
-				if _, err := direct.Create(a.t.Context(), "many", allocator.Definition{Name: fmt.Sprintf("service-%05d", i), Start: 20000 + i, End: 20000 + i}); err != nil {
+				if _, err := direct.Create(a.t.Context(), allocator.Caller{}, "many", allocator.Definition{Name: fmt.Sprintf("service-%05d", i), Start: 20000 + i, End: 20000 + i}); err != nil {
 					a.t.Errorf("service %d: %v", i, err)
 					return
 				}
