@@ -58,7 +58,7 @@ function bodyOf({ start, end, cooldown, ...texts }) {
 export function define(api, base, pool, done) {
   ask({
     title: "Define a service",
-    words: [`Its ports can be handed out in the pool ${pool} from then on. No other service of the pool may have any of them.`],
+    words: [`Clients can get its ports at once. The ranges of services in the pool ${pool} must not overlap.`],
     fields: [{ name: "name", text: "Name", isRequired: true }, ...rangeFields(null)],
     label: "Define",
     act: async (values) => {
