@@ -44,6 +44,7 @@ var (
 	ReleasePlain   = script("ports/release_plain")
 	ReadOffer      = script("ports/read_offer")
 	ReadAllocation = script("ports/read_allocation")
+	CountHeld      = script("ports/count_held")
 
 	Define       = script("services/define")
 	Remove       = script("services/remove")
@@ -58,6 +59,7 @@ var (
 	CheckOffers  = script("services/check_offers")
 	CheckEntries = script("services/check_entries")
 	CheckOwners  = script("services/check_owners")
+	TryHistory   = script("services/try_history")
 
 	Heartbeat     = script("waitlist/heartbeat")
 	CheckWaitlist = script("waitlist/check_waitlist")
