@@ -76,14 +76,16 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 func (a *Allocator) Allocations(ctx context.Context, pool, service, owner, cursor string, limit int) (
 	allocations []Allocation, next string, err error,
 ) {
-	of := func(s Service, record record) (Allocation, bool, error) {
-		if record.ofBlock() {
-			return Allocation{}, false, nil // its first port has the record
-		}
-		allocation, err := parseAllocation(service, record)
-		return allocation, err == nil && (allocation.Expires.IsZero() || allocation.Expires.After(s.now)), err
+	return list(ctx, a, pool, service, keyspace.Pool.Ports, owner, cursor, limit, allocationOf)
+}
+
+// allocationOf reads the record of a port of a service. live is false if another port has the record of the block, or the lease is over.
+func allocationOf(s Service, r record) (allocation Allocation, live bool, err error) {
+	if r.ofBlock() {
+		return Allocation{}, false, nil
 	}
-	return list(ctx, a, pool, service, keyspace.Pool.Ports, owner, cursor, limit, of)
+	allocation, err = parseAllocation(s.Name, r)
+	return allocation, err == nil && (allocation.Expires.IsZero() || allocation.Expires.After(s.now)), err
 }
 
 // Renew starts the lease of an allocation again, for as long as before if lease is nil. holder is one of its ports or its holder's

@@ -58,6 +58,8 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, "", "", MaxPage)
 	case "allocations":
 		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, "", "", MaxPage)
+	case "map":
+		got.Map, err = wholeMap(t.Context(), a, c.pool, c.service, 1+r.steps%4)
 	case "readOffer":
 		offer, err = a.OpenOffer(ctx, c.caller, c.pool, c.service, c.secret)
 		got.Offers = []Offer{offer}

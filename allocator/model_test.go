@@ -59,6 +59,7 @@ type answer struct {
 	Services    []Service
 	Offers      []Offer // also those of a call that offers
 	Allocations []Allocation
+	Map         PortMap
 	Tickets     []string        // those whose turn it is, and those that have lost their place
 	needNot     map[string]bool // those of Tickets that may be left out
 }
@@ -188,6 +189,8 @@ func (m *model) do(c request) answer {
 		return answer{Offers: m.offers(c.service, s)}
 	case "allocations":
 		return answer{Allocations: m.allocations(c.service, s)}
+	case "map":
+		return answer{Map: m.mapOf(c.service, s)}
 	case "readAllocation":
 		h := m.find(s, c.holder)
 		if h == nil {
@@ -304,6 +307,30 @@ func (m *model) services(p *modelPool) (services []Service) {
 	}
 	slices.SortFunc(services, func(a, b Service) int { return a.Start - b.Start })
 	return services
+}
+
+// mapOf has one entry for each hold and each port that is kept out, and joins free ports.
+func (m *model) mapOf(service string, s *modelService) PortMap {
+	of := PortMap{Service: service, Time: date(m.now), Start: s.start, End: s.end}
+	for number := s.start; number <= s.end; number++ {
+		e, port := MapEntry{Start: number, End: number, State: StateFree}, s.ports[number]
+		switch {
+		case port == nil:
+		case port.hold.lives(m.now):
+			h := port.hold
+			a := h.allocation(service)
+			if e = (MapEntry{h.port, h.port + h.count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires}); h.fence == 0 {
+				e.State = StateOffered
+			}
+			number = e.End
+		case port.rests > m.now:
+			e.State, e.Until = StateQuarantined, date(port.rests)
+		case !port.isFree(m.now, s):
+			e.State, e.Until = StateCooling, date(port.freedAt(s)+s.cooldown)
+		}
+		of.add([]MapEntry{e})
+	}
+	return of
 }
 
 // isFree says whether a port that was handed out may be again.

@@ -248,13 +248,20 @@ func (c *Client) Allocations(ctx context.Context, service string) iter.Seq2[Allo
 // OffersOf is Offers of one owner, as the server knows it by a token; "" is all.
 func (c *Client) OffersOf(ctx context.Context, service, owner string) iter.Seq2[Offer, error] {
 	path, err := c.path("services", service, "offers")
-	return list[Offer](ctx, c, path, owner, err)
+	return list[Offer](ctx, c, path, ofOwner(owner), err)
+}
+
+func ofOwner(owner string) url.Values {
+	if owner == "" {
+		return nil
+	}
+	return url.Values{"owner": {owner}}
 }
 
 // AllocationsOf is Allocations of one owner, as the server knows it by a token; "" is all.
 func (c *Client) AllocationsOf(ctx context.Context, service, owner string) iter.Seq2[Allocation, error] {
 	path, err := c.path("services", service, "ports")
-	return list[Allocation](ctx, c, path, owner, err)
+	return list[Allocation](ctx, c, path, ofOwner(owner), err)
 }
 
 // ReleaseAll releases all allocations of an owner in a service, and returns how many. Operators may do so, and the owner itself; others

@@ -30,7 +30,7 @@ func (c *Client) Service(ctx context.Context, name string) (s Service, err error
 // Services lists the services of the pool, by range. An error is the last item.
 func (c *Client) Services(ctx context.Context) iter.Seq2[Service, error] {
 	path, err := c.path("services")
-	return list[Service](ctx, c, path, "", err)
+	return list[Service](ctx, c, path, nil, err)
 }
 
 // Remove removes a service. It returns ErrServiceNotFound, or ErrServiceInUse if a port of the service is allocated or on offer.
@@ -48,16 +48,16 @@ func (c *Client) Remove(ctx context.Context, service string) error {
 
 // Pools lists the pools of the server that have a service, by name. An error is the last item.
 func (c *Client) Pools(ctx context.Context) iter.Seq2[Pool, error] {
-	return list[Pool](ctx, c, "/v1/pools", "", nil)
+	return list[Pool](ctx, c, "/v1/pools", nil, nil)
 }
 
-// list reads one page after the other, as the items are asked for. owner, if not empty, is whose items these are.
-func list[T any](ctx context.Context, c *Client, path, owner string, err error) iter.Seq2[T, error] {
+// list reads one page after the other, as the items are asked for. query says which items these are; nil: all.
+func list[T any](ctx context.Context, c *Client, path string, query url.Values, err error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
 		page := path
-		if owner != "" {
-			page += "?owner=" + url.QueryEscape(owner)
+		if len(query) > 0 {
+			page += "?" + query.Encode()
 		}
 		for {
 			var items []T

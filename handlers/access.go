@@ -20,13 +20,13 @@ type access struct {
 
 // The kinds of access, in the order of the page.
 var (
-	reading   = &access{"read services, offers, ports, pools", "yes", "yes", "yes"}
+	reading   = &access{"read services, offers, ports, pools, history, events", "yes", "yes", "yes"}
 	acquiring = &access{"offer, claim", "", "yes", "yes"}
 	holding   = &access{"read, accept, reject an offer; renew", "", "its owner, with the secret", "with the secret"}
 	releasing = &access{"release", "", "its owner, or with the secret", "yes"}
 	defining  = &access{"define, change, remove a service", "", "", "yes"}
 	scraping  = &access{"metrics, of all services", "yes", "", "yes"}
-	everybody = &access{routes: "livez, readyz, openapi"} // without a token
+	everybody = &access{routes: "livez, readyz, openapi, the pages"} // without a token
 
 	accesses = []*access{reading, acquiring, holding, releasing, defining, scraping, everybody}
 )
@@ -90,7 +90,7 @@ func (s *Server) permit(r route, c *fiber.Ctx) error {
 	switch {
 	case strings.Contains(r.path, "/:service"):
 		return mayUse(c, param(c, "service"))
-	case strings.HasSuffix(r.path, "/services") && !caller.ReachesPool(pool(c)):
+	case strings.HasPrefix(r.path, "/v1/") && r.path != "/v1/pools" && !caller.ReachesPool(pool(c)):
 		return errScope
 	}
 	return nil

@@ -116,8 +116,11 @@ func TestWhoMayDoWhat(t *testing.T) {
 		for role, token := range roles {
 			may := r.access == everybody || cellOf(r.access, role) != "" && inScope
 			query := ""
-			if slices.Equal(r.query, ofOwner) {
+			switch {
+			case slices.Equal(r.query, ofOwner):
 				query = "?owner=" + string(role) // the name of its token
+			case slices.Equal(r.query, ofTargets):
+				query = "?host=a"
 			}
 			before := asked.Load()
 			answer := a.as(token)(r.method, path+query, strings.Replace(bodies[r.operation], "SERVICE", service, 1))

@@ -26,6 +26,7 @@ import (
 
 // document is openapi.yaml.
 var document = sync.OnceValue(func() *openapi3.T {
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder)
 	doc, err := openapi3.NewLoader().LoadFromData(openAPI)
 	if err != nil {
 		panic(err)
@@ -281,8 +282,9 @@ func operationOf(method, path string) (*routers.Route, map[string]string) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	if below, ok := strings.CutPrefix(path, defaultMount+"/services"); ok { // the shorter path of the pool "default"
-		path = strings.Replace(poolPath, "{pool}", allocator.DefaultPool, 1) + "/services" + below
+	below, ok := strings.CutPrefix(path, defaultMount+"/")
+	if ok && below != "pools" && !strings.HasPrefix(below, "pools/") { // the shorter path of the pool "default"
+		path = strings.Replace(poolPath, "{pool}", allocator.DefaultPool, 1) + "/" + below
 	}
 	for _, p := range templates() {
 		values := p.pattern.FindStringSubmatch(path)

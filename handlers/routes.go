@@ -25,7 +25,10 @@ var (
 	ofList     = []string{"limit", "cursor"}
 	ofHolds    = []string{"limit", "cursor", "owner"}
 	ofOwner    = []string{"owner"}
+	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
+	ofHistory  = []string{"port", "name", "owner", "since", "until", "at", "limit", "cursor"}
+	ofEvents   = []string{"last_event_id"}
 )
 
 // The routes of a pool. They are mounted twice: at /v1 for the pool "default", and at /v1/pools/{pool} for any.
@@ -35,6 +38,11 @@ var poolRoutes = []route{
 	{"GET", "/services/:service", "readService", reading, nil, (*Server).readService},
 	{"PUT", "/services/:service", "defineService", defining, nil, (*Server).defineService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
+	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
+
+	{"GET", "/services/:service/history", "history", reading, ofHistory, (*Server).history},
+	{"GET", "/services/:service/events", "serviceEvents", reading, ofEvents, (*Server).serviceEvents},
+	{"GET", "/events", "poolEvents", reading, ofEvents, (*Server).poolEvents},
 
 	{"POST", "/services/:service/offers", "offer", acquiring, ofRequests, (*Server).offer},
 	{"GET", "/services/:service/offers", "listOffers", reading, ofHolds, (*Server).listOffers},
@@ -50,6 +58,9 @@ var poolRoutes = []route{
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
 	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
+
+	{"GET", "/services/:service/targets", "listTargets", reading, ofTargets, (*Server).listTargets},
+	{"GET", "/targets", "listPoolTargets", reading, ofTargets, (*Server).listPoolTargets},
 }
 
 // The routes of the whole server.
@@ -77,6 +88,7 @@ func (s *Server) mount() {
 			s.add(r)
 		}
 	}
+	s.mountPages()
 }
 
 func (s *Server) add(r route) {

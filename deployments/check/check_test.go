@@ -108,12 +108,13 @@ func write(t *testing.T, path, text string) {
 type tool struct{ command, debian string }
 
 var (
-	haproxy        = tool{"haproxy", "haproxy"}
-	promtool       = tool{"promtool", "prometheus"}
-	redisServer    = tool{"redis-server", "redis-server"}
-	redisCLI       = tool{"redis-cli", "redis-tools"}
-	shellcheck     = tool{"shellcheck", "shellcheck"}
-	systemdAnalyze = tool{"systemd-analyze", "systemd"}
+	haproxy          = tool{"haproxy", "haproxy"}
+	prometheusServer = tool{"prometheus", "prometheus"}
+	promtool         = tool{"promtool", "prometheus"}
+	redisServer      = tool{"redis-server", "redis-server"}
+	redisCLI         = tool{"redis-cli", "redis-tools"}
+	shellcheck       = tool{"shellcheck", "shellcheck"}
+	systemdAnalyze   = tool{"systemd-analyze", "systemd"}
 )
 
 // path fails the test where the tool is missing: a file that nothing checked would look like one that is right.
