@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"portmaster/allocator/keyspace"
@@ -111,8 +112,8 @@ func (l *Listener) services(ctx context.Context) (services []string, at time.Tim
 	return r.services, r.now, err
 }
 
-// canResume reports whether nothing is missing of what happened after l.from: that event is still there, and no history was
-// trimmed beyond it.
+// canResume reports whether nothing is missing of what happened after l.from: that event is still there, no history was
+// trimmed beyond it, and no service was removed since.
 func (l *Listener) canResume(ctx context.Context, services []string) (bool, error) {
 	keys := eventKeys(l.keys, services)
 	ids := make([]string, len(keys))
@@ -138,6 +139,14 @@ func (l *Listener) canResume(ctx context.Context, services []string) (bool, erro
 	lengths, err := l.a.executor.Lengths(ctx, string(l.keys), later)
 	if err != nil {
 		return false, translate(err)
+	}
+	if isThere && l.service == "" {
+		// The last event of a removed service is in a history that is not found any more.
+		removed, err := l.a.executor.Get(ctx, l.keys.Removed())
+		at, _ := strconv.ParseUint(removed, 10, 64)
+		if err != nil || at > 0 && at >= l.from.ms {
+			return false, translate(err)
+		}
 	}
 	isTrimmed := func(length int) bool { return l.a.opts.History > 0 && length >= l.a.opts.History }
 	return isThere && !slices.ContainsFunc(lengths, isTrimmed), nil

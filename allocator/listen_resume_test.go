@@ -116,6 +116,33 @@ func TestResumeAfterWhatIsGone(t *testing.T) {
 	})
 }
 
+// What happened to a service that was removed meanwhile is not in any history that is looked at.
+func TestResumeAfterAServiceIsRemoved(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newRecorder(store)
+		mustDefine(t, a, "web", 2000, 2009)
+		mustDefine(t, a, "db", 3000, 3009)
+		last := hears(t, listen(t, a, "", ""), "ready").ID
+		hears(t, listen(t, a, "", last), "ready")
+		passes(t, store, 2*time.Millisecond)
+		mustDefine(t, a, "brief", 4000, 4009)
+		must(t, a.Remove(t.Context(), Caller{}, DefaultPool, "brief"))
+		hears(t, listen(t, a, "", last), "reset", "ready")
+		passes(t, store, 2*time.Millisecond)
+		last = mustDefineAgain(t, a, "web", 2000, 2019)
+		hears(t, listen(t, a, "", last), "ready")
+	})
+}
+
+// mustDefineAgain changes a service, and returns the id of that event.
+func mustDefineAgain(t *testing.T, a *Allocator, service string, start, end int) string {
+	t.Helper()
+	mustDefine(t, a, service, start, end)
+	events, _, err := a.History(t.Context(), DefaultPool, service, HistoryFilter{}, "", 1)
+	must(t, err)
+	return events[0].ID
+}
+
 // If the state goes back behind what was handed out, who listens is told, and hears what comes then.
 func TestListenWhileStateGoesBack(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
