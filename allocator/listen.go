@@ -218,8 +218,9 @@ func (l *Listener) Next(ctx context.Context) (events []Event, err error) {
 		return events, nil
 	}
 	for l.behind {
-		if events, err = l.catchUp(ctx); err != nil || len(events) > 0 {
-			return l.fresh(events, false), err
+		events, err = l.catchUp(ctx)
+		if events = l.fresh(events, false); err != nil || len(events) > 0 {
+			return events, err
 		}
 	}
 	l.follower.mu.Lock()
@@ -282,23 +283,4 @@ func (l *Listener) signal() {
 	case l.wake <- struct{}{}:
 	default:
 	}
-}
-
-// place tells the follower from where to read for a Listener that has read up to its positions. Its services were listed at a time.
-func (f *follower) place(l *Listener, listed time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for service, at := range l.positions {
-		if _, ok := f.positions[service]; ok {
-			continue
-		}
-		if !f.listed.IsZero() { // another one listens to all, and may not have heard of the service
-			at = f.unlistedAt()
-		}
-		f.positions[service] = at
-	}
-	if l.service == "" && f.listed.IsZero() {
-		f.listed = listed
-	}
-	l.placed = true
 }

@@ -12,8 +12,8 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// A client that comes back with the id of the last event that it got misses none, and gets none twice, but for those of one id; also if
-// it leaves in the middle of events of many services in the same millisecond.
+// A client that comes back with the id of the last event that it got misses none, and gets none twice, but for those of one id; also
+// if it leaves in the middle of events of many services in the same millisecond.
 func TestResumeMissesNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
@@ -175,14 +175,18 @@ func TestListenWhileStateGoesBack(t *testing.T) {
 func TestListenRefusesTooManyServices(t *testing.T) {
 	store := storetest.Mini(t)
 	a := newAllocator(store, long)
+	add := func(score int, service string) {
+		z := redis.Z{Score: float64(score), Member: service}
+		must(t, store.Admin.ZAdd(t.Context(), store.Prefix+":{default}:services", z).Err())
+	}
 	for i := range maxFollowed {
-		must(t, store.Admin.ZAdd(t.Context(), store.Prefix+":{default}:services", redis.Z{Score: float64(i), Member: fmt.Sprint("s", i)}).Err())
+		add(i, fmt.Sprint("s", i))
 	}
 	l := listen(t, a, "", "")
 	hears(t, l, "ready")
 	happens(t, store, "s999", "*", "allocated", "name", "a")
 	hears(t, l, "allocated s999 a")
-	must(t, store.Admin.ZAdd(t.Context(), store.Prefix+":{default}:services", redis.Z{Score: 5000, Member: "more"}).Err())
+	add(5000, "more")
 	_, err := a.Listen(t.Context(), DefaultPool, "", "")
 	wantError(t, "with one more", err, ErrLimitReached)
 	for err = nil; err == nil; _, err = l.Next(t.Context()) {
