@@ -3,6 +3,7 @@ BIN         ?= bin
 DIST        ?= dist
 FUZZTIME    ?= 30s
 FAULTS      ?= 1
+SCREENSHOTS ?= screenshots
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT  := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -81,6 +82,12 @@ check-openapi: ## lint handlers/openapi.yaml, and generate clients in Go and Typ
 .PHONY: check-deployments
 check-deployments: ## check every file of deployments/ with the parser of what reads it
 	cd deployments/check && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test -count=1 ./...
+
+.PHONY: check-browser
+check-browser: build ## use the pages /ui/ and /docs/ in Chromium; pictures of them are left in screenshots/; needs chromium, npm, redis-server, haproxy
+	rm -rf $(SCREENSHOTS)
+	cd cmd/portmaster/browsertest && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && \
+	$(GO) test -count=1 -timeout 10m -program $(abspath $(BIN))/portmaster -screenshots $(abspath $(SCREENSHOTS)) ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME=30s

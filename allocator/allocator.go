@@ -39,6 +39,8 @@ type Options struct {
 	ReleaseNeedsSecret bool          // a release must prove which allocation it means
 
 	AllowVolatile bool // Check accepts a Redis that keeps nothing on disk
+
+	Trace executor.Trace // watches the calls to Redis; nil: nobody does
 }
 
 // DefaultPool is the pool of a call that names none.
@@ -79,6 +81,7 @@ func New(client executor.Client, opts Options) *Allocator {
 		Replicas: opts.Replicas,
 		TrailKey: func(slot string) string { return keyspace.Pool(slot).Copied(a.waitlist.server) },
 		Missing:  func() { a.epoch.Missing() },
+		Trace:    opts.Trace,
 	})
 	a.epoch = epoch.New(a.executor, a.keys, epoch.Options{
 		Replicas: opts.Replicas, MaxRollback: opts.MaxRollback, Quarantine: opts.Quarantine,

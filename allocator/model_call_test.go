@@ -26,12 +26,12 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	var allocation Allocation
 	switch c.act {
 	case "create":
-		got.Service, err = a.Create(ctx, Caller{}, c.pool, d)
+		got.Service, err = a.Create(ctx, c.caller, c.pool, d)
 		got.Created = err == nil
 	case "put":
-		got.Service, got.Created, err = a.Define(ctx, Caller{}, c.pool, d)
+		got.Service, got.Created, err = a.Define(ctx, c.caller, c.pool, d)
 	case "remove":
-		err = a.Remove(ctx, Caller{}, c.pool, c.service)
+		err = a.Remove(ctx, c.caller, c.pool, c.service)
 	case "offer", "claim":
 		got, err = r.takeFrom(t, a, c)
 	case "beat":
@@ -58,6 +58,8 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, "", "", MaxPage)
 	case "allocations":
 		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, "", "", MaxPage)
+	case "map":
+		got.Map, err = wholeMap(t.Context(), a, c.pool, c.service, 1+r.steps%4)
 	case "readOffer":
 		offer, err = a.OpenOffer(ctx, c.caller, c.pool, c.service, c.secret)
 		got.Offers = []Offer{offer}

@@ -111,11 +111,13 @@ type run struct {
 	queue   []request  // those that joined a waitlist
 	tickets int        // given; each run is of some servers
 	last    request
+
+	lastEvents map[string]string // key of a history -> the id of the last event that was read
 }
 
 func newRun(store storetest.Store, id int) *run {
 	return &run{id: id, store: store, seen: map[string]int{}, allocators: map[time.Duration]*Allocator{
-		long: newAllocator(store, long), blink: newAllocator(store, blink),
+		long: withHistory(store, long, 1_000_000), blink: withHistory(store, blink, 1_000_000),
 	}}
 }
 
@@ -143,7 +145,7 @@ type madeWant struct {
 func (r *run) sequence(t *rapid.T) {
 	r.number++
 	r.pools = []string{fmt.Sprintf("a%d-%d", r.id, r.number), fmt.Sprintf("b%d-%d", r.id, r.number)}
-	r.made, r.queue, r.tickets, r.last = nil, nil, 0, request{}
+	r.made, r.queue, r.tickets, r.last, r.lastEvents = nil, nil, 0, request{}, map[string]string{}
 	now, grace := modelStart.UnixMilli(), ms(0)
 	if r.model != nil {
 		now = r.model.now
@@ -241,6 +243,7 @@ func (r *run) step(t *rapid.T, c request) {
 	if want := r.model.describe(pools); !slices.Equal(state.lines, want) {
 		r.differ(t, "the state after %v:\n%s", c, differences(state.lines, want))
 	}
+	r.compareEvents(t, c, state)
 	r.remember(c, got, state)
 	r.seen[outcome(c, got)]++
 	for _, note := range notes {
@@ -328,7 +331,7 @@ func (r *run) compare(t *rapid.T, c request, got, want answer) {
 
 // look returns a call that reads what a call was about, or an older offer: one of each kind in turns.
 func (r *run) look(c request) request {
-	acts, turn := []string{"service", "offers", "allocations", "readAllocation"}, r.steps/4
+	acts, turn := []string{"service", "map", "offers", "allocations", "readAllocation"}, r.steps/4
 	caller := modelCallers[turn%len(modelCallers)]
 	read := request{caller: caller, pool: c.pool, service: c.service, holder: modelNames[turn/len(acts)%len(modelNames)], secret: c.secret}
 	read.act = acts[turn%len(acts)]
@@ -347,7 +350,7 @@ func (r *run) everything(t *rapid.T) {
 	for _, pool := range r.pools {
 		reads = append(reads, request{act: "services", pool: pool})
 		for _, service := range modelServices {
-			for _, act := range []string{"service", "offers", "allocations"} {
+			for _, act := range []string{"service", "map", "offers", "allocations"} {
 				reads = append(reads, request{act: act, pool: pool, service: service})
 			}
 			for _, name := range modelNames {

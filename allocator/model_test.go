@@ -59,6 +59,7 @@ type answer struct {
 	Services    []Service
 	Offers      []Offer // also those of a call that offers
 	Allocations []Allocation
+	Map         PortMap
 	Tickets     []string        // those whose turn it is, and those that have lost their place
 	needNot     map[string]bool // those of Tickets that may be left out
 }
@@ -94,6 +95,8 @@ type modelPool struct {
 	secrets  map[string]*known
 	rest     map[int]ms    // port -> until when it rests, whether it is in a range or not
 	beats    map[string]ms // server -> until when its places are kept
+
+	histories map[string]*modelHistory // by service
 }
 
 type modelService struct {
@@ -103,6 +106,7 @@ type modelService struct {
 	created     ms
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
 	line        []*waiter
+	history     *modelHistory
 	lateRoom    bool         // the store does not know how long its runs of fresh ports are by now
 	chosen      map[int]int  // the block that the store chose where it does not: want -> port; see run.follow
 	nowFresh    map[int]bool // the ports that are fresh in the store after the call
@@ -136,6 +140,7 @@ func (m *model) pool(name string) *modelPool {
 	if m.pools[name] == nil {
 		m.pools[name] = &modelPool{
 			services: map[string]*modelService{}, secrets: map[string]*known{}, rest: map[int]ms{}, beats: map[string]ms{},
+			histories: map[string]*modelHistory{},
 		}
 	}
 	return m.pools[name]
@@ -175,7 +180,7 @@ func (m *model) do(c request) answer {
 	}
 	switch c.act {
 	case "remove":
-		return m.remove(p, c.service)
+		return m.remove(p, c)
 	case "renew":
 		return m.renew(s, c)
 	case "service":
@@ -184,6 +189,8 @@ func (m *model) do(c request) answer {
 		return answer{Offers: m.offers(c.service, s)}
 	case "allocations":
 		return answer{Allocations: m.allocations(c.service, s)}
+	case "map":
+		return answer{Map: m.mapOf(c.service, s)}
 	case "readAllocation":
 		h := m.find(s, c.holder)
 		if h == nil {
@@ -207,7 +214,8 @@ func (m *model) define(p *modelPool, c request) answer {
 	outside := func(number int) bool { return number < c.start || number > c.end }
 	created := s == nil
 	if created {
-		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}}
+		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}, history: p.history(c.service)}
+		s.history.addRange("defined", c)
 	}
 	cut := false
 	for number, port := range s.ports {
@@ -234,6 +242,9 @@ func (m *model) define(p *modelPool, c request) answer {
 			s.ports[number] = &modelPort{rests: rests}
 		}
 	}
+	if !created && (s.description != c.description || s.start != c.start || s.end != c.end || s.cooldown != c.cooldown.Milliseconds()) {
+		s.history.addRange("changed", c)
+	}
 	s.description, s.start, s.end, s.cooldown = c.description, c.start, c.end, c.cooldown.Milliseconds()
 	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
 	return answer{Created: created, Service: m.service(p, c.service, s)}
@@ -250,8 +261,8 @@ func (m *model) putToRest(p *modelPool, s *modelService) {
 	}
 }
 
-func (m *model) remove(p *modelPool, name string) answer {
-	s := p.services[name]
+func (m *model) remove(p *modelPool, c request) answer {
+	s := p.services[c.service]
 	for _, port := range s.ports {
 		if port.hold.lives(m.now) {
 			return answer{Code: CodeServiceInUse}
@@ -261,7 +272,8 @@ func (m *model) remove(p *modelPool, name string) answer {
 		m.note("removed while some wait")
 	}
 	m.putToRest(p, s)
-	if delete(p.services, name); len(p.services) == 0 {
+	s.history.events = append(s.history.events, strings.TrimSuffix("removed request="+c.caller.RequestID, " request="))
+	if delete(p.services, c.service); len(p.services) == 0 {
 		clear(p.beats)
 	}
 	return answer{}
@@ -295,6 +307,30 @@ func (m *model) services(p *modelPool) (services []Service) {
 	}
 	slices.SortFunc(services, func(a, b Service) int { return a.Start - b.Start })
 	return services
+}
+
+// mapOf has one entry for each hold and each port that is kept out, and joins free ports.
+func (m *model) mapOf(service string, s *modelService) PortMap {
+	of := PortMap{Service: service, Time: date(m.now), Start: s.start, End: s.end}
+	for number := s.start; number <= s.end; number++ {
+		e, port := MapEntry{Start: number, End: number, State: StateFree}, s.ports[number]
+		switch {
+		case port == nil:
+		case port.hold.lives(m.now):
+			h := port.hold
+			a := h.allocation(service)
+			if e = (MapEntry{h.port, h.port + h.count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires}); h.fence == 0 {
+				e.State = StateOffered
+			}
+			number = e.End
+		case port.rests > m.now:
+			e.State, e.Until = StateQuarantined, date(port.rests)
+		case !port.isFree(m.now, s):
+			e.State, e.Until = StateCooling, date(port.freedAt(s)+s.cooldown)
+		}
+		of.add([]MapEntry{e})
+	}
+	return of
 }
 
 // isFree says whether a port that was handed out may be again.

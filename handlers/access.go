@@ -26,7 +26,7 @@ var (
 	releasing = &access{"release", "", "its owner, or with the secret", "yes"}
 	defining  = &access{"define, change, remove a service", "", "", "yes"}
 	scraping  = &access{"metrics, of all services", "yes", "", "yes"}
-	everybody = &access{routes: "livez, readyz, openapi"} // without a token
+	everybody = &access{routes: "livez, readyz, openapi, the pages"} // without a token
 
 	accesses = []*access{reading, acquiring, holding, releasing, defining, scraping, everybody}
 )
@@ -118,7 +118,7 @@ func principalOf(c *fiber.Ctx) identity.Principal {
 // caller returns who calls, as the allocator has it.
 func caller(c *fiber.Ctx) allocator.Caller {
 	p := principalOf(c)
-	return allocator.Caller{Owner: p.Owner, Held: p.Held, IsOperator: p.Role == identity.Operator, RequestID: requestID(c)}
+	return allocator.Caller{Owner: p.Owner, Held: p.Held, IsOperator: p.Role == identity.Operator, RequestID: knownRequestID(c)}
 }
 
 // checkHost protects an open server from web pages: a page that a browser shows may resolve its own name to this server's address

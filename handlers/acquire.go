@@ -147,7 +147,7 @@ func (s *Server) waitContext(c *fiber.Ctx, wait *allocator.Wait) (ctx context.Co
 	}
 	wait.Stood = new(time.Duration)
 	c.Locals(waitedKey{}, wait.Stood)
-	ctx, end := context.WithCancelCause(s.open)
+	ctx, end := context.WithCancelCause(s.withSpanOf(c, s.open))
 	closed, leave, err := s.watcher.Watch(c.Context().Conn(), func() { end(allocator.ErrAbandoned) })
 	if err != nil { // no socket to look at
 		return ctx, func() { end(nil) }
@@ -162,10 +162,10 @@ func (s *Server) waitContext(c *fiber.Ctx, wait *allocator.Wait) (ctx context.Co
 // waitedKey is where a request keeps how long its call waited.
 type waitedKey struct{}
 
-// waited returns how long the call of a request waited.
-func waited(c *fiber.Ctx) time.Duration {
+// waited returns how long the call of a request waited, and whether it could wait.
+func waited(c *fiber.Ctx) (stood time.Duration, mayWait bool) {
 	if stood, ok := c.Locals(waitedKey{}).(*time.Duration); ok {
-		return *stood
+		return *stood, true
 	}
-	return 0
+	return 0, false
 }

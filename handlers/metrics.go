@@ -25,6 +25,7 @@ type metrics struct {
 	operations *prometheus.CounterVec
 	inUse      prometheus.Counter
 	waits      *waitCounts
+	quotas     *quotas
 	unmatched  *routeMetrics
 	scrape     fiber.Handler
 	scraping   sync.Mutex
@@ -33,7 +34,8 @@ type metrics struct {
 // newMetrics returns the metrics of a server, and more. auth is nil if it is open.
 func newMetrics(health *health, auth *identity.Authenticator, more []prometheus.Collector) *metrics {
 	m := &metrics{
-		waits: &waitCounts{},
+		waits:  newWaitCounts(),
+		quotas: &quotas{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
 			Help:    "Duration of requests, by method, route template and status. The route of requests with ?wait= ends with ?wait.",
@@ -49,7 +51,7 @@ func newMetrics(health *health, auth *identity.Authenticator, more []prometheus.
 		}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.requests, m.operations, m.inUse, &redisCollector{health, m.waits},
+	registry.MustRegister(m.requests, m.operations, m.inUse, m.waits.seconds, &redisCollector{health, m.waits, m.quotas},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(authMetrics(auth)...)
@@ -142,11 +144,12 @@ const scrapeTimeout = 5 * time.Second
 type redisCollector struct {
 	health *health
 	waits  *waitCounts
+	quotas *quotas
 }
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, waitedDesc, redisUpDesc, unreadDesc, storeProblemDesc, rollbacksDesc, behindDesc, clockStepsDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, waitedDesc, ownerPortsDesc, ownerQuotaDesc, redisUpDesc, unreadDesc, storeProblemDesc, rollbacksDesc, behindDesc, clockStepsDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
 		ch <- d
 	}
 }
@@ -164,6 +167,7 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 			collectFigures(ch, figures)
 			r.waits.collect(ch, figures, unread == 0)
 		}
+		r.quotas.collect(ctx, r.health.allocator, ch)
 	}
 	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
 	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)
@@ -227,67 +231,5 @@ func collectProblems(ch chan<- prometheus.Metric, findings []allocator.Finding) 
 			found = 1
 		}
 		ch <- prometheus.MustNewConstMetric(storeProblemDesc, prometheus.GaugeValue, found, string(problem))
-	}
-}
-
-var waitedDesc = prometheus.NewDesc("portmaster_waited_total",
-	"Calls that waited at this server for a port of a service, by how they ended: served or unserved.", []string{"outcome", "pool", "service"}, nil)
-
-// waitCounts counts how waiting calls ended. A service is forgotten when it is removed.
-type waitCounts struct {
-	mu    sync.Mutex
-	ended map[serviceKey]*waitCount
-}
-
-// serviceKey names a service.
-type serviceKey struct{ pool, service string }
-
-type waitCount struct{ served, unserved float64 }
-
-// count counts the end of a call.
-func (l *waitCounts) count(of serviceKey, served bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.of(of)
-	if served {
-		e.served++
-	} else {
-		e.unserved++
-	}
-}
-
-// of returns the counts of a service. The caller holds l.mu.
-func (l *waitCounts) of(of serviceKey) *waitCount {
-	e, ok := l.ended[of]
-	if !ok {
-		if l.ended == nil {
-			l.ended = map[serviceKey]*waitCount{}
-		}
-		e = &waitCount{}
-		l.ended[of] = e
-	}
-	return e
-}
-
-// collect sends the counts of services that have, or had, waiting calls. They start at 0 when the first call waits. If the
-// figures are those of all services, counts of other services are forgotten.
-func (l *waitCounts) collect(ch chan<- prometheus.Metric, figures []allocator.Figures, all bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	kept := make(map[serviceKey]*waitCount, len(l.ended))
-	served, unserved := label("outcome", "served"), label("outcome", "unserved")
-	for _, f := range figures {
-		of := serviceKey{f.Pool, f.Service}
-		if _, known := l.ended[of]; !known && f.Waiting == 0 {
-			continue
-		}
-		e := l.of(of)
-		kept[of] = e
-		pool, service := label("pool", f.Pool), label("service", f.Service)
-		ch <- &counter{waitedDesc, []*dto.LabelPair{served, pool, service}, e.served}
-		ch <- &counter{waitedDesc, []*dto.LabelPair{unserved, pool, service}, e.unserved}
-	}
-	if all {
-		l.ended = kept
 	}
 }

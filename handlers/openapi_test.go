@@ -282,7 +282,8 @@ func operationOf(method, path string) (*routers.Route, map[string]string) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	if below, ok := strings.CutPrefix(path, defaultMount+"/"); ok && !strings.HasPrefix(below, "pools") { // the shorter path of the pool "default"
+	below, ok := strings.CutPrefix(path, defaultMount+"/")
+	if ok && below != "pools" && !strings.HasPrefix(below, "pools/") { // the shorter path of the pool "default"
 		path = strings.Replace(poolPath, "{pool}", allocator.DefaultPool, 1) + "/" + below
 	}
 	for _, p := range templates() {

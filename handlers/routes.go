@@ -38,6 +38,7 @@ var poolRoutes = []route{
 	{"GET", "/services/:service", "readService", reading, nil, (*Server).readService},
 	{"PUT", "/services/:service", "defineService", defining, nil, (*Server).defineService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
+	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
 
 	{"GET", "/services/:service/history", "history", reading, ofHistory, (*Server).history},
 	{"GET", "/services/:service/events", "serviceEvents", reading, ofEvents, (*Server).serviceEvents},
@@ -87,6 +88,7 @@ func (s *Server) mount() {
 			s.add(r)
 		}
 	}
+	s.mountPages()
 }
 
 func (s *Server) add(r route) {

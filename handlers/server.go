@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"portmaster/allocator"
@@ -19,7 +20,7 @@ import (
 	"portmaster/handlers/identity"
 )
 
-// Options are the settings of a Server. All are required, but for MaxStreams, Auth, Hosts, Audit and Metrics.
+// Options are the settings of a Server. All are required, but for MaxStreams and those from Auth on.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
@@ -34,6 +35,7 @@ type Options struct {
 	Hosts   []string                // which Host a request to an open server may have, beside a loopback one; without ports
 	Audit   Audit                   // the zero value: none
 	Metrics []prometheus.Collector  // further ones to show
+	Tracer  trace.Tracer            // makes a span of each request; nil: none is traced
 }
 
 // Server serves the HTTP API of one Allocator.
@@ -43,6 +45,7 @@ type Server struct {
 	ops         *fiber.App // of the operators' listener
 	log         *slog.Logger
 	slowCall    time.Duration
+	tracer      trace.Tracer // nil: none
 	audit       Audit
 	health      *health
 	metrics     *metrics
@@ -71,6 +74,7 @@ func New(a *allocator.Allocator, opts Options) *Server {
 		log:         opts.Log,
 		audit:       opts.Audit,
 		slowCall:    opts.SlowCall,
+		tracer:      opts.Tracer,
 		metrics:     newMetrics(health, opts.Auth, slices.Concat(streams.metrics(), opts.Metrics)),
 		streams:     streams,
 		beat:        beatInterval,

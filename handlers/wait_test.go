@@ -140,6 +140,20 @@ func TestWaitInvalid(t *testing.T) {
 	b.post("/v1/services/django/offers?wait=0", `{"name":"web-01"}`).want(201)
 }
 
+// A call that could wait counts with what it waited: not at all if a port was free. What was refused for another reason does not.
+func TestWaitSeconds(t *testing.T) {
+	a := newAPI(t, storetest.Mini(t))
+	a.define("django", "5000-5001")
+	a.claim("django", `{"name":"web-00"}`)
+	a.post("/v1/services/django/ports?wait=10", `{"name":"web-01"}`).want(201)
+	a.post("/v1/services/django/ports?wait=10", `{"name":"web-01"}`).want(409) // NAME_TAKEN
+	a.post("/v1/services/flask/ports?wait=10", `{"name":"web-01"}`).want(404)
+	a.post("/v1/services/django/ports?wait=0", `{"name":"web-02"}`).want(409)
+	contains(t, a.get("/metrics").body, `portmaster_wait_seconds_bucket{outcome="granted",le="0.1"} 1`+"\n",
+		`portmaster_wait_seconds_count{outcome="granted"} 1`+"\n", `portmaster_wait_seconds_count{outcome="exhausted"} 0`+"\n",
+		`portmaster_wait_seconds_count{outcome="left"} 0`+"\n")
+}
+
 // The time for a request to arrive, and for an answer to be sent, is not that which a call waits in line.
 func TestWaitOutlastsTheTimeouts(t *testing.T) {
 	t.Parallel()
@@ -176,7 +190,9 @@ func TestHangUp(t *testing.T) {
 		contains(t, figures, `portmaster_operations_total{code="HUNG_UP",operation="claim"} 1`+"\n",
 			`portmaster_waited_total{outcome="served",pool="default",service="django"} 1`+"\n",
 			`portmaster_waited_total{outcome="unserved",pool="default",service="django"} 1`+"\n",
-			"# TYPE portmaster_waited_total counter\n")
+			"# TYPE portmaster_waited_total counter\n", "# TYPE portmaster_wait_seconds histogram\n",
+			`portmaster_wait_seconds_count{outcome="granted"} 1`+"\n", `portmaster_wait_seconds_count{outcome="left"} 1`+"\n",
+			`portmaster_wait_seconds_count{outcome="exhausted"} 0`+"\n")
 
 		// A service without a line has no such figures, and one that is gone has none any more.
 		a.define("flask", "5001-5001")
@@ -340,7 +356,8 @@ func TestWaitingIsNotSlow(t *testing.T) {
 		`portmaster_operations_total{code="EXHAUSTED",operation="claim"} 1`+"\n",
 		`portmaster_waited_total{outcome="served",pool="default",service="django"} 0`+"\n",
 		`portmaster_waited_total{outcome="unserved",pool="default",service="django"} 1`+"\n",
-		`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/ports?wait",status="409"} 1`+"\n")
+		`portmaster_http_request_duration_seconds_count{method="POST",route="/v1/services/:service/ports?wait",status="409"} 1`+"\n",
+		`portmaster_wait_seconds_bucket{outcome="exhausted",le="0.5"} 0`+"\n", `portmaster_wait_seconds_count{outcome="exhausted"} 1`+"\n")
 	if strings.Contains(figures, `route="/v1/services/:service/ports"`) {
 		t.Error("it is among the calls that do not wait")
 	}

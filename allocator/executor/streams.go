@@ -16,14 +16,14 @@ type Entry = redis.XMessage
 
 // Backwards reads entries of a STREAM from the newest to the oldest: count of them at most, with ids from high down to low.
 func (e *Executor) Backwards(ctx context.Context, key, high, low string, count int) ([]Entry, error) {
-	return within(ctx, e, func(ctx context.Context) ([]Entry, error) {
+	return within(ctx, e, "XREVRANGE", func(ctx context.Context) ([]Entry, error) {
 		return e.client.XRevRangeN(ctx, key, high, low, int64(count)).Result()
 	})
 }
 
 // Forwards reads entries of a STREAM from the oldest to the newest: count of them at most, with ids from low up to high.
 func (e *Executor) Forwards(ctx context.Context, key, low, high string, count int) ([]Entry, error) {
-	return within(ctx, e, func(ctx context.Context) ([]Entry, error) {
+	return within(ctx, e, "XRANGE", func(ctx context.Context) ([]Entry, error) {
 		return e.client.XRangeN(ctx, key, low, high, int64(count)).Result()
 	})
 }
@@ -33,7 +33,7 @@ const keysPerPipeline = 250
 
 // Lengths returns how many entries each of some STREAMs has.
 func (e *Executor) Lengths(ctx context.Context, slot string, keys []string) ([]int, error) {
-	return ofEach(ctx, e, slot, keys, func(ctx context.Context, p redis.Pipeliner, _ int, key string) func() int {
+	return ofEach(ctx, e, "XLEN", slot, keys, func(ctx context.Context, p redis.Pipeliner, _ int, key string) func() int {
 		reply := p.XLen(ctx, key)
 		return func() int { return int(reply.Val()) }
 	})
@@ -41,21 +41,21 @@ func (e *Executor) Lengths(ctx context.Context, slot string, keys []string) ([]i
 
 // Newest reads the newest entry of each of some STREAMs. One without has an empty ID.
 func (e *Executor) Newest(ctx context.Context, slot string, keys []string) ([]Entry, error) {
-	return ofEach(ctx, e, slot, keys, func(ctx context.Context, p redis.Pipeliner, _ int, key string) func() Entry {
+	return ofEach(ctx, e, "XREVRANGE", slot, keys, func(ctx context.Context, p redis.Pipeliner, _ int, key string) func() Entry {
 		return firstOf(p.XRevRangeN(ctx, key, "+", "-", 1))
 	})
 }
 
 // Oldest reads the oldest entry of each of some STREAMs. One without has an empty ID.
 func (e *Executor) Oldest(ctx context.Context, slot string, keys []string) ([]Entry, error) {
-	return ofEach(ctx, e, slot, keys, func(ctx context.Context, p redis.Pipeliner, _ int, key string) func() Entry {
+	return ofEach(ctx, e, "XRANGE", slot, keys, func(ctx context.Context, p redis.Pipeliner, _ int, key string) func() Entry {
 		return firstOf(p.XRangeN(ctx, key, "-", "+", 1))
 	})
 }
 
 // At reads the entry of each of some STREAMs that has a given id. One without has an empty ID.
 func (e *Executor) At(ctx context.Context, slot string, keys, ids []string) ([]Entry, error) {
-	return ofEach(ctx, e, slot, keys, func(ctx context.Context, p redis.Pipeliner, i int, key string) func() Entry {
+	return ofEach(ctx, e, "XRANGE", slot, keys, func(ctx context.Context, p redis.Pipeliner, i int, key string) func() Entry {
 		return firstOf(p.XRangeN(ctx, key, ids[i], ids[i], 1))
 	})
 }
@@ -72,11 +72,11 @@ func firstOf(reply *redis.XMessageSliceCmd) func() Entry {
 // ofEach sends a command for each of some keys, and returns their answers. ask adds one to a pipeline, and returns what reads its
 // answer.
 func ofEach[T any](
-	ctx context.Context, e *Executor, slot string, keys []string, ask func(context.Context, redis.Pipeliner, int, string) func() T,
+	ctx context.Context, e *Executor, name, slot string, keys []string, ask func(context.Context, redis.Pipeliner, int, string) func() T,
 ) (all []T, err error) {
 	all = make([]T, 0, len(keys))
 	for some := range slices.Chunk(keys, keysPerPipeline) {
-		answers, err := onNode(ctx, e, slot, func(ctx context.Context, node redis.UniversalClient) ([]T, error) {
+		answers, err := onNode(ctx, e, name, slot, func(ctx context.Context, node redis.UniversalClient) ([]T, error) {
 			answers, of := make([]T, len(some)), make([]func() T, len(some))
 			_, err := node.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for i, key := range some {
@@ -116,7 +116,7 @@ type Read struct {
 
 // ReadStreams reads what has come into some STREAMs, without waiting.
 func (e *Executor) ReadStreams(ctx context.Context, r Reading) (Read, error) {
-	return onNode(ctx, e, r.Slot, func(ctx context.Context, node redis.UniversalClient) (answer Read, err error) {
+	return onNode(ctx, e, "XREAD", r.Slot, func(ctx context.Context, node redis.UniversalClient) (answer Read, err error) {
 		var now *redis.TimeCmd
 		var listed *redis.StringSliceCmd
 		var streams *redis.XStreamSliceCmd
@@ -152,9 +152,9 @@ func (e *Executor) ReadStreams(ctx context.Context, r Reading) (Read, error) {
 
 // onNode runs commands on the master of a slot, within the timeout of a call.
 func onNode[T any](
-	ctx context.Context, e *Executor, slot string, commands func(context.Context, redis.UniversalClient) (T, error),
+	ctx context.Context, e *Executor, name, slot string, commands func(context.Context, redis.UniversalClient) (T, error),
 ) (answer T, err error) {
-	return within(ctx, e, func(ctx context.Context) (T, error) {
+	return within(ctx, e, name, func(ctx context.Context) (T, error) {
 		cluster, ok := e.client.(*redis.ClusterClient)
 		if !ok {
 			return commands(ctx, e.client)

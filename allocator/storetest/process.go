@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,11 +33,20 @@ func Start(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
 	return ended, <-started
 }
 
+// The ports that FreeAddr returns: the first, how many there are, where this process begins, and how many it has returned.
+const firstFree, countFree = 10_000, 20_000
+
+var (
+	freeFrom = rand.IntN(countFree)
+	returned atomic.Int64
+)
+
 // FreeAddr returns an address on loopback where nobody listens. Its port is below those that the kernel gives to outgoing
-// connections, so that it is still free when a process that was ended comes back to it.
+// connections, so that it is still free when a process that was ended comes back to it, and no other test of this process gets it.
 func FreeAddr() (addr string, err error) {
 	for range 100 {
-		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000)))
+		port := firstFree + (freeFrom+int(returned.Add(1)))%countFree
+		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		var l net.Listener
 		if l, err = net.Listen("tcp", addr); err == nil {
 			return addr, l.Close()

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	api "portmaster/client"
@@ -108,12 +109,21 @@ func (p *process) ends(code int) {
 	}
 }
 
+// The ports that exec tests hand out are above those that servers of tests listen on (see storetest.FreeAddr), below those that the
+// system chooses, and each test of this process has its own: none is in use unless its test says so.
+const firstExecPort, lastExecPort = 30_000, 32_767
+
+var execPorts atomic.Int64 // how many were taken
+
+var execPortsFrom = rand.IntN(lastExecPort - firstExecPort) // other runs of the tests on this machine begin elsewhere
+
 // freePorts returns the first of so many consecutive ports that nobody uses.
 func freePorts(t *testing.T, count int) (start int) {
 	t.Helper()
 	for range 1000 {
-		start = 10_000 + rand.IntN(20_000)
-		taken := slices.ContainsFunc(make([]int, count), func(int) bool {
+		taken := execPortsFrom + int(execPorts.Add(int64(count))) - count
+		start = firstExecPort + taken%(lastExecPort-firstExecPort-count)
+		inUse := slices.ContainsFunc(make([]int, count), func(int) bool {
 			address := ":" + strconv.Itoa(start)
 			start++
 			stream, err := net.Listen("tcp", address)
@@ -127,7 +137,7 @@ func freePorts(t *testing.T, count int) (start int) {
 			}
 			return packets.Close() != nil
 		})
-		if !taken {
+		if !inUse {
 			return start - count
 		}
 	}

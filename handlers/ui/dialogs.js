@@ -1,0 +1,128 @@
+// What operators do, each after a confirmation that names it. What the role of the caller does not include is refused by the server;
+// the dialog stays open and says so.
+import { $, el, say } from "./dom.js";
+import { count, duration, ports as portsText } from "./format.js";
+import { wordsOf } from "./api.js";
+
+// ask shows a dialog: a title, what will be done in words, fields, and a button that does it. act gets the values of the fields and
+// returns what was done in words. The dialog closes when that succeeds, and says why when it fails.
+function ask({ title, words, fields = [], label, isDanger, act }) {
+  const dialog = $("act-dialog");
+  const wrong = el("p", { className: "wrong", role: "alert" });
+  const cancel = el("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel");
+  const submit = el("button", { type: "submit", className: isDanger ? "danger" : "primary" }, label);
+  const inputs = fields.map((field) => el("input", {
+    id: `act-${field.name}`, name: field.name, type: "text", value: field.value ?? "", required: field.isRequired ?? false,
+    inputMode: field.isNumber ? "numeric" : "text", autocomplete: "off", spellcheck: false, placeholder: field.hint ?? "",
+  }));
+  const form = el("form", { method: "dialog" },
+    el("h2", { id: "act-title" }, title),
+    words.map((text) => el("p", {}, text)),
+    fields.map((field, i) => el("label", {}, el("span", {}, field.text), inputs[i])),
+    wrong,
+    el("div", { className: "actions" }, cancel, submit));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (submit.disabled) return; // twice is once
+    submit.disabled = true;
+    wrong.textContent = "";
+    try {
+      const done = await act(Object.fromEntries(inputs.map((input) => [input.name, input.value.trim()])));
+      if (form.isConnected) dialog.close();
+      say(done);
+    } catch (error) {
+      wrong.textContent = wordsOf(error);
+    } finally {
+      submit.disabled = false;
+    }
+  });
+  dialog.replaceChildren(form);
+  dialog.showModal();
+  (inputs[0] ?? (isDanger ? cancel : submit)).focus();
+}
+
+const rangeFields = (service) => [
+  { name: "start", text: "First port", value: service?.start, isNumber: true, isRequired: true },
+  { name: "end", text: "Last port", value: service?.end, isNumber: true, isRequired: true },
+  { name: "description", text: "Description", value: service?.description },
+  { name: "cooldown", text: "Cooldown after a release", value: service ? duration(service.cooldown) : "", hint: "0s, or such as 5m" },
+];
+
+// bodyOf makes the body of a call from the fields. What is not a number is sent as it is, and the server says what is wrong with it.
+function bodyOf({ start, end, cooldown, ...texts }) {
+  const number = (text) => (/^\d+$/.test(text) ? Number(text) : text);
+  return { ...texts, start: number(start), end: number(end), ...(cooldown && { cooldown: number(cooldown) }) };
+}
+
+// define asks for a new service. done is called with its name.
+export function define(api, base, pool, done) {
+  ask({
+    title: "Define a service",
+    words: [`Its ports can be handed out in the pool ${pool} from then on. No other service of the pool may have any of them.`],
+    fields: [{ name: "name", text: "Name", isRequired: true }, ...rangeFields(null)],
+    label: "Define",
+    act: async (values) => {
+      const service = await api.call(`${base}/services`, { method: "POST", body: bodyOf(values) });
+      done(service.name);
+      return [`Service ${service.name} is defined.`, ...(service.warnings ?? [])].join(" ");
+    },
+  });
+}
+
+export function change(api, path, service, done) {
+  ask({
+    title: `Change ${service.name}`,
+    words: ["Ports that are allocated or on offer stay as they are. A range that would leave one of them out is refused."],
+    fields: rangeFields(service),
+    label: "Change",
+    act: async (values) => {
+      const changed = await api.call(path, { method: "PUT", body: bodyOf(values) });
+      done();
+      return [`Service ${service.name} is changed.`, ...(changed.warnings ?? [])].join(" ");
+    },
+  });
+}
+
+export function remove(api, path, service, done) {
+  const used = service.ports.allocated + service.ports.offered;
+  ask({
+    title: `Remove ${service.name}?`,
+    words: [
+      `This removes the service ${service.name}. Nobody can get its ports ${portsText(service.start, service.end)} any more.`,
+      `The server refuses that as long as ports are allocated or on offer. Now ${used ? count(used) : "none"} are.`,
+    ],
+    label: `Remove ${service.name}`,
+    isDanger: true,
+    act: async () => {
+      await api.call(path, { method: "DELETE" });
+      done();
+      return `Service ${service.name} is removed.`;
+    },
+  });
+}
+
+// release asks the server for the fence first: what is released is the allocation that was confirmed, and never its successor.
+export async function release(api, path, service, entry) {
+  let held;
+  try {
+    held = await api.call(`${path}/ports/${entry.start}`);
+  } catch (error) {
+    say(wordsOf(error), true);
+    return;
+  }
+  const after = service.cooldown ? `after ${duration(service.cooldown)} of cooldown` : "at once";
+  const what = `${held.count ? "ports" : "port"} ${portsText(held.port, held.port + (held.count ?? 1) - 1)}`;
+  ask({
+    title: `Release ${what}?`,
+    words: [
+      `This takes ${what} of ${service.name} from ${held.name}${held.owner ? `, whose owner is ${held.owner}` : ""}.`,
+      `A program that uses ${held.count ? "them" : "it"} is not stopped. The next holder may come ${after}.`,
+    ],
+    label: `Release ${what}`,
+    isDanger: true,
+    act: async () => {
+      await api.call(`${path}/ports/${held.name}`, { method: "DELETE", headers: { "If-Match": `"${held.fence}"` } });
+      return `The ${what} of ${service.name} ${held.count ? "are" : "is"} released.`;
+    },
+  });
+}

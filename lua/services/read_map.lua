@@ -1,0 +1,64 @@
+-- Reads what stands at some ports of a service, in one step. Changes nothing.
+--
+-- KEYS   service HASH, free ZSET, fresh ZSET, offers HASH, ports HASH, resting ZSET
+-- ARGV   service, the first of the ports, how many there are
+--
+-- answer {now (Unix ms), start, end, cooldown (ms), port, {free, ...}, {resting, ...}, {offers, ...}, {ports, ...}}:
+--        from `port` on, what each of these keys has at each port, nil if it has none: of 512 ports at most. `port` is
+--        the first of the ports in the range. If that is held as a part of a block, it is the first port of the block;
+--        if it is in a run of fresh ports, it is the port after the run.
+--        0  settle.lua is to be called until it is done, and then this once more
+-- errors SERVICE_NOT_FOUND
+--
+-- Worst case: 512 leased ports with long names and owners: about 600 us (an offer takes 10 us).
+local call = redis.call
+-- include clock: read_clock
+-- include record: count_of, is_first_port, is_live
+-- include runs: run_of
+-- include service: is_changing, no_service, read_service
+
+local keys = {
+  service = KEYS[1], free = KEYS[2], fresh = KEYS[3], offers = KEYS[4], ports = KEYS[5], resting = KEYS[6],
+}
+local now = read_clock()
+local service = read_service(keys, now, ARGV[1])
+if not service.cooldown then return redis.error_reply(no_service(service.name)) end
+if is_changing(service) then return 0 end
+
+-- Of an offered block only the first port has the record. Returns the first port of the block that a port is of, or
+-- the port itself.
+local function first_offered(port)
+  local score = call('ZSCORE', keys.free, string.format('%d', port))
+  if not score or tonumber(score) <= tonumber(now) then return port end
+  local all = {}
+  for i = 0, 99 do all[i + 1] = string.format('%d', port - i) end
+  for i, record in ipairs(call('HMGET', keys.offers, unpack(all))) do
+    if record and record ~= 'leased' and is_live(record, now) then
+      return i <= count_of(record) and port - i + 1 or port
+    end
+  end
+  return port
+end
+
+-- Where to begin, so that it is in no run of fresh ports, and not within a block.
+local function first_port(port)
+  local _, run_last = run_of(keys, port)
+  if run_last then return run_last + 1 end
+  local record = call('HGET', keys.ports, string.format('%d', port))
+  if not record then return first_offered(port) end
+  local block = is_first_port(record) and call('HGET', keys.ports, record)
+  return block and is_live(block, now) and tonumber(record) or port
+end
+
+local range = call('HMGET', keys.service, 'start', 'end')
+local first = math.max(ARGV[2], range[1])
+local last = math.min(first + ARGV[3] - 1, range[2])
+if first <= last then first = first_port(first) end
+
+local all = {}
+for port = first, math.min(last, first + 511) do all[#all + 1] = string.format('%d', port) end
+local answer = {now, range[1], range[2], service.cooldown, first, {}, {}, {}, {}}
+if #all == 0 then return answer end
+answer[6], answer[7] = call('ZMSCORE', keys.free, unpack(all)), call('ZMSCORE', keys.resting, unpack(all))
+answer[8], answer[9] = call('HMGET', keys.offers, unpack(all)), call('HMGET', keys.ports, unpack(all))
+return answer
