@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -140,6 +141,14 @@ func (f *follower) round(ctx context.Context, hold bool) (r readEvents, err erro
 	if r, err = f.a.readEvents(ctx, f.keys, positions, all, hold); err != nil {
 		return r, err
 	}
+	had := map[string]eventID{}
+	for _, e := range r.events {
+		had[e.Service] = positions[e.Service]
+	}
+	if lost, err := f.lost(ctx, had); err != nil || len(lost) > 0 {
+		r.isPart = true // the rest is read once more
+		return r, cmp.Or(err, f.reset(ctx, lost))
+	}
 	f.mu.Lock()
 	if all && f.addServices(&r) {
 		r.isPart = true // the events of a new service may come before those that were read
@@ -227,25 +236,28 @@ func (f *follower) handOut(events []Event) {
 	}
 }
 
-// check finds histories that have no longer what was handed out of them: the state is an older one, or another.
+// check finds histories that have no longer what was handed out of them: the state is an older one, or another. A round finds it for
+// those that have news.
 func (f *follower) check(ctx context.Context) error {
 	if err := f.a.epoch.Open(ctx); err != nil {
 		return translate(err)
 	}
 	positions, _ := f.wanted()
+	lost, err := f.lost(ctx, positions)
+	return cmp.Or(err, f.reset(ctx, lost))
+}
+
+// lost returns the services of which the event at a position is not there any more.
+func (f *follower) lost(ctx context.Context, positions map[string]eventID) (lost []string, err error) {
 	maps.DeleteFunc(positions, func(_ string, at eventID) bool { return !at.isEntry() })
 	services, ids := split(positions)
 	found, err := f.a.executor.At(ctx, string(f.keys), eventKeys(f.keys, services), ids)
-	if err != nil {
-		return translate(err)
-	}
-	var lost []string
 	for i, entry := range found {
 		if entry.ID == "" {
 			lost = append(lost, services[i])
 		}
 	}
-	return f.reset(ctx, lost)
+	return lost, translate(err)
 }
 
 // reset goes on after the newest event of each history that is lost, and tells those who listen to it.

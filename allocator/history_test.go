@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"portmaster/allocator/storetest"
 )
 
@@ -292,4 +294,26 @@ func TestHistoryIsBounded(t *testing.T) {
 		length(10, late)
 		length(500, late)
 	})
+}
+
+// A server whose user may not write a history says so at its start. One that is there all the same loses events, and nothing else.
+func TestHistoryThatMayNotBeWritten(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	must(t, store.Admin.Do(t.Context(), "ACL", "SETUSER", "older", "on", ">secret", "~*", "&*", "+@all", "-xadd", "-persist").Err())
+	client := redis.NewClient(&redis.Options{Addr: store.Addr, Username: "older", Password: "secret", MaxRetries: -1, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { client.Close() })
+	store.Client = client
+	if err := withHistory(store, long, 0).Greet(t.Context()); err != nil {
+		t.Errorf("without a history: %v", err)
+	}
+	a := withHistory(store, long, 100)
+	if err := a.Greet(t.Context()); err == nil || !strings.Contains(err.Error(), "NOPERM") || !strings.Contains(err.Error(), "xadd") {
+		t.Errorf("with one: %v", err)
+	}
+	for range 2 {
+		mustDefine(t, a, "web", 2000, 2009)
+		mustAccept(t, a, mustOffer(t, a, "web", "ann"))
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{}))
+		must(t, a.Remove(t.Context(), Caller{}, DefaultPool, "web"))
+	}
 }

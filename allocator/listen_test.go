@@ -94,3 +94,26 @@ func TestListenToNewServices(t *testing.T) {
 		hears(t, all, "released s2 a")
 	})
 }
+
+// Events of a millisecond that is not over are held back, so that none can come before them.
+func TestEventsAreHeldBack(t *testing.T) {
+	store := storetest.Mini(t)
+	a := newAllocator(store, long)
+	now := time.UnixMilli(time.Now().UnixMilli())
+	store.Mini.SetTime(now)
+	happens(t, store, "web", fmt.Sprint(now.UnixMilli()-1, "-0"), "allocated", "name", "before")
+	happens(t, store, "web", fmt.Sprint(now.UnixMilli(), "-0"), "allocated", "name", "now")
+	happens(t, store, "db", fmt.Sprint(now.UnixMilli(), "-0"), "allocated", "name", "now")
+	read := func(hold bool, want int, wantWithheld bool) {
+		t.Helper()
+		r, err := a.readEvents(t.Context(), a.keys.Pool(DefaultPool), map[string]eventID{"web": {}, "db": {}}, false, hold)
+		must(t, err)
+		if len(r.events) != want || r.withheld != wantWithheld {
+			t.Errorf("%d events, withheld %v, want %d and %v", len(r.events), r.withheld, want, wantWithheld)
+		}
+	}
+	read(true, 1, true)
+	read(false, 3, false)
+	store.Mini.SetTime(now.Add(time.Millisecond))
+	read(true, 3, false)
+}

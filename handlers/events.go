@@ -126,11 +126,11 @@ func (e *eventStream) Read(p []byte) (n int, err error) {
 	for len(e.unsent) == 0 && e.end == nil {
 		e.collect()
 	}
-	if len(e.unsent) == 0 {
-		return 0, io.EOF
-	}
 	if err := e.conn.SetWriteDeadline(time.Now().Add(e.server.sending)); err != nil {
 		return 0, err
+	}
+	if len(e.unsent) == 0 {
+		return 0, io.EOF
 	}
 	n = copy(p, e.unsent)
 	e.unsent = e.unsent[n:]
@@ -180,7 +180,7 @@ func (e *eventStream) add(event allocator.Event) {
 	b := e.unsent
 	switch {
 	case event.Kind == allocator.EventReady || event.Kind == allocator.EventReset:
-		b = append(b, "event: "+string(event.Kind)+"\nid: "+event.ID+"\ndata: {}\n\n"...)
+		b = append(b, "id: "+event.ID+"\nevent: "+string(event.Kind)+"\ndata: {}\n\n"...)
 	case e.caller.InScope(e.pool, event.Service):
 		if !event.Tied {
 			b = append(b, "id: "+event.ID+"\n"...)

@@ -18,6 +18,7 @@ type sse struct {
 	lines *bufio.Reader
 	body  interface{ Close() error }
 	beats int
+	err   error // that ended it
 }
 
 // follow opens a stream. It ends with the test.
@@ -43,6 +44,7 @@ func (s *sse) next() (e sseEvent, ok bool) {
 		field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		switch {
 		case err != nil:
+			s.err = err
 			return e, false
 		case field == "id":
 			e.id = value

@@ -59,6 +59,7 @@ var (
 	CheckOffers  = script("services/check_offers")
 	CheckEntries = script("services/check_entries")
 	CheckOwners  = script("services/check_owners")
+	TryHistory   = script("services/try_history")
 
 	Heartbeat     = script("waitlist/heartbeat")
 	CheckWaitlist = script("waitlist/check_waitlist")

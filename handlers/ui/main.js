@@ -31,7 +31,7 @@ const everywhere = new Everywhere(api, (service, port, text) => screen.link({ se
 // Links within the page change its state. With a modifier they open a tab, as all links do.
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
-  if (!link || link.pathname !== location.pathname || link.origin !== location.origin) return;
+  if (!link || link.pathname !== location.pathname || link.origin !== location.origin || link.hash) return;
   if (event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   const to = url.read(link.search);

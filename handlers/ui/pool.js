@@ -1,6 +1,6 @@
 // What the page knows of a pool: its services and how full they are.
 
-const REREAD = 4; // services that are read anew at once; others follow
+const REREAD = 3; // services that are read anew at once; others follow
 
 export class Pool {
   name;

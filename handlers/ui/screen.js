@@ -20,6 +20,7 @@ export class Screen {
   #services;
   #card;
   #table;
+  #news = []; // events that the feed does not show yet
   #timer = null;
   #rested = 0; // when events may be drawn again, by the page's clock
   #drawn = null; // what the table was made of
@@ -40,7 +41,10 @@ export class Screen {
   // opened shows that another pool or service is looked at.
   opened(isOtherPool) {
     const hasService = this.#app.service !== null;
-    if (isOtherPool) this.#feed.clear();
+    if (isOtherPool) {
+      this.#news = [];
+      this.#feed.clear();
+    }
     $("overview").hidden = hasService;
     $("service").hidden = !hasService;
     if (hasService) $("pools").hidden = true;
@@ -68,7 +72,7 @@ export class Screen {
   // happened shows events, and marks the ports of the service that they changed.
   happened(events, changed) {
     const { service, state } = this.#app;
-    this.#feed.add(events);
+    this.#news.push(...events);
     for (const [start, end] of changed) this.view.flash(start, end);
     this.view.draw();
     this.schedule();
@@ -84,6 +88,7 @@ export class Screen {
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
       const began = performance.now();
+      this.#feed.add(this.#news.splice(0));
       this.draw();
       const ended = performance.now();
       this.#rested = ended + Math.max(60, 5 * (ended - began));

@@ -45,3 +45,13 @@ local function add_change(events, event, ...)
   if ARGV[2] ~= '' then entry[#entry + 1], entry[#entry + 2] = 'request', ARGV[2] end
   write_event(events, entry)
 end
+
+-- Lets the history outlive its service by 31 days. Also where no events are written: there may be older ones.
+local function end_history(events)
+  redis.pcall('PEXPIRE', events, '2678400000')
+end
+
+-- Lets the history of a service that is defined again stay.
+local function resume_history(events)
+  redis.pcall('PERSIST', events)
+end

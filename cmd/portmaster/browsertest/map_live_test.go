@@ -115,6 +115,9 @@ func TestMapTakesManyEvents(t *testing.T) {
 	if lines := eval[int](p, `document.querySelectorAll("#feed-list li").length`); lines != 100 {
 		t.Errorf("the feed keeps %d lines", lines)
 	}
+	p.do(chromedp.Click(chromedp.CSS("#holders .pager button:last-child")))
+	p.awaitText("holders", "51–100 of 2,000")
+	p.await(`document.querySelector("#holders tbody a").innerText === "1200–1201"`)
 	frame := eval[float64](p, `(async () => {
 		const map = document.getElementById("map"), times = [];
 		for (let i = 0, last = performance.now(); i < 60; i++) {
