@@ -115,6 +115,9 @@ func TestMapTakesManyEvents(t *testing.T) {
 	if lines := eval[int](p, `document.querySelectorAll("#feed-list li").length`); lines != 100 {
 		t.Errorf("the feed keeps %d lines", lines)
 	}
+	p.do(chromedp.Click(chromedp.CSS("#holders .pager button:last-child")))
+	p.awaitText("holders", "51–100 of 2,000")
+	p.await(`document.querySelector("#holders tbody a").innerText === "1200–1201"`)
 	frame := eval[float64](p, `(async () => {
 		const map = document.getElementById("map"), times = [];
 		for (let i = 0, last = performance.now(); i < 60; i++) {
@@ -188,7 +191,7 @@ func TestMapAsksForTokens(t *testing.T) {
 	p.accessible()
 	p.shot("map-token")
 	p.give("wrong")
-	p.awaitText("token-why", "does not take this token")
+	p.awaitText("token-why", "does not accept this token")
 	p.give(keys.reader)
 	p.awaitText("card-facts", "job-1")
 	p.live()
@@ -200,9 +203,10 @@ func TestMapAsksForTokens(t *testing.T) {
 	p.fill(nil)
 	p.await(`document.querySelector("#act-dialog .wrong").textContent.includes("FORBIDDEN")`)
 	p.do(chromedp.Click(chromedp.CSS("#act-dialog button[type=button]")), chromedp.Click(chromedp.CSS("#token-button")))
+	read := p.mapReads()
 	p.give(keys.operator)
-	p.awaitText("card-facts", "job-1")
-	p.live()
+	eventually(t, "the map is read with the other token", func() bool { return p.mapReads() > read })
+	p.await(`document.getElementById("card-release").checkVisibility()`)
 	p.do(chromedp.Click(chromedp.CSS("#card-release")))
 	p.fill(nil)
 	p.gone("job-1")
