@@ -1,5 +1,5 @@
 // What the page looks at, and how that stays as it is on the server: by the stream, and by reading what no event tells.
-import { Pool, sum } from "./pool.js";
+import { Pool, SERVICES, sum } from "./pool.js";
 import { Service } from "./service.js";
 import { Stream } from "./stream.js";
 import * as url from "./url.js";
@@ -85,7 +85,7 @@ export class App {
     let budget = MOST_SUMMED;
     for (const { name, services = budget } of this.pools) {
       if (name === this.state.pool || (budget -= services) < 0) continue;
-      this.sums.set(name, sum(await this.#api.all(`/pools/${name}/services`)));
+      this.sums.set(name, sum(await this.#api.all(`/pools/${name}/services`, SERVICES)));
     }
   }
 

@@ -45,7 +45,7 @@ const rangeFields = (service) => [
   { name: "start", text: "First port", value: service?.start, isNumber: true, isRequired: true },
   { name: "end", text: "Last port", value: service?.end, isNumber: true, isRequired: true },
   { name: "description", text: "Description", value: service?.description },
-  { name: "cooldown", text: "Cooldown after a release", value: service ? duration(service.cooldown) : "", hint: "0s, or such as 5m" },
+  { name: "cooldown", text: "Cooldown after a release", value: service ? duration(service.cooldown) : "", hint: "for example 5m; none if empty" },
 ];
 
 // bodyOf makes the body of a call from the fields. What is not a number is sent as it is, and the server says what is wrong with it.
@@ -58,7 +58,7 @@ function bodyOf({ start, end, cooldown, ...texts }) {
 export function define(api, base, pool, done) {
   ask({
     title: "Define a service",
-    words: [`Its ports can be handed out in the pool ${pool} from then on. No other service of the pool may have any of them.`],
+    words: [`Clients can get its ports at once. The ranges of services in the pool ${pool} must not overlap.`],
     fields: [{ name: "name", text: "Name", isRequired: true }, ...rangeFields(null)],
     label: "Define",
     act: async (values) => {

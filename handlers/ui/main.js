@@ -89,7 +89,7 @@ function showConnection(status, why = "") {
 // showTrouble says what is wrong, until nothing is.
 function showTrouble(error) {
   if (error?.name === "AbortError") return;
-  const text = !error ? "" : error.status === 401 ? "Nothing can be shown without a token that the server takes." : wordsOf(error);
+  const text = !error ? "" : error.status === 401 ? "Nothing can be shown without a token that the server accepts." : wordsOf(error);
   if ($("trouble").textContent !== text) $("trouble").textContent = text;
   $("trouble").hidden = text === "";
 }

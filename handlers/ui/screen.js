@@ -133,7 +133,7 @@ export class Screen {
     $("service-text").textContent = info.description;
     $("service-facts").textContent =
       `ports ${portsText(info.start, info.end)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}`;
-    $("service-waiting").textContent = info.waiting ? `${plural(info.waiting, "call")} waiting for a port` : "nobody waits";
+    $("service-waiting").textContent = info.waiting ? `${plural(info.waiting, "call")} waiting for a port` : "no calls waiting";
     $("service-waiting").classList.toggle("is-waiting", info.waiting > 0);
     $("map").setAttribute("aria-label", `Map of ${info.name}, ports ${portsText(info.start, info.end)}`);
     $("map-wait").hidden = ports !== null;
