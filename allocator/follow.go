@@ -84,6 +84,25 @@ func (f *follower) goesOn(pool string) bool {
 	return len(f.listeners) > 0
 }
 
+// place tells the follower from where to read for a Listener that has read up to its positions. Its services were listed at a time.
+func (f *follower) place(l *Listener, listed time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for service, at := range l.positions {
+		if _, ok := f.positions[service]; ok {
+			continue
+		}
+		if !f.listed.IsZero() { // another one listens to all, and may not have heard of the service
+			at = f.unlistedAt()
+		}
+		f.positions[service] = at
+	}
+	if l.service == "" && f.listed.IsZero() {
+		f.listed = listed
+	}
+	l.placed = true
+}
+
 func (f *follower) leave(l *Listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

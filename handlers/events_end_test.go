@@ -22,7 +22,9 @@ func (a *api) streams() int { return int(a.server.streams.open.Load()) }
 func TestEventsOutlastTheTimeouts(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store, func(s *settings) { s.server.ReadTimeout, s.server.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond })
+		a := newAPI(t, store, func(s *settings) {
+			s.server.ReadTimeout, s.server.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+		})
 		a.server.beat = 20 * time.Millisecond
 		a.define("web", "2000-2009")
 		s := a.follow("/v1/services/web/events")
