@@ -235,3 +235,21 @@ func TestMapAsksForTokens(t *testing.T) {
 	p.await(`document.getElementById("token-dialog").open`)
 	p.awaitText("token-why", "no longer")
 }
+
+// What is released is the allocation that was confirmed, not the one that the name has by now.
+func TestMapReleasesWhatWasConfirmed(t *testing.T) {
+	s := startServer(t)
+	s.call("POST", "/v1/services", `{"name":"web","start":5000,"end":5000}`)
+	s.call("POST", "/v1/services/web/ports", `{"name":"job-1"}`)
+	p := open(t, s, "/ui/?service=web&port=5000", "412")
+	p.awaitText("card-facts", "job-1")
+	p.do(chromedp.Click(chromedp.CSS("#card-release")))
+	p.await(`document.getElementById("act-title")?.textContent === "Release port 5000?"`)
+	s.call("DELETE", "/v1/services/web/ports/job-1", "")
+	s.call("POST", "/v1/services/web/ports", `{"name":"job-1"}`)
+	p.fill(nil)
+	p.await(`document.querySelector("#act-dialog .wrong").textContent.includes("PRECONDITION_FAILED")`)
+	if held := s.call("GET", "/v1/services/web/ports", ""); !strings.Contains(held, "job-1") {
+		t.Errorf("the next allocation was released: %s", held)
+	}
+}
