@@ -84,7 +84,7 @@ func TestEventsGoOn(t *testing.T) {
 			w.Header().Set("Retry-After", "1")
 			answer(w, 503, "application/problem+json", `{"code":"UNAVAILABLE","detail":"too many streams"}`)
 		case 3:
-			send(w, "ready 7-0", "released 7-0 a", "reset 9-0")
+			send(w, "ready 7-0", "allocated 6-0 a", "released 7-0 a", "reset 9-0") // one is repeated
 		default:
 			send(w, "ready 9-0", "surprise 10-0 b")
 			return true

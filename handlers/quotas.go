@@ -17,7 +17,8 @@ import (
 
 var (
 	ownerPortsDesc = prometheus.NewDesc("portmaster_owner_ports",
-		"Ports that an owner with a quota holds in a pool, open offers included: of owners that asked this server for ports within the last hour, 100 at most.",
+		"Ports that an owner with a quota holds in a pool, open offers included: of owners that asked this server for ports within "+
+			"the last hour, 100 at most.",
 		[]string{"owner", "pool"}, nil)
 	ownerQuotaDesc = prometheus.NewDesc("portmaster_owner_quota",
 		"How many ports that owner may hold in a pool.", []string{"owner", "pool"}, nil)
