@@ -20,7 +20,9 @@ import (
 
 const (
 	waitForEvents = 250 * time.Millisecond // how long a follower waits for an event before it looks which services there are
-	minPause      = 2 * time.Millisecond   // between two readings
+	waitWithMany  = time.Second            // the same if it reads many histories, since Redis looks at each when a wait begins
+	many          = 100
+	minPause      = 2 * time.Millisecond // between two readings
 	maxPause      = 100 * time.Millisecond
 	pauseFactor   = 10                     // a pause is that many times as long as the reading before it
 	holdBack      = 20 * time.Millisecond  // how long the clock of Redis is waited for, since it may have stepped back
@@ -151,7 +153,11 @@ func (f *follower) wait(ctx context.Context, waiter *executor.Waiter) {
 		return
 	}
 	services, after := split(positions)
-	waiter.Wait(ctx, eventKeys(f.keys, services), after, waitForEvents)
+	longest := waitForEvents
+	if len(services) > many {
+		longest = waitWithMany
+	}
+	waiter.Wait(ctx, eventKeys(f.keys, services), after, longest)
 }
 
 // round reads once and hands out what is found.
