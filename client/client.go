@@ -14,6 +14,17 @@
 // on until its context ends, or, if the context has no deadline, for Options.RetryFor. Nothing is repeated that could do
 // more than it was asked for: see Release. No redirect is followed, since requests contain secrets.
 //
+// # Events
+//
+// History lists what happened to a service. Events follows it, or a whole pool, and connects again by itself:
+//
+//	for e, err := range c.Events(ctx, "ci", "") {
+//		if err != nil {
+//			return err
+//		}
+//		fmt.Println(e.Kind, e.Name, e.Port)
+//	}
+//
 // # Tokens
 //
 // A server may want to know who calls. The client shows the token in PORTMASTER_TOKEN, or in the file that PORTMASTER_TOKEN_FILE names,

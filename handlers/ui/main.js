@@ -35,7 +35,7 @@ document.addEventListener("click", (event) => {
   if (event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   const to = url.read(link.search);
-  app.go({ ...to, pool: to.pool ?? app.state.pool }).then(() => screen.view.reveal(to.port));
+  app.go({ ...to, pool: to.pool ?? app.state.pool }).then(() => { screen.view.reveal(to.port); screen.showCard(); });
 });
 
 $("pool").addEventListener("change", () => app.go({ pool: $("pool").value, service: null, port: null, search: "" }));

@@ -168,7 +168,12 @@ export class Screen {
   }
 
   #choose(port) {
-    if (port !== this.#app.state.port) this.#app.go({ port });
+    if (port !== this.#app.state.port) this.#app.go({ port }).then(() => this.showCard());
+  }
+
+  // showCard brings the card into sight. In a wide window it always is.
+  showCard() {
+    if (matchMedia("(max-width: 1180px)").matches && !$("card").hidden) $("card").scrollIntoView({ block: "nearest" });
   }
 
   // link makes a link to a state of the page in this pool.

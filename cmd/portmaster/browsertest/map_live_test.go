@@ -16,6 +16,14 @@ func (p *page) live() {
 	p.await(`document.getElementById("connection").dataset.status === "live"`)
 }
 
+// settled waits until the page has read no map for a while: it reads one twice if its stream begins late.
+func (p *page) settled() {
+	p.t.Helper()
+	p.live()
+	p.await(`performance.now() - Math.max(...performance.getEntriesByType("resource").filter(e => e.name.includes("/map"))
+		.map(e => e.responseEnd)) > 1500`)
+}
+
 // mapReads is how often the page has read a map.
 func (p *page) mapReads() int {
 	p.t.Helper()
@@ -42,7 +50,7 @@ func TestMapIsLive(t *testing.T) {
 		s.call("POST", "/v1/services", `{"name":"web","start":5000,"end":5009}`)
 		p := open(t, s, "/ui/?service=web")
 		p.legend()
-		p.live()
+		p.settled()
 		read := p.mapReads()
 		begun := time.Now()
 		s.call("POST", "/v1/services/web/ports", `{"name":"job-1","lease":"1h"}`)
@@ -226,4 +234,22 @@ func TestMapAsksForTokens(t *testing.T) {
 	keys.write(strings.Split(string(line), "\n")[1])
 	p.await(`document.getElementById("token-dialog").open`)
 	p.awaitText("token-why", "no longer")
+}
+
+// What is released is the allocation that was confirmed, not the one that the name has by now.
+func TestMapReleasesWhatWasConfirmed(t *testing.T) {
+	s := startServer(t)
+	s.call("POST", "/v1/services", `{"name":"web","start":5000,"end":5000}`)
+	s.call("POST", "/v1/services/web/ports", `{"name":"job-1"}`)
+	p := open(t, s, "/ui/?service=web&port=5000", "412")
+	p.awaitText("card-facts", "job-1")
+	p.do(chromedp.Click(chromedp.CSS("#card-release")))
+	p.await(`document.getElementById("act-title")?.textContent === "Release port 5000?"`)
+	s.call("DELETE", "/v1/services/web/ports/job-1", "")
+	s.call("POST", "/v1/services/web/ports", `{"name":"job-1"}`)
+	p.fill(nil)
+	p.await(`document.querySelector("#act-dialog .wrong").textContent.includes("PRECONDITION_FAILED")`)
+	if held := s.call("GET", "/v1/services/web/ports", ""); !strings.Contains(held, "job-1") {
+		t.Errorf("the next allocation was released: %s", held)
+	}
 }
