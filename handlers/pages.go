@@ -21,7 +21,7 @@ import (
 // they show comes from the routes of the API, which ask who calls.
 func webPages() []webPage {
 	return []webPage{
-		{"/ui", policy, embedded(ui.Files)},
+		{"/ui", policy + neverMarkup, embedded(ui.Files)},
 		{"/docs", policy + "; img-src 'self' data:", append(embedded(docs.Files), embedded(docs.SwaggerUI, docs.SwaggerUIFiles...)...)},
 	}
 }
@@ -29,6 +29,9 @@ func webPages() []webPage {
 // policy is the Content-Security-Policy of a page: all that it loads and asks is this server's, nothing is inline, and no other page
 // may frame it.
 const policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// neverMarkup has the browser refuse every text that a script would make into markup or a script, such as the name of a holder.
+const neverMarkup = "; require-trusted-types-for 'script'; trusted-types 'none'"
 
 // webPage is a folder of files that a browser shows.
 type webPage struct {

@@ -6,6 +6,7 @@ package browsertest
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -174,24 +175,32 @@ func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 // eval returns the value of an expression of JavaScript. If that is a promise, eval waits for it.
 func eval[T any](p *page, expression string) T {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	value, err := evaluate[T](p, expression)
 	if err != nil {
 		p.t.Fatalf("%s: %s: %v", p.path, expression, err)
 	}
 	return value
 }
 
-// await waits until an expression of JavaScript is true.
+func evaluate[T any](p *page, expression string) (T, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+}
+
+// await waits until an expression of JavaScript is true, also on a page that another one leads to.
 func (p *page) await(expression string) {
 	p.t.Helper()
-	deadline := time.Now().Add(patience)
-	for !eval[bool](p, "!!("+expression+")") {
-		if time.Now().After(deadline) {
-			p.t.Fatalf("%s: not within %s: %s; the page says:\n%s", p.path, patience, expression, eval[string](p, "document.body.innerText"))
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		is, err := evaluate[bool](p, "!!("+expression+")")
+		_, isWrong := errors.AsType[*chromedp.ExceptionError](err) // any other error is that of a page that goes
+		if is {
+			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		if isWrong || time.Now().After(deadline) {
+			said, _ := evaluate[string](p, "document.body.innerText")
+			p.t.Fatalf("%s: not within %s: %s, error %v; the page says:\n%s", p.path, patience, expression, err, said)
+		}
 	}
 }
 

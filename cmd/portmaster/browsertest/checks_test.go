@@ -15,7 +15,8 @@ func TestChecksFindFaults(t *testing.T) {
 		"rejection":              {`(Promise.reject(new Error("rejected")), 0)`, "rejected"},
 		"another server":         {`(fetch("http://example.org/").catch(() => {}), 0)`, "http://example.org/"},
 		"picture from elsewhere": {`document.body.append(Object.assign(new Image(), {src: "http://example.org/a.png"}))`, "Content Security Policy"},
-		"inline script":          {`document.body.append(Object.assign(document.createElement("script"), {text: "0"}))`, "Content Security Policy"},
+		"inline script":          {`try { document.createElement("script").text = "0" } catch {}`, "TrustedScript"},
+		"markup of a text":       {`try { document.body.innerHTML = "<b>" } catch {}`, "TrustedHTML"},
 		"inline style":           {`document.body.setAttribute("style", "color: red")`, "Content Security Policy"},
 		"missing file":           {`fetch("/ui/none").then(() => 0)`, "404"},
 	} {

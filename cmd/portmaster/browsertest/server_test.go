@@ -90,6 +90,7 @@ func startServer(t *testing.T, settings ...string) *server {
 	t.Helper()
 	addr := freeAddr(t)
 	s := &server{t: t, addr: addr, env: append([]string{"PORTMASTER_HTTP_ADDR=" + addr, "PORTMASTER_SHUTDOWN_DELAY=0s"}, settings...)}
+	s.env = append(s.env, "PORTMASTER_REDIS_TIMEOUT=5s") // patience for a machine that has much to do
 	s.start()
 	return s
 }
