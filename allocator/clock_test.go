@@ -263,7 +263,10 @@ func TestTheServersOwnClockDecidesNothing(t *testing.T) {
 }
 
 // ofRedis is where times are told that Redis has given.
-var ofRedis = map[string]bool{"epoch/epoch.go UnixMicro": true, "epoch/recover.go UnixMicro": true, "record.go UTC": true, "service.go UTC": true}
+var ofRedis = map[string]bool{
+	"epoch/epoch.go UnixMicro": true, "epoch/recover.go UnixMicro": true,
+	"event.go UTC": true, "map.go UTC": true, "record.go UTC": true, "service.go UTC": true,
+}
 
 func isNow(call *ast.CallExpr) bool {
 	of, ok := call.Fun.(*ast.SelectorExpr)

@@ -147,6 +147,11 @@ func TestHeldAt(t *testing.T) {
 		if len(events) != 1 || !events[0].Expired.Equal(leased.Expires) || !events[0].Until.Equal(leased.Expires) {
 			t.Errorf("without an event of its end: %+v", events)
 		}
+		events, _, err = a.History(ctx, DefaultPool, "web", HistoryFilter{Name: "a"}, "", 10)
+		must(t, err)
+		if !events[1].Expired.IsZero() {
+			t.Errorf("the lease of another is that of %+v", events[1])
+		}
 		passes(t, store, 5*time.Millisecond)
 		_, _, err = claimOne(ctx, a, DefaultPool, "web", Request{Name: "c"}, 0) // now there is one
 		must(t, err)

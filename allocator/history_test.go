@@ -130,10 +130,10 @@ func TestEventsOfPorts(t *testing.T) {
 		w.must("claimed", own[0].event("allocated", "r1"))
 		claim(ci, job)
 		w.must("claimed again")
-		renewed, err := a.Renew(ctx, ci, DefaultPool, "web", "job", job.Secret, nil)
+		_, err = a.Renew(ctx, ci, DefaultPool, "web", "job", job.Secret, nil)
 		must(t, err)
 		w.must("renewed by its owner")
-		renewed, err = a.Renew(ctx, operator, DefaultPool, "web", "job", job.Secret, new(2*time.Hour))
+		renewed, err := a.Renew(ctx, operator, DefaultPool, "web", "job", job.Secret, new(2*time.Hour))
 		must(t, err)
 		w.must("renewed by an operator", renewed.event("renewed", "r2"))
 		for range 2 {

@@ -117,3 +117,26 @@ func TestEventsAreHeldBack(t *testing.T) {
 	store.Mini.SetTime(now.Add(time.Millisecond))
 	read(true, 3, false)
 }
+
+// What a Listener has read by itself it does not hear once more from a follower that was behind.
+func TestListenerHearsNothingTwice(t *testing.T) {
+	store := storetest.Mini(t)
+	a := newAllocator(store, long)
+	mustDefine(t, a, "web", 2000, 2009)
+	begin := happens(t, store, "web", "5-0", "allocated", "name", "a")
+	happens(t, store, "web", "6-0", "allocated", "name", "b")
+	l := listen(t, a, "web", begin)
+	hears(t, l, "ready web", "allocated web b")
+	for l.behind {
+		_, err := l.Next(t.Context())
+		must(t, err)
+	}
+	l.follower.mu.Lock()
+	for n := range uint64(3) {
+		l.hear(Event{Kind: EventReleased, Service: "web"}.at(eventID{ms: 5 + n}))
+	}
+	l.follower.mu.Unlock()
+	if e := hears(t, l, "released web"); e.ID != "7-0" {
+		t.Errorf("it hears %s again", e.ID)
+	}
+}

@@ -89,6 +89,20 @@ func (n *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
+// byNext counts the commands while do runs. If there are some, they may be the last ones of a stream of events that has ended, so it
+// does it again.
+func (n *commands) byNext(do func()) (count int64) {
+	for range 20 {
+		before := n.Load()
+		do()
+		if count = n.Load() - before; count == 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return count
+}
+
 // bodies are those of the operations that have one.
 var bodies = map[string]string{
 	"createService": `{"name":"SERVICE","start":5000,"end":5009}`, "defineService": `{"start":5000,"end":5009}`,
@@ -122,10 +136,14 @@ func TestWhoMayDoWhat(t *testing.T) {
 			case slices.Equal(r.query, ofTargets):
 				query = "?host=a"
 			}
+			body := strings.Replace(bodies[r.operation], "SERVICE", service, 1)
 			before := asked.Load()
-			answer := a.as(token)(r.method, path+query, strings.Replace(bodies[r.operation], "SERVICE", service, 1))
+			answer := a.as(token)(r.method, path+query, body)
 			count := asked.Load() - before
 			refused := answer.status == 403 && read[problem](answer).Code == codeForbidden
+			if refused && count > 0 {
+				count = asked.byNext(func() { a.as(token)(r.method, path+query, body) })
+			}
 			if refused == may || refused && count > 0 || !refused && count == 0 && r.access != everybody {
 				t.Errorf("%s may %s %s: %t; Redis was asked %d commands\n%s", role, r.method, path, may, count, answer)
 			}
@@ -134,9 +152,9 @@ func TestWhoMayDoWhat(t *testing.T) {
 			a.do(r.method, path, "").want(200)
 			return
 		}
-		before := asked.Load()
-		a.do(r.method, path, bodies[r.operation]).problem(401, codeUnauthenticated)
-		equal(t, "commands of a stranger", asked.Load()-before, 0)
+		equal(t, "commands of a stranger", asked.byNext(func() {
+			a.do(r.method, path, bodies[r.operation]).problem(401, codeUnauthenticated)
+		}), 0)
 	}
 	for _, r := range serverRoutes {
 		try(r, r.path, "", true)

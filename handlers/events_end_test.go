@@ -128,7 +128,7 @@ func TestEventsEndWhenTheClientStalls(t *testing.T) {
 	soon(t, "it is ended", func() bool {
 		for range 50 {
 			store.Admin.XAdd(t.Context(), &redis.XAddArgs{
-				Stream: store.Prefix + ":{default}:events:web", MaxLen: 100, Values: []string{"event", "allocated", "request", id},
+				Stream: store.Prefix + ":{default}:events:web", Values: []string{"event", "allocated", "request", id},
 			})
 		}
 		return a.streams() == 0

@@ -66,7 +66,7 @@ func TestVersion(t *testing.T) {
 	}
 
 	p := startProgram(t)
-	if want := fmt.Sprintf("version=%s\n", version()); !strings.Contains(p.log.String(), want) {
+	if want := fmt.Sprintf(" version=%s ", version()); !strings.Contains(p.log.String(), want) {
 		t.Errorf("the log does not say %q:\n%s", want, p.log)
 	}
 }
