@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,7 +108,9 @@ func TestWaitIsOver(t *testing.T) {
 			if took := time.Since(began); took < 300*time.Millisecond {
 				t.Errorf("it waited %s", took)
 			}
-			equal(t, "Retry-After", r.header.Get("Retry-After"), "1800")
+			if after, _ := strconv.Atoi(r.header.Get("Retry-After")); after > 1800 || after < 1700 { // less where the machine stalls
+				t.Errorf("Retry-After: %d", after)
+			}
 		}
 		equal(t, "waiting", a.service("django").Waiting, 0)
 	})

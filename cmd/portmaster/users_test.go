@@ -190,6 +190,7 @@ func everyRoute(t *testing.T, p *program) {
 		"/v1/services/django/history"} {
 		p.must(t, 200, "GET", path, "")
 	}
+	p.follows(t, "/v1/services/django/events?last_event_id=0-0", "event: released")
 	p.follows(t, "/v1/events?last_event_id=0-0", "event: released")
 	p.must(t, 409, "DELETE", "/v1/services/django", "")
 	p.must(t, 204, "DELETE", "/v1/services/django/ports/5001", "")
@@ -213,7 +214,7 @@ func (p *program) follows(t *testing.T, path, line string) {
 	defer response.Body.Close()
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() && lines.Text() != line {
-		if lines.Text() == "event: allocated" {
+		if at := lines.Text(); at == "event: ready" || at == "event: reset" || at == "event: allocated" {
 			p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"follows"}`)
 			p.must(t, 204, "DELETE", "/v1/services/django/ports/follows", "")
 		}
