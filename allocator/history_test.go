@@ -300,7 +300,9 @@ func TestHistoryIsBounded(t *testing.T) {
 func TestHistoryThatMayNotBeWritten(t *testing.T) {
 	store, _, _ := storetest.Private(t)
 	must(t, store.Admin.Do(t.Context(), "ACL", "SETUSER", "older", "on", ">secret", "~*", "&*", "+@all", "-xadd", "-persist").Err())
-	client := redis.NewClient(&redis.Options{Addr: store.Addr, Username: "older", Password: "secret", MaxRetries: -1, ContextTimeoutEnabled: true})
+	options := store.Options()
+	options.Username, options.Password = "older", "secret"
+	client := redis.NewClient(options)
 	t.Cleanup(func() { client.Close() })
 	store.Client = client
 	if err := withHistory(store, long, 0).Greet(t.Context()); err != nil {

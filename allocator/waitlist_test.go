@@ -135,6 +135,9 @@ func TestLineWaitsForABlock(t *testing.T) {
 		}
 		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "b", Proof{}))
 		first, second := <-ended, <-ended
+		if first.allocation.Fence > second.allocation.Fence { // their goroutines may end in any order
+			first, second = second, first
+		}
 		if first.err != nil || first.who != "block" || first.allocation.Port != 2000 || second.err != nil || second.allocation.Port != 2002 {
 			t.Errorf("%+v, then %+v", first, second)
 		}

@@ -38,6 +38,7 @@ type api struct {
 type settings struct {
 	allocator allocator.Options
 	server    Options
+	further   []route
 }
 
 func newAPI(t testing.TB, store storetest.Store, change ...func(*settings)) *api {
@@ -57,7 +58,11 @@ func newAPI(t testing.TB, store storetest.Store, change ...func(*settings)) *api
 	for _, f := range change {
 		f(&s)
 	}
-	return serve(t, store, New(allocator.New(store.Client, s.allocator), s.server), log)
+	server := New(allocator.New(store.Client, s.allocator), s.server)
+	for _, r := range s.further {
+		server.add(r)
+	}
+	return serve(t, store, server, log)
 }
 
 func serve(t testing.TB, store storetest.Store, server *Server, log *logs) *api {

@@ -164,14 +164,10 @@ func TestAuditOfRefusals(t *testing.T) {
 // Whoever may not read is noted as well, on a route that changes nothing or on none.
 func TestAuditOfRefusedReads(t *testing.T) {
 	lines, on := auditing(false)
-	a := newAPI(t, storetest.Mini(t), on)
-	for _, r := range serverRoutes {
-		if r.operation == "listPools" {
-			r.path, r.operation = "/v1/refused", "refused"
-			r.handle = func(*Server, *fiber.Ctx) error { return &allocator.Error{Code: allocator.CodeSecretMismatch} }
-			a.server.add(r)
-		}
-	}
+	refused := func(*Server, *fiber.Ctx) error { return &allocator.Error{Code: allocator.CodeSecretMismatch} }
+	a := newAPI(t, storetest.Mini(t), on, func(s *settings) {
+		s.further = []route{{"GET", "/v1/refused", "refused", reading, nil, refused}}
+	})
 	equal(t, "status", statusOf(t, a.addr+"/v1/refused"), 403)
 	if got := lines.take(t); !slices.Equal(got, []string{"refused default SECRET_MISMATCH WARN"}) {
 		t.Errorf("the audit says %q", got)
