@@ -125,7 +125,7 @@ func (c *Client) attempt(ctx context.Context, call call, r *reply) *Error {
 	}
 	address := c.base + call.path
 	if wait := call.wait.next(); wait > 0 {
-		address += "?wait=" + strconv.FormatFloat(wait.Seconds(), 'f', -1, 64)
+		address += "?wait=" + strconv.FormatFloat(inSeconds(wait), 'f', -1, 64)
 		timeout += wait
 	}
 	ctx, stop := context.WithTimeout(ctx, timeout)

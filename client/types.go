@@ -11,7 +11,11 @@ import (
 // seconds is a duration in JSON.
 type seconds time.Duration
 
-func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+func (s seconds) MarshalJSON() ([]byte, error) { return json.Marshal(inSeconds(time.Duration(s))) }
+
+// inSeconds returns the number nearest to d, so that 1.158 s is written as that; d.Seconds adds two numbers, and may give
+// 1.1580000000000001, which the server refuses.
+func inSeconds(d time.Duration) float64 { return float64(d) / float64(time.Second) }
 
 func (s *seconds) UnmarshalJSON(text []byte) error {
 	var number float64

@@ -174,7 +174,7 @@ func TestTracesWithoutACollector(t *testing.T) {
 	defer silent.Close()
 	p := startProgram(t, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://"+silent.Addr().String()+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=1",
 		"OTEL_BSP_MAX_QUEUE_SIZE=8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=8", "OTEL_BSP_EXPORT_TIMEOUT=600000", "OTEL_EXPORTER_OTLP_TIMEOUT=600000",
-		"PORTMASTER_SHUTDOWN_TIMEOUT=100ms", "PORTMASTER_SHUTDOWN_DELAY=0s")
+		"PORTMASTER_SHUTDOWN_TIMEOUT=5s", "PORTMASTER_SHUTDOWN_DELAY=0s")
 	p.must(t, 201, "PUT", "/v1/services/web", `{"start":5000,"end":5099}`)
 	for i := range 100 {
 		p.must(t, 201, "POST", "/v1/services/web/ports", fmt.Sprintf(`{"name":"n%d"}`, i))

@@ -53,7 +53,7 @@ func Read(ctx context.Context, c *client.Client, pool string) func(yield func(Li
 				yield(Line{}, err)
 				return
 			}
-			of := &Service{s.Name, s.Description, s.Start, s.End, s.Cooldown.Seconds()}
+			of := &Service{s.Name, s.Description, s.Start, s.End, float64(s.Cooldown) / 1e9}
 			if !yield(Line{Pool: pool, Service: of}, nil) {
 				return
 			}
