@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // Cluster returns the nodes of a Redis Cluster of the test's own, none with a replica. The first has the first slots. Several
@@ -40,7 +42,7 @@ func cluster(t testing.TB, by access, size int) (nodes []Store) {
 			t.Fatal(err)
 		}
 	}
-	Eventually(t, 20*time.Second, "the nodes of the Cluster know each other", func() bool {
+	processes.Eventually(t, 20*time.Second, "the nodes of the Cluster know each other", func() bool {
 		return !slices.ContainsFunc(nodes, func(node Store) bool {
 			info := node.Admin.ClusterInfo(t.Context()).Val()
 			return !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", size))
@@ -95,10 +97,10 @@ func ClusterReplica(t testing.TB, nodes []Store) Store {
 	nodes = addNode(t, usual(), nodes, "--masteruser", "replica", "--masterauth", Password)
 	replica := nodes[len(nodes)-1]
 	id := nodes[0].Admin.Do(t.Context(), "CLUSTER", "MYID").Val()
-	Eventually(t, 20*time.Second, "the replica may follow", func() bool {
+	processes.Eventually(t, 20*time.Second, "the replica may follow", func() bool {
 		return replica.Admin.Do(t.Context(), "CLUSTER", "REPLICATE", id).Err() == nil // else it does not know that node yet
 	})
-	Eventually(t, 20*time.Second, "the replica follows, and is known", func() bool {
+	processes.Eventually(t, 20*time.Second, "the replica follows, and is known", func() bool {
 		known := nodes[0].Admin.Do(t.Context(), "CLUSTER", "SLOTS").String() // what a client asks for
 		return strings.Contains(replica.Admin.Info(t.Context(), "replication").Val(), "master_link_status:up") &&
 			strings.Contains(known, replica.Addr[strings.LastIndex(replica.Addr, ":")+1:])
@@ -109,7 +111,7 @@ func ClusterReplica(t testing.TB, nodes []Store) Store {
 // addNode starts a node that has no slots, and has the first meet it.
 func addNode(t testing.TB, by access, nodes []Store, args ...string) []Store {
 	t.Helper()
-	bus, err := FreeAddr()
+	bus, err := processes.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}

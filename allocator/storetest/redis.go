@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // access is who a Redis lets in, and how.
@@ -78,7 +80,7 @@ func start(prepare func(*redisServer) error) (s *redisServer, err error) {
 		if s.dir, err = os.MkdirTemp("", "portmaster-redis-"); err != nil {
 			return nil, err
 		}
-		if s.addr, err = FreeAddr(); err == nil {
+		if s.addr, err = processes.FreeAddr(); err == nil {
 			if err = prepare(s); err == nil {
 				if err = s.run(); err == nil {
 					return s, nil
@@ -177,7 +179,7 @@ func (s *redisServer) store(t testing.TB) Store {
 func (s *redisServer) run() error {
 	cmd := exec.Command(s.program, s.args...)
 	cmd.Env = s.env
-	exited, err := Start(cmd)
+	exited, err := processes.Start(cmd)
 	if err != nil {
 		return err
 	}

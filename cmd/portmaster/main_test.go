@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"portmaster/allocator/storetest"
+	"portmaster/allocator/storetest/processes"
 )
 
 // asProgram makes the test's executable be the program itself, race detector included.
@@ -53,7 +54,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd, bound time.Duration) *program {
 	p := &program{cmd: cmd, log: &output{}}
 	cmd.Stderr = p.log
 	var err error
-	if p.exited, err = storetest.Start(cmd); err != nil {
+	if p.exited, err = processes.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -67,7 +68,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd, bound time.Duration) *program {
 		}
 	})
 	serving := regexp.MustCompile(`msg=serving address=(\S+)`)
-	storetest.Eventually(t, bound, "the server listens", func() bool {
+	processes.Eventually(t, bound, "the server listens", func() bool {
 		select {
 		case <-p.exited:
 			t.Fatalf("the server ended at once:\n%s", p.log)
@@ -180,7 +181,7 @@ func run(t *testing.T, args []string, settings ...string) (code int, stdout, std
 // eventually waits until ok is true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	storetest.Eventually(t, patience, what, ok)
+	processes.Eventually(t, patience, what, ok)
 }
 
 // output gathers what a process writes.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // scrapeConfig is what the page of the API has Prometheus read, but for the address of the server, the refresh and the path below /v1.
@@ -39,7 +41,7 @@ func TestPrometheusFindsTargets(t *testing.T) {
 		}
 		addr := freeAddr(t)
 		all = append(all, addr)
-		start(t, exec.Command(prometheusServer.path(t), "--config.file="+file, "--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+addr))
+		processes.Run(t, exec.Command(prometheusServer.path(t), "--config.file="+file, "--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+addr))
 		awaitListener(t, addr)
 	}
 	awaitTargets(t, all)

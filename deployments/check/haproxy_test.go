@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // TestHAProxyConfig has HAProxy read its file, with the names of compose.yaml and with addresses.
@@ -44,7 +46,7 @@ func haproxyCommand(t *testing.T, dir, addr string, replicas []string, args ...s
 func startHAProxy(t *testing.T, dir string, replicas ...string) (addr string) {
 	t.Helper()
 	addr = freeAddr(t)
-	start(t, haproxyCommand(t, dir, addr, replicas))
+	processes.Run(t, haproxyCommand(t, dir, addr, replicas))
 	awaitListener(t, addr)
 	return addr
 }
@@ -109,7 +111,7 @@ func (a answer) isProblem(code string) error {
 // cluster is Redis, three servers on it and HAProxy before them, by the files of deployments/.
 type cluster struct {
 	addr     string
-	replicas [3]*process
+	replicas [3]*processes.Process
 	addrs    [3]string
 	redis    string
 }
@@ -142,8 +144,8 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 	t.Cleanup(func() { bench.Process.Kill() })
 	for i, replica := range c.replicas {
 		time.Sleep(500 * time.Millisecond)
-		replica.end(syscall.SIGTERM)
-		if code := replica.cmd.ProcessState.ExitCode(); code != 0 {
+		replica.End(syscall.SIGTERM)
+		if code := replica.Cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("a replica ended with %d", code)
 		}
 		c.startReplica(t, i)
@@ -202,7 +204,7 @@ func TestKillLosesOnlyWhatWasUnderWay(t *testing.T) {
 	}
 	time.Sleep(time.Second)
 	killing.Store(true)
-	c.replicas[1].end(syscall.SIGKILL)
+	c.replicas[1].End(syscall.SIGKILL)
 	killed.Store(true)
 	time.Sleep(time.Second)
 	close(stop)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // The last stage is the image: nothing but what is copied into it, run by a user who owns nothing.
@@ -67,7 +69,7 @@ func TestProgramRunsAlone(t *testing.T) {
 	if out, err := alone("healthcheck").CombinedOutput(); err == nil {
 		t.Errorf("before it runs it is healthy: %s", out)
 	}
-	start(t, alone("serve"))
+	processes.Run(t, alone("serve"))
 	eventually(t, "the healthcheck succeeds", func() bool { return alone("healthcheck").Run() == nil })
 }
 

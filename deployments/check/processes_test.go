@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"net"
 	"net/http"
 	"os"
@@ -10,9 +9,9 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // requireRedis is the variable that makes a missing part an error, as in the tests of the server.
@@ -54,67 +53,22 @@ func program(t *testing.T) string {
 	return filepath.Join(built.dir, "portmaster")
 }
 
-// process is one that a test started, which ends with the test.
-type process struct {
-	cmd    *exec.Cmd
-	log    *bytes.Buffer // to be read when it has ended
-	exited chan struct{}
-}
-
-// start starts a command. The kernel ends it with the test process, however that ends.
-func start(t *testing.T, cmd *exec.Cmd) *process {
-	t.Helper()
-	p := &process{cmd: cmd, log: &bytes.Buffer{}, exited: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p.log, p.log
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the signal comes when the thread that started the process ends
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-		close(p.exited)
-	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.end(syscall.SIGKILL)
-		if t.Failed() {
-			t.Logf("%s said:\n%s", cmd, p.log)
-		}
-	})
-	return p
-}
-
-// end sends a signal to the process and waits until it has ended.
-func (p *process) end(signal os.Signal) {
-	p.cmd.Process.Signal(signal)
-	<-p.exited
-}
-
 // freeAddr returns an address of this machine on which nothing listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := processes.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // startServer starts portmaster serve on an address, and waits until it is ready.
-func startServer(t *testing.T, addr string, settings ...string) *process {
+func startServer(t *testing.T, addr string, settings ...string) *processes.Process {
 	t.Helper()
 	cmd := exec.Command(program(t), "serve")
 	cmd.Env = append([]string{"PORTMASTER_HTTP_ADDR=" + addr, "PORTMASTER_LOG_LEVEL=warn"}, settings...)
-	p := start(t, cmd)
+	p := processes.Run(t, cmd)
 	awaitReady(t, addr)
 	return p
 }
@@ -137,7 +91,7 @@ func startRedis(t *testing.T, dir string, args ...string) (addr string) {
 	addr = freeAddr(t)
 	host, port, _ := net.SplitHostPort(addr)
 	args = append([]string{filepath.Join(dir, "redis/redis.conf"), "--bind", host, "--port", port, "--dir", t.TempDir()}, args...)
-	start(t, exec.Command(redisServer.path(t), args...))
+	processes.Run(t, exec.Command(redisServer.path(t), args...))
 	awaitListener(t, addr)
 	return addr
 }
@@ -156,9 +110,5 @@ func awaitListener(t *testing.T, addr string) {
 // eventually waits until ok is true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
+	processes.Eventually(t, patience, what, ok)
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // A stream of events goes through HAProxy: it outlives the timeouts, since the server sends a beat, and events are not held back.
@@ -42,23 +44,23 @@ func TestHAProxyEndsWithStreams(t *testing.T) {
 	addr := freeAddr(t)
 	server := startServer(t, addr)
 	balancer := freeAddr(t)
-	haproxy := start(t, haproxyCommand(t, patient, balancer, []string{addr, freeAddr(t), freeAddr(t)}))
+	haproxy := processes.Run(t, haproxyCommand(t, patient, balancer, []string{addr, freeAddr(t), freeAddr(t)}))
 	awaitListener(t, balancer)
 	events, err := follow(t.Context(), balancer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer events.close()
-	haproxy.cmd.Process.Signal(syscall.SIGUSR1)
+	haproxy.Cmd.Process.Signal(syscall.SIGUSR1)
 	if err := events.awaitBeats(1); err != nil {
 		t.Errorf("HAProxy ended a stream before its server did: %v", err)
 	}
-	server.cmd.Process.Signal(syscall.SIGTERM)
+	server.Cmd.Process.Signal(syscall.SIGTERM)
 	if _, err := io.Copy(io.Discard, events.lines); err != nil {
 		t.Errorf("the stream was cut off: %v", err)
 	}
-	<-haproxy.exited
-	<-server.exited
+	<-haproxy.Exited
+	<-server.Exited
 }
 
 // stream is the events of the default pool.

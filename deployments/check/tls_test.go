@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // selfSigned makes a certificate, with its key in the same file, that is its own authority, for a server and for a client.
@@ -50,7 +52,7 @@ func startTLSServer(t *testing.T, cert string, settings ...string) (addr, ops st
 	cmd := exec.Command(program(t), "serve")
 	cmd.Env = append([]string{"PORTMASTER_HTTP_ADDR=" + addr, "PORTMASTER_OPS_ADDR=" + ops, "PORTMASTER_LOG_LEVEL=warn",
 		"PORTMASTER_TLS_CERT_FILE=" + cert, "PORTMASTER_TLS_KEY_FILE=" + cert}, settings...)
-	start(t, cmd)
+	processes.Run(t, cmd)
 	awaitReady(t, ops)
 	return addr, ops
 }

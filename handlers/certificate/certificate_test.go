@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"portmaster/allocator/storetest"
+	"portmaster/allocator/storetest/processes"
 )
 
 // server echoes a byte over TLS, with files in a folder that a test changes.
@@ -169,7 +170,7 @@ func (s *server) gauge(name string) float64 {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	storetest.Eventually(t, 20*time.Second, what, ok)
+	processes.Eventually(t, 20*time.Second, what, ok)
 }
 
 // logs gathers what is logged.

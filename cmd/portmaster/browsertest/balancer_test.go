@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"portmaster/allocator/storetest/processes"
 )
 
 // Behind HAProxy, by its shipped file, the map follows what any replica does, also after its own replica was stopped.
@@ -16,7 +18,7 @@ func TestMapBehindHAProxy(t *testing.T) {
 	haproxy.Env = []string{
 		"HAPROXY_BIND=" + balancer.addr, "REPLICA_1=" + replicas[0].addr, "REPLICA_2=" + replicas[1].addr, "REPLICA_3=" + freeAddr(t),
 	}
-	balancer.process = start(t, haproxy)
+	balancer.process = processes.Run(t, haproxy)
 	balancer.awaitReady()
 	balancer.call("POST", "/v1/services", `{"name":"web","start":5000,"end":5009}`)
 

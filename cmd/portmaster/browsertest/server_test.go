@@ -1,79 +1,33 @@
 package browsertest
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"portmaster/allocator/storetest/processes"
 )
-
-// process is one that a test started, which ends with the test.
-type process struct {
-	cmd    *exec.Cmd
-	log    *bytes.Buffer // to be read when it has ended
-	exited chan struct{}
-}
-
-// start starts a command. The kernel ends it with the test process, however that ends.
-func start(t *testing.T, cmd *exec.Cmd) *process {
-	t.Helper()
-	p := &process{cmd: cmd, log: &bytes.Buffer{}, exited: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.log, p.log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the signal comes when the thread that started the process ends
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-		close(p.exited)
-	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.end(syscall.SIGKILL)
-		if t.Failed() {
-			t.Logf("%s said:\n%s", cmd, p.log)
-		}
-	})
-	return p
-}
-
-// end sends a signal to the process and waits until it has ended.
-func (p *process) end(signal os.Signal) {
-	p.cmd.Process.Signal(signal)
-	<-p.exited
-}
 
 // freeAddr returns an address of this machine on which nothing listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := processes.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // eventually waits until ok is true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
+	processes.Eventually(t, patience, what, ok)
 }
 
 // server is portmaster serve.
@@ -82,7 +36,7 @@ type server struct {
 	addr    string
 	token   string // that call sends, if it is not ""
 	env     []string
-	process *process
+	process *processes.Process
 }
 
 // startServer starts a server with the settings, and waits until it is ready.
@@ -100,7 +54,7 @@ func (s *server) start() {
 	s.t.Helper()
 	cmd := exec.Command(*program, "serve")
 	cmd.Env = s.env
-	s.process = start(s.t, cmd)
+	s.process = processes.Run(s.t, cmd)
 	s.awaitReady()
 }
 
@@ -119,8 +73,8 @@ func (s *server) awaitReady() {
 // stop ends the server as an operator does.
 func (s *server) stop() {
 	s.t.Helper()
-	s.process.end(syscall.SIGTERM)
-	if code := s.process.cmd.ProcessState.ExitCode(); code != 0 {
+	s.process.End(syscall.SIGTERM)
+	if code := s.process.Cmd.ProcessState.ExitCode(); code != 0 {
 		s.t.Errorf("the server ended with %d", code)
 	}
 }
@@ -163,7 +117,7 @@ func startRedis(t *testing.T) (setting string) {
 	t.Helper()
 	addr := freeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
-	start(t, exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--save", "", "--maxmemory-policy", "noeviction"))
+	processes.Run(t, exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--save", "", "--maxmemory-policy", "noeviction"))
 	eventually(t, "redis listens", func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {

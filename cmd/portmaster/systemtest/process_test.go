@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"portmaster/allocator/storetest"
+	"portmaster/allocator/storetest/processes"
 )
 
 // patience bounds every wait for something that is not meant to take long.
@@ -62,7 +62,7 @@ func (p *process) start() {
 	defer log.Close()
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = filepath.Dir(p.log), p.command.env, log, log
-	exited, err := storetest.Start(cmd)
+	exited, err := processes.Start(cmd)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -121,13 +121,13 @@ func (p *process) await(what string, ok func() bool) {
 // eventually waits until ok is true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	storetest.Eventually(t, patience, what, ok)
+	processes.Eventually(t, patience, what, ok)
 }
 
 // freeAddr returns an address on loopback where nobody listens.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	addr, err := storetest.FreeAddr()
+	addr, err := processes.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,18 +1,51 @@
-package storetest
+// Package processes starts processes that end with the test that started them, on addresses that no other test of the process uses. It
+// imports the standard library only, so that tests in modules of their own can use it.
+package processes
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"net"
-	"net/url"
+	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
+
+// Process is a command that Run has started.
+type Process struct {
+	Cmd    *exec.Cmd
+	Log    *bytes.Buffer   // what it has written, to be read when it has ended
+	Exited <-chan struct{} // closed when it has ended
+}
+
+// Run starts a command, which ends with the test. If the test fails, its log shows what the command wrote.
+func Run(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{Cmd: cmd, Log: &bytes.Buffer{}}
+	cmd.Stdout, cmd.Stderr = p.Log, p.Log
+	var err error
+	if p.Exited, err = Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.End(syscall.SIGKILL)
+		if t.Failed() {
+			t.Logf("%s said:\n%s", cmd, p.Log)
+		}
+	})
+	return p
+}
+
+// End sends a signal to the process and waits until it has ended.
+func (p *Process) End(signal os.Signal) {
+	_ = p.Cmd.Process.Signal(signal)
+	<-p.Exited
+}
 
 // Start starts a command. The kernel ends it with the test process, however that ends. exited is closed when it has ended.
 func Start(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
@@ -61,28 +94,6 @@ func Eventually(t testing.TB, bound time.Duration, what string, ok func() bool) 
 	for deadline := time.Now().Add(bound); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %s: %s", bound, what)
-		}
-	}
-}
-
-// NothingRefused sees that Redis refused no user anything.
-func (s Store) NothingRefused(t testing.TB) {
-	t.Helper()
-	refusals, err := s.Admin.ACLLog(t.Context(), 100).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range refusals {
-		t.Errorf("Redis refused to %s: %s %s (%s)", r.Username, r.Reason, r.Object, r.Context)
-	}
-}
-
-// NoPasswordIn sees that a text does not show the password, not even as it stands in a URL.
-func NoPasswordIn(t testing.TB, text string) {
-	t.Helper()
-	for _, password := range []string{Password, url.QueryEscape(Password), url.PathEscape(Password)} {
-		if strings.Contains(text, password) {
-			t.Errorf("the password is shown:\n%s", text)
 		}
 	}
 }
