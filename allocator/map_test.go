@@ -20,7 +20,7 @@ func wholeMap(ctx context.Context, a *Allocator, pool, service string, limit int
 			return PortMap{}, err
 		}
 		if cursor == "" {
-			whole = PortMap{Service: m.Service, Time: m.Time, Start: m.Start, End: m.End}
+			whole = PortMap{Service: m.Service, Time: m.Time, Start: m.Start, End: m.End, Ranges: m.Ranges}
 		}
 		whole.add(m.Entries)
 		if cursor = next; cursor == "" {

@@ -37,6 +37,7 @@ type request struct {
 	fences        []int64
 	description   string // create, put
 	start, end    int
+	exclude       []Range // create, put
 	cooldown      time.Duration
 }
 
@@ -100,6 +101,7 @@ type modelPool struct {
 type modelService struct {
 	description string
 	start, end  int
+	holes       map[int]bool // ports between that it does not have
 	cooldown    ms
 	created     ms
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
@@ -202,12 +204,13 @@ func (m *model) define(p *modelPool, c request) answer {
 	if s != nil && c.act == "create" {
 		return answer{Code: CodeServiceExists}
 	}
+	ports := c.portsOf()
 	for name, other := range p.services {
-		if name != c.service && other.start <= c.end && other.end >= c.start {
+		if name != c.service && slices.ContainsFunc(ports, other.has) {
 			return answer{Code: CodeRangeOverlap}
 		}
 	}
-	outside := func(number int) bool { return number < c.start || number > c.end }
+	outside := func(number int) bool { return !slices.Contains(ports, number) }
 	created := s == nil
 	if created {
 		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}}
@@ -231,13 +234,14 @@ func (m *model) define(p *modelPool, c request) answer {
 	if created {
 		p.services[c.service] = s
 	}
-	for number := c.start; number <= c.end; number++ {
-		if rests := p.rest[number]; (number < s.start || number > s.end) && rests > m.now {
+	for _, number := range ports {
+		if rests := p.rest[number]; !s.has(number) && rests > m.now {
 			m.note("came back while it rests")
 			s.ports[number] = &modelPort{rests: rests}
 		}
 	}
-	s.description, s.start, s.end, s.cooldown = c.description, c.start, c.end, c.cooldown.Milliseconds()
+	s.setRanges(ports)
+	s.description, s.cooldown = c.description, c.cooldown.Milliseconds()
 	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
 	return answer{Created: created, Service: m.service(p, c.service, s)}
 }
@@ -271,7 +275,7 @@ func (m *model) remove(p *modelPool, name string) answer {
 }
 
 func (m *model) service(p *modelPool, name string, s *modelService) Service {
-	total := s.end - s.start + 1
+	total, _ := s.size()
 	counts := PortCounts{Total: total, Free: total}
 	for _, port := range s.ports {
 		of := &counts.Cooling
@@ -287,7 +291,7 @@ func (m *model) service(p *modelPool, name string, s *modelService) Service {
 		counts.Free--
 	}
 	return Service{
-		Name: name, Description: s.description, Start: s.start, End: s.end, Created: date(s.created),
+		Name: name, Description: s.description, Start: s.start, End: s.end, Ranges: s.several(), Created: date(s.created),
 		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Waiting: len(m.waiting(p, s)), Ports: counts,
 	}
 }
@@ -302,10 +306,12 @@ func (m *model) services(p *modelPool) (services []Service) {
 
 // mapOf has one entry for each hold and each port that is kept out, and joins free ports.
 func (m *model) mapOf(service string, s *modelService) PortMap {
-	of := PortMap{Service: service, Time: date(m.now), Start: s.start, End: s.end}
+	of := PortMap{Service: service, Time: date(m.now), Start: s.start, End: s.end, Ranges: s.several()}
 	for number := s.start; number <= s.end; number++ {
 		e, port := MapEntry{Start: number, End: number, State: StateFree}, s.ports[number]
 		switch {
+		case s.holes[number]:
+			continue
 		case port == nil:
 		case port.hold.lives(m.now):
 			h := port.hold
