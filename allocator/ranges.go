@@ -89,13 +89,13 @@ func sizeOf(ranges []Range) (size int) {
 func (f *faults) rangesOf(d Definition, low, high int) []Range {
 	ranges, known := d.Ranges, len(*f)
 	switch {
-	case len(ranges) == 0:
+	case ranges == nil:
 		f.portRange(d.Start, d.End, low, high)
 		ranges = []Range{{d.Start, d.End}}
 	case d.Start != 0 || d.End != 0:
 		f.add("ranges", "cannot be combined with start and end")
-	case len(ranges) > MaxRanges:
-		f.add("ranges", "has %d ranges; at most %d are allowed", len(ranges), MaxRanges)
+	case len(ranges) < 1 || len(ranges) > MaxRanges:
+		f.add("ranges", "must list 1 to %d ranges", MaxRanges)
 	default:
 		f.apartRanges(ranges, low, high)
 	}

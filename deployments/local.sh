@@ -124,7 +124,7 @@ up() {
   trap - EXIT
 
   if [ $running = ${#ALL[@]} ]; then echo "It runs already."; elif [ $running != 0 ]; then echo "Started again: ${STARTED[*]}"; fi
-  echo "url    http://127.0.0.1:$PORT, which is HAProxy before three replicas on the next three ports"
+  echo "url    http://127.0.0.1:$PORT (the map is at /ui/, the API at /docs/): HAProxy before three replicas on the next three ports"
   echo "redis  redis-cli -p $REDIS_PORT"
   echo "logs   $STATE/*.log"
   echo "end    make down, which keeps Redis's data in $STATE"

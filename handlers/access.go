@@ -20,7 +20,7 @@ type access struct {
 
 // The kinds of access, in the order of the page.
 var (
-	reading   = &access{"read services, offers, ports, pools", "yes", "yes", "yes"}
+	reading   = &access{"read services, offers, ports, pools, history, events", "yes", "yes", "yes"}
 	acquiring = &access{"offer, claim", "", "yes", "yes"}
 	holding   = &access{"read, accept, reject an offer; renew", "", "its owner, with the secret", "with the secret"}
 	releasing = &access{"release", "", "its owner, or with the secret", "yes"}
@@ -123,7 +123,7 @@ func principalOf(c *fiber.Ctx) identity.Principal {
 // caller returns who calls, as the allocator has it.
 func caller(c *fiber.Ctx) allocator.Caller {
 	p := principalOf(c)
-	return allocator.Caller{Owner: p.Owner, Held: p.Held, IsOperator: p.Role == identity.Operator, RequestID: requestID(c)}
+	return allocator.Caller{Owner: p.Owner, Held: p.Held, IsOperator: p.Role == identity.Operator, RequestID: knownRequestID(c)}
 }
 
 // checkHost protects an open server from web pages: a page that a browser shows may resolve its own name to this server's address

@@ -32,6 +32,10 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"wait", "^must be within 0s-", "The longest wait is a setting of the server"},
 	{"wait", "^must be seconds", "Whole nanoseconds"},
 	{"wait", "^cannot be combined with port", "A call cannot wait for a specific `port`"},
+	{"since", "^must be before until$", "of which the first must be earlier"},
+	{"since|until|at", "^must be a time such as", "RFC 3339"},
+	{"at", "^needs port or name$", "It needs `port` or `name`"},
+	{"at", "^cannot be combined with since or until$", "cannot be combined with `since` or `until`"},
 	{"cursor", "^is not a cursor that a list returned$", "any other value may be refused"},
 	{"host", "^must be a host name or an IP address", "a host name or an IP address, without a port"},
 	{"limit", "^must be within ", "in digits without leading zeros"},
@@ -50,7 +54,7 @@ func TestRequestsDrawnFromDocument(t *testing.T) {
 			t.Errorf("openapi.yaml does not say: %s", refusal.words)
 		}
 	}
-	const seed = 27
+	const seed = 28
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		t.Parallel()
 		a := newAPI(t, store, func(s *settings) { s.allocator.MaxWait = 20 * time.Millisecond })

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -143,9 +142,6 @@ func linkNext(c *fiber.Ctx, next string, limit int) {
 	if next == "" {
 		return
 	}
-	query := fmt.Sprintf("limit=%d&cursor=%s", limit, next)
-	if owner := owner(c); owner != "" {
-		query += "&owner=" + url.QueryEscape(owner)
-	}
+	query := fmt.Sprintf("limit=%d&cursor=%s", limit, next) + filters(c)
 	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?%s>; rel="next"`, unescape(c.Path()), query))
 }

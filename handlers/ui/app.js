@@ -1,16 +1,18 @@
 // What the page looks at, and how that stays as it is on the server: by the stream, and by reading what no event tells.
-import { Pool } from "./pool.js";
+import { Pool, sum } from "./pool.js";
 import { Service } from "./service.js";
 import { Stream } from "./stream.js";
 import * as url from "./url.js";
 
 const TICK = 5000; // ms between two readings of what no event tells
 const LONG = 6; // ticks between two readings of all pools and services
+const MOST_SUMMED = 500; // services of other pools that are read for their fill
 const NEWS = 700; // ms after an event before the numbers of its service are read anew
 
 export class App {
   state = url.read();
   pools = [];
+  sums = new Map(); // pool -> the ports of its services in sum, of those that were read
   pool = null;
   service = null;
   #api;
@@ -69,6 +71,16 @@ export class App {
     const names = this.pools.map((pool) => pool.name);
     this.state.pool ??= names.includes("default") || !names.length ? "default" : names[0];
     if (!names.includes(this.state.pool)) this.pools.push({ name: this.state.pool, services: 0 }); // its first service creates it
+    if (!this.state.service) this.#guard(() => this.#sumPools());
+  }
+
+  // sumPools reads how full the other pools are.
+  async #sumPools() {
+    let budget = MOST_SUMMED;
+    for (const { name, services = budget } of this.pools) {
+      if (name === this.state.pool || (budget -= services) < 0) continue;
+      this.sums.set(name, sum(await this.#api.all(`/pools/${name}/services`)));
+    }
   }
 
   #applied() {

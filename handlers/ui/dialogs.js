@@ -87,8 +87,8 @@ export function remove(api, path, service, done) {
   confirm({
     title: `Remove ${service.name}?`,
     words: [
-      `This removes the service ${service.name} with the ports ${portsText(service.start, service.end)}. Nobody can get one of them any more.`,
-      `The server refuses that as long as ports are allocated or on offer. As far as this page knows, ${used ? count(used) : "none"} are.`,
+      `This removes the service ${service.name}. Nobody can get its ports ${portsText(service.start, service.end)} any more.`,
+      `The server refuses that as long as ports are allocated or on offer. Now ${used ? count(used) : "none"} are.`,
     ],
     label: `Remove ${service.name}`,
     isDanger: true,

@@ -18,7 +18,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include full_redis: stop_if_full
--- include history: add_change
+-- include history: add_change, resume_history
 -- include ranges: parse_ranges, ranges_of, subtract, text_of
 -- include resting: rest_cooling, settle_rest
 -- include runs: run_of
@@ -139,11 +139,13 @@ elseif old_several then
 end
 call('HSETNX', keys.service, 'created', now)
 set_ranges(keys, name, old_ranges, ranges)
+local span = {'start', start, 'end', stop}
+if several then span[5], span[6] = 'ranges', several end
 if not exists then
-  call('PERSIST', keys.events)
-  add_change(keys.events, 'defined', start, stop, several)
+  resume_history(keys.events)
+  add_change(keys.events, 'defined', unpack(span))
 elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown then
-  add_change(keys.events, 'changed', start, stop, several)
+  add_change(keys.events, 'changed', unpack(span))
 end
 local is_settled = settle_range(keys, service, 50)
 if service.waiting then
