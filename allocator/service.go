@@ -67,7 +67,8 @@ func (a *Allocator) Define(ctx context.Context, caller Caller, pool string, d De
 	return a.define(ctx, caller, pool, d, true)
 }
 
-func (a *Allocator) define(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool) (
+// define defines a service. If it must be as another call has read it, was is what that has read.
+func (a *Allocator) define(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool, was ...any) (
 	service Service, created bool, err error,
 ) {
 	if d.Ranges, err = a.checkDefinition(pool, d); err != nil {
@@ -84,7 +85,7 @@ func (a *Allocator) define(ctx context.Context, caller Caller, pool string, d De
 	if err != nil {
 		return Service{}, false, err
 	}
-	service, created, settled, err := a.defineOnce(ctx, caller, pool, d, mayExist)
+	service, created, settled, err := a.defineOnce(ctx, caller, pool, d, mayExist, was...)
 	if err != nil && listed && wasRefused(err) {
 		a.unlist(ctx, pool)
 	}
@@ -106,11 +107,11 @@ const maxSteps = 10 + 2*65536/100
 
 // defineOnce runs the script until it has an answer: each time that it asks for another call, it has looked at some ports.
 // settled is false if the service must be settled afterwards.
-func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool) (
+func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool, was ...any) (
 	service Service, created, settled bool, err error,
 ) {
-	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller,
-		d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)...)
+	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices}
+	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller, append(args, was...)...)...)
 	for range maxSteps {
 		answer, err := a.write(ctx, call)
 		if err != nil {
@@ -118,6 +119,9 @@ func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, 
 		}
 		if answer == int64(0) {
 			continue
+		}
+		if answer == int64(1) {
+			return Service{}, false, false, errChanged
 		}
 		parts, _ := answer.([]any)
 		if len(parts) != 3 {

@@ -114,6 +114,59 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 	return render(c, statusCreated(created), encode(bodyOfService(service)))
 }
 
+// changes is the body that changes a part of a definition.
+type changes struct {
+	Description *string           `json:"description"`
+	Start       *int              `json:"start"`
+	End         *int              `json:"end"`
+	Ranges      []allocator.Range `json:"ranges"`
+	Exclude     []portOrRange     `json:"exclude"`
+	Cooldown    *duration         `json:"cooldown"`
+}
+
+// apply changes a definition. start and end replace ranges, and the other way round. What is excluded leaves the ranges that there are
+// then.
+func (b changes) apply(d *allocator.Definition) error {
+	if b.Ranges != nil {
+		d.Start, d.End, d.Ranges = 0, 0, b.Ranges
+	}
+	if (b.Start == nil) != (b.End == nil) && b.Ranges == nil && d.Ranges != nil {
+		field := "start"
+		if b.Start != nil {
+			field = "end"
+		}
+		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "is required, or ranges: the service has several"})
+	}
+	if b.Start != nil && b.End != nil && b.Ranges == nil {
+		d.Ranges = nil
+	}
+	setIfGiven(&d.Start, b.Start)
+	setIfGiven(&d.End, b.End)
+	setIfGiven(&d.Description, b.Description)
+	setIfGiven(&d.Cooldown, (*time.Duration)(b.Cooldown))
+	d.Exclude = rangesIn(b.Exclude)
+	return nil
+}
+
+func setIfGiven[T any](to, given *T) {
+	if given != nil {
+		*to = *given
+	}
+}
+
+// changeService: PATCH /services/{service}
+func (s *Server) changeService(c *fiber.Ctx) error {
+	var body changes
+	if err := decode(c, &body); err != nil {
+		return err
+	}
+	service, err := s.allocator.Change(c.UserContext(), caller(c), pool(c), param(c, "service"), body.apply)
+	if err != nil {
+		return err
+	}
+	return render(c, fiber.StatusOK, encode(bodyOfService(service)))
+}
+
 // readService: GET /services/{service}
 func (s *Server) readService(c *fiber.Ctx) error {
 	service, err := s.allocator.Service(c.UserContext(), pool(c), param(c, "service"))

@@ -5,7 +5,7 @@
 --        events STREAM, ranges ZSET
 -- ARGV   events, request, service, description, ranges ('5000-5099,7000-7099': 1 to 32), cooldown (ms), '1' if the
 --        service may exist already, how many services the pool may have; then fields of the service and the values
---        that they must have
+--        that they must have ('': none)
 --
 -- answer {service as of parts/services/describe.lua, 1 if it is new, 1 if settle.lua must be called until it is done}
 --        0  nothing was changed yet: it looked at some 250 ports; call it again
@@ -42,7 +42,7 @@ local now = read_clock()
 local service = read_service(keys, now, name)
 
 for i = 9, #ARGV, 2 do
-  if call('HGET', keys.service, ARGV[i]) ~= ARGV[i + 1] then return 1 end
+  if (call('HGET', keys.service, ARGV[i]) or '') ~= ARGV[i + 1] then return 1 end
 end
 local old_start, old_stop, old_several, old_description =
   unpack(call('HMGET', keys.service, 'start', 'end', 'ranges', 'description'))
