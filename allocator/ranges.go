@@ -11,6 +11,9 @@ import (
 // MaxRanges is how many ranges a service may have.
 const MaxRanges = 32
 
+// maxExcluded is how many ports and ranges a definition may exclude.
+const maxExcluded = 1000
+
 // Range is a range of ports, both ends included.
 type Range struct {
 	Start int `json:"start"`
@@ -98,6 +101,9 @@ func (f *faults) rangesOf(d Definition, low, high int) []Range {
 		f.add("ranges", "must list 1 to %d ranges", MaxRanges)
 	default:
 		f.apartRanges(ranges, low, high)
+	}
+	if len(d.Exclude) > maxExcluded {
+		f.add("exclude", "must list at most %d ports and ranges", maxExcluded)
 	}
 	for _, r := range d.Exclude {
 		if r.Start < 1 || r.End > 65535 || r.Start > r.End {

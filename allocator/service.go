@@ -44,7 +44,7 @@ type Definition struct {
 	Description string
 	Start, End  int
 	Ranges      []Range       // in place of Start and End: 1 to MaxRanges, in any order, none of which overlaps another
-	Exclude     []Range       // ports of these that the service does not have; others are ignored
+	Exclude     []Range       // ports of these that the service does not have; others are ignored. At most 1,000
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
 }
 

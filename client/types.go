@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -77,6 +78,19 @@ type Service struct {
 	Ports       PortCounts    `json:"ports"`
 	Waiting     int           `json:"waiting"`            // calls in the waitlist
 	Warnings    []string      `json:"warnings,omitempty"` // what an operator should know about the range
+}
+
+// AllRanges returns the ranges of the service, also if there is one.
+func (s Service) AllRanges() []Range {
+	if len(s.Ranges) > 0 {
+		return s.Ranges
+	}
+	return []Range{{s.Start, s.End}}
+}
+
+// Has reports whether the service has a port.
+func (s Service) Has(port int) bool {
+	return slices.ContainsFunc(s.AllRanges(), func(r Range) bool { return port >= r.Start && port <= r.End })
 }
 
 // PortCounts says how many ports of a service are in each state. Total is the sum of the others.
