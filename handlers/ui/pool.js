@@ -1,4 +1,5 @@
 // What the page knows of a pool: its services and how full they are.
+import { hasPort } from "./format.js";
 
 const REREAD = 4; // services that are read anew at once; others follow
 
@@ -24,7 +25,7 @@ export class Pool {
 
   // at returns the service that has a port, or null.
   at(port) {
-    return this.services.find((service) => port >= service.start && port <= service.end) ?? null;
+    return this.services.find((service) => hasPort(service, port)) ?? null;
   }
 
   pathOf(service) {
