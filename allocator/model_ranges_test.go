@@ -1,8 +1,11 @@
 package allocator
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 )
 
@@ -80,4 +83,21 @@ func excluded(t *rapid.T, start, end int) (ranges []Range) {
 		}
 	}
 	return ranges
+}
+
+// rangesInPool are the ranges of a service as its pool has them: in services and ends if it has one, in ranges if it has several.
+func rangesInPool(service string, pool [3]*redis.ZSliceCmd) string {
+	var parts []string
+	if end, is := scores(pool[1])[service]; is {
+		parts = append(parts, fmt.Sprintf("%d-%d", scores(pool[0])[service], end))
+	}
+	for _, z := range pool[2].Val() {
+		if of, text, _ := strings.Cut(z.Member.(string), " "); of == service {
+			parts = append(parts, text)
+			if !strings.HasPrefix(text, fmt.Sprintf("%d-", ms(z.Score))) {
+				parts = append(parts, fmt.Sprintf("at %v", z.Score))
+			}
+		}
+	}
+	return strings.Join(parts, ",")
 }

@@ -184,23 +184,6 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	return s
 }
 
-// rangesInPool are the ranges of a service as its pool has them: in services and ends if it has one, in ranges if it has several.
-func rangesInPool(service string, pool [3]*redis.ZSliceCmd) string {
-	var parts []string
-	if end, is := scores(pool[1])[service]; is {
-		parts = append(parts, fmt.Sprintf("%d-%d", scores(pool[0])[service], end))
-	}
-	for _, z := range pool[2].Val() {
-		if of, text, _ := strings.Cut(z.Member.(string), " "); of == service {
-			parts = append(parts, text)
-			if !strings.HasPrefix(text, fmt.Sprintf("%d-", ms(z.Score))) {
-				parts = append(parts, fmt.Sprintf("at %v", z.Score))
-			}
-		}
-	}
-	return strings.Join(parts, ",")
-}
-
 // ofService are the keys that are a service's own.
 func ofService(k keyspace.Pool, service string) []string {
 	ofPool := []string{k.Services(), k.Ends(), k.Ranges(), k.Rest(), k.Heartbeats(), k.Waitlists(), k.Events(service)}
