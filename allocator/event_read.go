@@ -22,7 +22,9 @@ type readEvents struct {
 
 // readEvents reads what has come into the histories of some services after a position in each. With hold, it leaves events out whose
 // millisecond is not over. An entry that is no event has no Kind.
-func (a *Allocator) readEvents(ctx context.Context, k keyspace.Pool, positions map[string]eventID, list, hold bool) (r readEvents, err error) {
+func (a *Allocator) readEvents(ctx context.Context, k keyspace.Pool, positions map[string]eventID, list, hold bool) (
+	r readEvents, err error,
+) {
 	if err := a.epoch.Open(ctx); err != nil {
 		return r, translate(err)
 	}

@@ -20,7 +20,9 @@ import (
 
 const (
 	waitForEvents = 250 * time.Millisecond // how long a follower waits for an event before it looks which services there are
-	minPause      = 2 * time.Millisecond   // between two readings
+	waitWithMany  = time.Second            // the same if it reads many histories, since Redis looks at each when a wait begins
+	many          = 100
+	minPause      = 2 * time.Millisecond // between two readings
 	maxPause      = 100 * time.Millisecond
 	pauseFactor   = 10                     // a pause is that many times as long as the reading before it
 	holdBack      = 20 * time.Millisecond  // how long the clock of Redis is waited for, since it may have stepped back
@@ -84,6 +86,25 @@ func (f *follower) goesOn(pool string) bool {
 	return len(f.listeners) > 0
 }
 
+// place tells the follower from where to read for a Listener that has read up to its positions. Its services were listed at a time.
+func (f *follower) place(l *Listener, listed time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for service, at := range l.positions {
+		if _, ok := f.positions[service]; ok {
+			continue
+		}
+		if !f.listed.IsZero() { // another one listens to all, and may not have heard of the service
+			at = f.unlistedAt()
+		}
+		f.positions[service] = at
+	}
+	if l.service == "" && f.listed.IsZero() {
+		f.listed = listed
+	}
+	l.placed = true
+}
+
 func (f *follower) leave(l *Listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -132,7 +153,11 @@ func (f *follower) wait(ctx context.Context, waiter *executor.Waiter) {
 		return
 	}
 	services, after := split(positions)
-	waiter.Wait(ctx, eventKeys(f.keys, services), after, waitForEvents)
+	longest := waitForEvents
+	if len(services) > many {
+		longest = waitWithMany
+	}
+	waiter.Wait(ctx, eventKeys(f.keys, services), after, longest)
 }
 
 // round reads once and hands out what is found.

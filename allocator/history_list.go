@@ -25,8 +25,8 @@ const (
 )
 
 // History lists events of a service, the newest first: at most limit of them, from cursor ("" for the newest). next is the cursor of
-// the rest, "" if there is none. A page ends early, and may be empty, if it has read 10,000 events. The history of a service that was
-// removed is there for 31 days. It returns ErrInvalid, or ErrServiceNotFound for a service that has neither a definition nor a history.
+// the rest, "" if there is none. A page ends early, and may be empty, if it has read 10,000 events. The history of a removed service
+// is there for 31 days. It returns ErrInvalid, or ErrServiceNotFound for a service that has neither a definition nor a history.
 func (a *Allocator) History(ctx context.Context, pool, service string, filter HistoryFilter, cursor string, limit int) (
 	events []Event, next string, err error,
 ) {

@@ -68,11 +68,13 @@ func TestHistory(t *testing.T) {
 		events, _, err := a.History(ctx, DefaultPool, "web", HistoryFilter{Name: "b"}, "", 10)
 		must(t, err)
 		e := events[0]
-		if e.Fence != block.Fence || e.Count != 3 || e.RequestID != "r-b" || e.Time.Before(block.Created) || !e.Until.IsZero() || !e.Expired.IsZero() {
+		if e.Fence != block.Fence || e.Count != 3 || e.RequestID != "r-b" || e.Time.Before(block.Created) ||
+			!e.Until.IsZero() || !e.Expired.IsZero() {
 			t.Errorf("the event is %+v, of %+v", e, block)
 		}
 		// The bounds of a time: since is included, until is not.
-		if got := historyOf(t, a, "web", HistoryFilter{Name: "b", Since: e.Time, Until: e.Time.Add(time.Millisecond)}, 10); got != "allocated b 2001" {
+		its := HistoryFilter{Name: "b", Since: e.Time, Until: e.Time.Add(time.Millisecond)}
+		if got := historyOf(t, a, "web", its, 10); got != "allocated b 2001" {
 			t.Errorf("at its time: %q", got)
 		}
 		if got := historyOf(t, a, "web", HistoryFilter{Name: "b", Since: e.Time.Add(1)}, 10); got != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"portmaster/allocator/keyspace"
@@ -111,8 +112,8 @@ func (l *Listener) services(ctx context.Context) (services []string, at time.Tim
 	return r.services, r.now, err
 }
 
-// canResume reports whether nothing is missing of what happened after l.from: that event is still there, and no history was
-// trimmed beyond it.
+// canResume reports whether nothing is missing of what happened after l.from: that event is still there, no history was
+// trimmed beyond it, and no service was removed since.
 func (l *Listener) canResume(ctx context.Context, services []string) (bool, error) {
 	keys := eventKeys(l.keys, services)
 	ids := make([]string, len(keys))
@@ -138,6 +139,14 @@ func (l *Listener) canResume(ctx context.Context, services []string) (bool, erro
 	lengths, err := l.a.executor.Lengths(ctx, string(l.keys), later)
 	if err != nil {
 		return false, translate(err)
+	}
+	if isThere && l.service == "" {
+		// The last event of a removed service is in a history that is not found any more.
+		removed, err := l.a.executor.Get(ctx, l.keys.Removed())
+		at, _ := strconv.ParseUint(removed, 10, 64)
+		if err != nil || at > 0 && at >= l.from.ms {
+			return false, translate(err)
+		}
 	}
 	isTrimmed := func(length int) bool { return l.a.opts.History > 0 && length >= l.a.opts.History }
 	return isThere && !slices.ContainsFunc(lengths, isTrimmed), nil
@@ -209,8 +218,9 @@ func (l *Listener) Next(ctx context.Context) (events []Event, err error) {
 		return events, nil
 	}
 	for l.behind {
-		if events, err = l.catchUp(ctx); err != nil || len(events) > 0 {
-			return l.fresh(events, false), err
+		events, err = l.catchUp(ctx)
+		if events = l.fresh(events, false); err != nil || len(events) > 0 {
+			return events, err
 		}
 	}
 	l.follower.mu.Lock()
@@ -273,23 +283,4 @@ func (l *Listener) signal() {
 	case l.wake <- struct{}{}:
 	default:
 	}
-}
-
-// place tells the follower from where to read for a Listener that has read up to its positions. Its services were listed at a time.
-func (f *follower) place(l *Listener, listed time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for service, at := range l.positions {
-		if _, ok := f.positions[service]; ok {
-			continue
-		}
-		if !f.listed.IsZero() { // another one listens to all, and may not have heard of the service
-			at = f.unlistedAt()
-		}
-		f.positions[service] = at
-	}
-	if l.service == "" && f.listed.IsZero() {
-		f.listed = listed
-	}
-	l.placed = true
 }

@@ -12,8 +12,8 @@ import (
 	"portmaster/allocator/storetest"
 )
 
-// A client that comes back with the id of the last event that it got misses none, and gets none twice, but for those of one id; also if
-// it leaves in the middle of events of many services in the same millisecond.
+// A client that comes back with the id of the last event that it got misses none, and gets none twice, but for those of one id; also
+// if it leaves in the middle of events of many services in the same millisecond.
 func TestResumeMissesNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAllocator(store, long)
@@ -116,6 +116,33 @@ func TestResumeAfterWhatIsGone(t *testing.T) {
 	})
 }
 
+// What happened to a service that was removed meanwhile is not in any history that is looked at.
+func TestResumeAfterAServiceIsRemoved(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newRecorder(store)
+		mustDefine(t, a, "web", 2000, 2009)
+		mustDefine(t, a, "db", 3000, 3009)
+		last := hears(t, listen(t, a, "", ""), "ready").ID
+		hears(t, listen(t, a, "", last), "ready")
+		passes(t, store, 2*time.Millisecond)
+		mustDefine(t, a, "brief", 4000, 4009)
+		must(t, a.Remove(t.Context(), Caller{}, DefaultPool, "brief"))
+		hears(t, listen(t, a, "", last), "reset", "ready")
+		passes(t, store, 2*time.Millisecond)
+		last = mustDefineAgain(t, a, "web", 2000, 2019)
+		hears(t, listen(t, a, "", last), "ready")
+	})
+}
+
+// mustDefineAgain changes a service, and returns the id of that event.
+func mustDefineAgain(t *testing.T, a *Allocator, service string, start, end int) string {
+	t.Helper()
+	mustDefine(t, a, service, start, end)
+	events, _, err := a.History(t.Context(), DefaultPool, service, HistoryFilter{}, "", 1)
+	must(t, err)
+	return events[0].ID
+}
+
 // If the state goes back behind what was handed out, who listens is told, and hears what comes then.
 func TestListenWhileStateGoesBack(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
@@ -148,18 +175,25 @@ func TestListenWhileStateGoesBack(t *testing.T) {
 func TestListenRefusesTooManyServices(t *testing.T) {
 	store := storetest.Mini(t)
 	a := newAllocator(store, long)
+	add := func(score int, service string) {
+		z := redis.Z{Score: float64(score), Member: service}
+		must(t, store.Admin.ZAdd(t.Context(), store.Prefix+":{default}:services", z).Err())
+	}
 	for i := range maxFollowed {
-		must(t, store.Admin.ZAdd(t.Context(), store.Prefix+":{default}:services", redis.Z{Score: float64(i), Member: fmt.Sprint("s", i)}).Err())
+		add(i, fmt.Sprint("s", i))
 	}
 	l := listen(t, a, "", "")
 	hears(t, l, "ready")
 	happens(t, store, "s999", "*", "allocated", "name", "a")
 	hears(t, l, "allocated s999 a")
-	must(t, store.Admin.ZAdd(t.Context(), store.Prefix+":{default}:services", redis.Z{Score: 5000, Member: "more"}).Err())
+	add(5000, "more")
 	_, err := a.Listen(t.Context(), DefaultPool, "", "")
 	wantError(t, "with one more", err, ErrLimitReached)
-	for err = nil; err == nil; _, err = l.Next(t.Context()) {
-		<-l.Wake()
+	select {
+	case <-l.Wake():
+		_, err = l.Next(t.Context())
+	case <-time.After(20 * time.Second):
+		err = nil
 	}
 	wantError(t, "the one that listened", err, ErrLimitReached)
 }

@@ -29,6 +29,32 @@ func wholeMap(ctx context.Context, a *Allocator, pool, service string, limit int
 	}
 }
 
+// mapOf has one entry for each hold and each port that is kept out, and joins free ports.
+func (m *model) mapOf(service string, s *modelService) PortMap {
+	of := PortMap{Service: service, Time: date(m.now), Start: s.start, End: s.end, Ranges: s.several()}
+	for number := s.start; number <= s.end; number++ {
+		e, port := MapEntry{Start: number, End: number, State: StateFree}, s.ports[number]
+		switch {
+		case s.holes[number]:
+			continue
+		case port == nil:
+		case port.hold.lives(m.now):
+			h := port.hold
+			a := h.allocation(service)
+			if e = (MapEntry{h.port, h.port + h.count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires}); h.fence == 0 {
+				e.State = StateOffered
+			}
+			number = e.End
+		case port.rests > m.now:
+			e.State, e.Until = StateQuarantined, date(port.rests)
+		case !port.isFree(m.now, s):
+			e.State, e.Until = StateCooling, date(port.freedAt(s)+s.cooldown)
+		}
+		of.add([]MapEntry{e})
+	}
+	return of
+}
+
 // counts counts the ports of a map. It fails unless each port of the range is in one entry, in ascending order.
 func (m PortMap) counts(t *testing.T) (counts PortCounts) {
 	t.Helper()

@@ -314,32 +314,6 @@ func (m *model) services(p *modelPool) (services []Service) {
 	return services
 }
 
-// mapOf has one entry for each hold and each port that is kept out, and joins free ports.
-func (m *model) mapOf(service string, s *modelService) PortMap {
-	of := PortMap{Service: service, Time: date(m.now), Start: s.start, End: s.end, Ranges: s.several()}
-	for number := s.start; number <= s.end; number++ {
-		e, port := MapEntry{Start: number, End: number, State: StateFree}, s.ports[number]
-		switch {
-		case s.holes[number]:
-			continue
-		case port == nil:
-		case port.hold.lives(m.now):
-			h := port.hold
-			a := h.allocation(service)
-			if e = (MapEntry{h.port, h.port + h.count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires}); h.fence == 0 {
-				e.State = StateOffered
-			}
-			number = e.End
-		case port.rests > m.now:
-			e.State, e.Until = StateQuarantined, date(port.rests)
-		case !port.isFree(m.now, s):
-			e.State, e.Until = StateCooling, date(port.freedAt(s)+s.cooldown)
-		}
-		of.add([]MapEntry{e})
-	}
-	return of
-}
-
 // isFree says whether a port that was handed out may be again.
 func (port *modelPort) isFree(now ms, s *modelService) bool {
 	return !port.hold.lives(now) && port.freedAt(s) <= now-s.cooldown

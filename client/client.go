@@ -14,6 +14,17 @@
 // on until its context ends, or, if the context has no deadline, for Options.RetryFor. Nothing is repeated that could do
 // more than it was asked for: see Release. No redirect is followed, since requests contain secrets.
 //
+// # Events
+//
+// History lists what happened to a service. Events follows it, or a whole pool, and connects again by itself:
+//
+//	for e, err := range c.Events(ctx, "ci", "") {
+//		if err != nil {
+//			return err
+//		}
+//		fmt.Println(e.Kind, e.Name, e.Port)
+//	}
+//
 // # Tokens
 //
 // A server may want to know who calls. The client shows the token in PORTMASTER_TOKEN, or in the file that PORTMASTER_TOKEN_FILE names,
@@ -58,6 +69,8 @@ type Client struct {
 	base    string // up to and without /v1
 	options Options
 	http    *http.Client
+
+	maxSilence time.Duration // of a stream of events
 }
 
 // New returns a Client of the server, or the load balancer, at an address such as "http://127.0.0.1:8080". A path in the address
@@ -90,7 +103,7 @@ func New(address string, options Options) (*Client, error) {
 	}
 	own.Timeout = 0 // that of an attempt depends on its wait
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{strings.TrimRight(u.String(), "/"), options, &own}, nil
+	return &Client{strings.TrimRight(u.String(), "/"), options, &own, maxSilence}, nil
 }
 
 // Pool returns a Client for another pool of the same server. It is cheap: both use the same connections.

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,7 +22,8 @@ const (
 
 // Events tells what happens to a service and its ports, or, if service is "", to those of the pool that the caller may use: as it
 // happens, until ctx ends. after is the ID of the event after which to begin; "" is now. An error is the last item: the cause of ctx, or
-// an *Error of a call that it does not help to repeat, such as ErrServiceNotFound, ErrForbidden or ErrUnauthenticated.
+// an *Error of a call that it does not help to repeat, such as ErrServiceNotFound, ErrForbidden or ErrUnauthenticated, and for a pool of more
+// than 1,000 services ErrLimitReached.
 //
 // A stream that breaks off, or is silent for 15 s, is connected again and goes on after the last event. The pauses are those of other
 // calls. If the first connection does not succeed, Events gives up as another call does; later, it goes on until ctx ends. Options.OnRetry
@@ -43,7 +45,7 @@ func (c *Client) Events(ctx context.Context, service, after string) iter.Seq2[Ev
 			yield(Event{}, err)
 			return
 		}
-		s := stream{client: c, path: path, last: after, yield: yield}
+		s := stream{client: c, path: path, last: after, yield: yield, seen: map[string]eventID{}}
 		if err := s.run(ctx); err != nil {
 			yield(Event{}, err)
 		}
@@ -56,8 +58,12 @@ type stream struct {
 	path   string
 	yield  func(Event, error) bool
 
-	last  string // ID of the last event
+	last  string // where it is resumed
 	ready bool   // it was connected once
+	moved bool   // the last connection had an event
+
+	// The last event of each service. After a connection, the server may repeat some that happened in the same millisecond as others.
+	seen map[string]eventID
 }
 
 // errEnough is the end of a stream whose receiver wants no more.
@@ -72,6 +78,7 @@ func (s *stream) run(ctx context.Context) error {
 	}
 	for pauses := 0; ; pauses++ {
 		began := time.Now()
+		s.moved = false
 		failed := s.connect(ctx)
 		if errors.Is(failed, errEnough) {
 			return nil
@@ -82,7 +89,7 @@ func (s *stream) run(ctx context.Context) error {
 		if again, _ := failed.repeatable(); !again {
 			return failed
 		}
-		if time.Since(began) > maxPause { // it was no failure from the beginning
+		if s.moved || time.Since(began) > maxPause { // it was no failure from the beginning
 			pauses = 0
 		}
 		pause := failed.RetryAfter + rand.N(min(firstPause<<min(pauses, 8), maxPause))
@@ -147,7 +154,7 @@ func (s *stream) read(response *http.Response, silence *time.Timer) *Error {
 	lines.Buffer(nil, maxLine)
 	var kind, id string
 	var data []byte
-	for silence.Reset(maxSilence); lines.Scan(); silence.Reset(maxSilence) {
+	for silence.Reset(s.client.maxSilence); lines.Scan(); silence.Reset(s.client.maxSilence) {
 		field, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {
@@ -177,16 +184,39 @@ func (s *stream) deliver(kind, id string, data []byte) *Error {
 	if err := json.Unmarshal(data, &e); err != nil {
 		return &Error{Status: http.StatusOK, Detail: "the answer is not Portmaster's", cause: err}
 	}
-	e.Kind = EventKind(kind)
-	if e.Kind == EventReady {
-		s.ready = true
-	}
-	if id != "" && (e.Kind != EventReady || s.last == "") {
+	if e.Kind = EventKind(kind); id != "" && (e.Kind != EventReady || s.last == "") {
 		s.last = id
+	}
+	switch e.Kind {
+	case EventReady:
+		s.ready = true
+	case EventReset: // Redis may have an older state, whose events are not repeated
+		clear(s.seen)
+	default:
+		s.moved = true
+		at := parseEventID(e.ID)
+		if e.ID != "" && at.atMost(s.seen[e.Service]) {
+			return nil
+		}
+		s.seen[e.Service] = at
 	}
 	e.ID = s.last
 	if !s.yield(e, nil) {
 		return &Error{cause: errEnough}
 	}
 	return nil
+}
+
+// eventID is the ID of an event: milliseconds since 1970, and a number in that millisecond.
+type eventID struct{ ms, n uint64 }
+
+func parseEventID(text string) (id eventID) {
+	ms, n, _ := strings.Cut(text, "-")
+	id.ms, _ = strconv.ParseUint(ms, 10, 64)
+	id.n, _ = strconv.ParseUint(n, 10, 64)
+	return id
+}
+
+func (id eventID) atMost(other eventID) bool {
+	return id.ms < other.ms || id.ms == other.ms && id.n <= other.n
 }

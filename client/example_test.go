@@ -128,3 +128,55 @@ func ExampleClient_Keep() {
 	fmt.Println(errors.Is(err, client.ErrLost), errors.Is(err, client.ErrPortNotFound))
 	// Output: true true
 }
+
+// Who had a port, the latest first.
+func ExampleClient_History() {
+	ctx := context.Background()
+	c, _ := client.New(address, client.Options{Pool: "histories"})
+	_, _ = c.Define(ctx, client.Definition{Name: "ci", Start: 20000, End: 20009})
+	a, _ := c.Claim(ctx, "ci", client.Request{Name: "job-1"}, client.Wait{})
+	_ = c.Release(ctx, a)
+	_, _ = c.Claim(ctx, "ci", client.Request{Name: "job-2", Port: a.Port}, client.Wait{})
+
+	for e, err := range c.History(ctx, "ci", client.HistoryFilter{Port: a.Port}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(e.Kind, e.Name, e.Port)
+	}
+	// Output:
+	// allocated job-2 20000
+	// released job-1 20000
+	// allocated job-1 20000
+}
+
+// Follow what happens to the ports of a service.
+func ExampleClient_Events() {
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	c, _ := client.New(address, client.Options{Pool: "events"})
+	_, _ = c.Define(ctx, client.Definition{Name: "ci", Start: 20000, End: 20009})
+	job := func() {
+		a, _ := c.Claim(ctx, "ci", client.Request{Name: "job-1"}, client.Wait{})
+		_ = c.Release(ctx, a)
+	}
+
+	for e, err := range c.Events(ctx, "ci", "") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		switch e.Kind {
+		case client.EventReady: // from here on, no event is missed
+			go job()
+		case client.EventReset: // some were: read the state again
+		default:
+			fmt.Println(e.Kind, e.Name, e.Port)
+		}
+		if e.Kind == client.EventReleased {
+			break
+		}
+	}
+	// Output:
+	// allocated job-1 20000
+	// released job-1 20000
+}

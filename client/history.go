@@ -41,7 +41,7 @@ type Event struct {
 	Count     int       `json:"count,omitempty"`      // of consecutive ports; 1 or more if there is a Port
 	Fence     int64     `json:"fence,omitempty"`      // of the allocation
 	Owner     string    `json:"owner,omitempty"`      // of the allocation; "": nobody's in particular
-	RequestID string    `json:"request_id,omitempty"` // of the call that did it; "": not known
+	RequestID string    `json:"request_id,omitempty"` // of the call that did it, if it had sent one or the audit has it
 	Until     time.Time `json:"until,omitzero"`       // when the lease ends or ended, as it was known then; zero: there is none
 	Expired   time.Time `json:"expired,omitzero"`     // of an allocation in a history: when its lease ended; zero: it did not
 	Start     int       `json:"start,omitempty"`      // first port of a service that was defined or changed
@@ -72,7 +72,7 @@ type HistoryFilter struct {
 	Name  string    // "": all
 	Owner string    // "": all
 	Since time.Time // not before; zero: from the beginning
-	Until time.Time // not after; zero: to the end
+	Until time.Time // before; zero: to the end
 
 	// At, unless it is zero, selects the allocations that were held at that time, instead of what happened. It needs Port or Name.
 	At time.Time

@@ -90,15 +90,10 @@ func (s *Server) permit(r route, c *fiber.Ctx) error {
 	switch {
 	case strings.Contains(r.path, "/:service"):
 		return mayUse(c, param(c, "service"))
-	case isOfPool(r.path) && !caller.ReachesPool(pool(c)):
+	case strings.HasPrefix(r.path, "/v1/") && r.path != "/v1/pools" && !caller.ReachesPool(pool(c)):
 		return errScope
 	}
 	return nil
-}
-
-// isOfPool reports whether a route is about a pool, and about no service in particular.
-func isOfPool(path string) bool {
-	return strings.HasPrefix(path, "/v1/") && path != "/v1/pools"
 }
 
 // mayUse returns an error unless a service of the request's pool is in the caller's scope.

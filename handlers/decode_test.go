@@ -290,3 +290,30 @@ func TestRequestID(t *testing.T) {
 	p := a.get("/v1/services/django", "X-Request-ID", `"<&`).problem(404, "SERVICE_NOT_FOUND")
 	equal(t, "request_id", p.RequestID, `"<&`)
 }
+
+// The history of a service has the id of a request if others know it: it came with the request, or the audit has it, too.
+func TestRequestIDInTheHistory(t *testing.T) {
+	lines, audited := auditing(false)
+	for name, change := range map[string]func(*settings){"no audit": func(*settings) {}, "audit": audited} {
+		store := storetest.Mini(t)
+		a := newAPI(t, store, change, func(s *settings) { s.allocator.History = 100 })
+		a.post("/v1/services", `{"name":"web","start":5000,"end":5009}`, "X-Request-ID", "r1").want(201)
+		a.post("/v1/services/web/ports", `{"name":"ann"}`, "X-Request-ID", "r2").want(201)
+		a.do("DELETE", "/v1/services/web/ports/ann", "", "X-Request-ID", "r3").want(204)
+		generated := a.post("/v1/services/web/ports", `{"name":"bob"}`).want(201).header.Get("X-Request-ID")
+		known := generated
+		if name == "no audit" {
+			known = ""
+		} else if !strings.Contains(lines.String(), generated) {
+			t.Error("the audit does not have the id")
+		}
+		events, err := store.Admin.XRange(t.Context(), store.Prefix+":{default}:events:web", "-", "+").Result()
+		if err != nil || len(events) != 4 {
+			t.Fatalf("%s: %d events, %v", name, len(events), err)
+		}
+		for i, want := range []string{"r1", "r2", "r3", known} {
+			got, _ := events[i].Values["request"].(string)
+			equal(t, name+": "+fmt.Sprint(events[i].Values["event"]), got, want)
+		}
+	}
+}

@@ -49,14 +49,18 @@ func (s *Server) stream(c *fiber.Ctx, service string) error {
 			Code: allocator.CodeUnavailable, Detail: "the server has as many streams of events as it may", RetryAfter: beatInterval,
 		}
 	}
+	var stream *eventStream
+	defer func() {
+		if stream == nil {
+			s.streams.leave()
+		}
+	}()
 	listener, err := s.allocator.Listen(c.UserContext(), pool(c), service, after)
 	if err != nil {
-		s.streams.leave()
 		return err
 	}
-	conn := c.Context().Conn()
-	stream := &eventStream{
-		server: s, conn: conn, listener: listener, pool: pool(c), service: service, caller: principalOf(c),
+	stream = &eventStream{
+		server: s, conn: c.Context().Conn(), listener: listener, pool: pool(c), service: service, caller: principalOf(c),
 		authorization: string(c.Request().Header.Peek(fiber.HeaderAuthorization)), beat: time.NewTicker(s.beat),
 		unsent: []byte(beat),
 	}
@@ -237,7 +241,8 @@ func newStreams(most int) *streams {
 	}
 	s := &streams{most: int64(most), ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "portmaster_streams_ended_total",
-		Help: "How often a stream of events ended, by the reason: left (the client), slow (the client), drained, access (taken away), error.",
+		Help: "How often a stream of events ended, by the reason: left (the client), slow (the client), drained, access " +
+			"(taken away), error.",
 	}, []string{"reason"})}
 	return s
 }

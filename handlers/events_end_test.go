@@ -22,7 +22,9 @@ func (a *api) streams() int { return int(a.server.streams.open.Load()) }
 func TestEventsOutlastTheTimeouts(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store, func(s *settings) { s.server.ReadTimeout, s.server.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond })
+		a := newAPI(t, store, func(s *settings) {
+			s.server.ReadTimeout, s.server.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+		})
 		a.server.beat = 20 * time.Millisecond
 		a.define("web", "2000-2009")
 		s := a.follow("/v1/services/web/events")
@@ -39,6 +41,7 @@ func TestEventsOutlastTheTimeouts(t *testing.T) {
 func TestEventsEndWhenTheServerDrains(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, storetest.Mini(t))
+	a.server.beat = time.Hour // no beat ends them
 	a.define("web", "2000-2009")
 	streams := []*sse{a.follow("/v1/services/web/events"), a.follow("/v1/events")}
 	for _, s := range streams {
@@ -58,6 +61,7 @@ func TestEventsEndWhenTheServerDrains(t *testing.T) {
 func TestMostStreams(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, storetest.Mini(t), func(s *settings) { s.server.MaxStreams = 2 })
+	a.server.beat = time.Hour // no beat finds that a client left
 	a.define("web", "2000-2009")
 	a.do("HEAD", "/v1/services/web/events", "").want(200)
 	a.get("/v1/services/none/events").problem(404, "SERVICE_NOT_FOUND")

@@ -78,7 +78,8 @@ func TestRequestsDrawnFromDocument(t *testing.T) {
 		}
 		for i := 0; i < *documentRequests || i < 4**documentRequests && len(unseen()) > 0; i++ {
 			if i%100 == 0 {
-				for _, pool := range d.values["pool"] { // a service that has a port stays
+				for _, pool := range d.values["pool"] { // a service that has a port stays, and a spare one can be removed
+					a.put("/v1/pools/"+pool+"/services/spare", `{"start":8000,"end":8009}`)
 					a.put("/v1/pools/"+pool+"/services/django", `{"start":5000,"end":5199}`)
 					a.post("/v1/pools/"+pool+"/services/django/ports", `{"name":"keeper","port":5199}`)
 					a.put("/v1/pools/"+pool+"/services/flask", `{"start":6000,"end":6004,"cooldown":0.1}`)

@@ -36,7 +36,7 @@ func (s *Server) answerTraced(r route, c *fiber.Ctx) (code string) {
 		attribute.String("portmaster.code", code),
 		attribute.String("portmaster.request_id", requestID(c)),
 	)
-	if strings.Contains(r.path, "/services") {
+	if r.path != "/v1/pools" {
 		span.SetAttributes(attribute.String("portmaster.pool", shown(pool(c))))
 	}
 	if service := shown(param(c, "service")); service != "" {

@@ -44,6 +44,7 @@ var (
 	ReleasePlain   = script("ports/release_plain")
 	ReadOffer      = script("ports/read_offer")
 	ReadAllocation = script("ports/read_allocation")
+	CountHeld      = script("ports/count_held")
 
 	Define       = script("services/define")
 	Remove       = script("services/remove")

@@ -40,6 +40,9 @@ func TestContracts(t *testing.T) {
 				}
 			}
 			s := script(act)
+			if strings.Contains(s.Source, "local function write_event(") && !strings.Contains(header, "-- ARGV   events, request") {
+				t.Error("its ARGV do not begin with what parts/history.lua reads there")
+			}
 			checkKeys(t, s, code)
 			checkErrors(t, header, s.Source)
 			checkCalls(t, s)

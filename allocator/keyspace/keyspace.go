@@ -48,6 +48,9 @@ func (p Pool) Ranges() string { return string(p) + "ranges" }
 // Fence is a STRING: the last fence number given in the pool, the time in microseconds or a little more.
 func (p Pool) Fence() string { return string(p) + "fence" }
 
+// Removed is a STRING with a TTL of 31 days: the time (Unix ms) at which a service of the pool was removed last.
+func (p Pool) Removed() string { return string(p) + "removed" }
+
 // Service is a HASH: description, start, end, ranges if it has several, cooldown (ms), created (Unix ms), waiting while there is a waitlist, no_rows while
 // a call on it waits for rows of ports that do not exist, rests while there are resting ports (a time at which none of them is free
 // yet), and changing while a change of the range is under way.
@@ -168,6 +171,7 @@ var ofAPool = map[string]keyOf{
 	"heartbeats":  ofPool(Pool.Heartbeats),
 	"waitlists":   ofPool(Pool.Waitlists),
 	"fence":       ofPool(Pool.Fence),
+	"removed":     ofPool(Pool.Removed),
 	"offer":       func(p Pool, _, secret string) string { return p.Offer(secret) },
 	"owned":       func(p Pool, _, owner string) string { return p.Owned(owner) }, // in place of a secret
 

@@ -166,10 +166,12 @@ func TestHelpExamples(t *testing.T) {
 		}
 		return script
 	}
-	script := "set -ex\n" + order("service define") + order("claim") + order("") + order("release") + order("service rm")
+	interrupted := "interrupted() { timeout --foreground --preserve-status -s INT 1 \"$@\" || [ $? = 130 ]; }\n"
+	script := "set -ex\n" + interrupted + order("service define") + order("claim") + order("") + order("release") + order("service rm")
 	script = strings.NewReplacer( // what stands for the server, and for Redis
 		"HTTP_ADDR=:8080", "HTTP_ADDR="+p.addr, "portmaster bench", "portmaster bench --url http://"+p.addr,
 		"redis://localhost:6379", "redis://"+storetest.Mini(t).Addr,
+		"portmaster watch", "interrupted portmaster watch",
 		"portmaster serve", "PORTMASTER_HTTP_ADDR=127.0.0.1:0 timeout --foreground --preserve-status 2 portmaster serve",
 	).Replace(script)
 	if code, stdout, stderr := p.shell(t, script); code != 0 || strings.Count(script, "\n") < 20 {
@@ -189,6 +191,9 @@ func TestCompletion(t *testing.T) {
 		"claim --pool other ''":          "web\t20000-20003 ",
 		"claim ci ''":                    "",
 		"get ci ''":                      "job-1\t20000",
+		"history ''":                     "ci\t20000-20003 jobs",
+		"watch ''":                       "ci\t20000-20003 jobs",
+		"watch -o ''":                    "table json",
 		"release ci j":                   "job-1\t20000",
 		"renew none ''":                  "",
 		"exec ''":                        "ci\t20000-20003 jobs",

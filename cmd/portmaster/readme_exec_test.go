@@ -20,7 +20,9 @@ var sectionsExec = []section{
 }
 
 // sectionsCommands are run one after the other, by TestReadmeCommands.
-var sectionsCommands = []section{{commandsPage, "All commands"}, {commandsPage, "Move services and allocations"}}
+var sectionsCommands = []section{
+	{commandsPage, "All commands"}, {commandsPage, "What happened"}, {commandsPage, "Move services and allocations"},
+}
 
 // sectionCompose is run by TestReadmeExecElsewhere.
 var sectionCompose = section{commandsPage, "Docker Compose"}
@@ -120,7 +122,7 @@ func TestReadmeExecFlags(t *testing.T) {
 }
 
 func TestReadmeCommands(t *testing.T) {
-	needs(t, "bash")
+	needs(t, "bash", "jq")
 	p := startProgram(t)
 	follow(t, exec.CommandContext(t.Context(), "bash"), beforeExec(t, p), steps(t, sectionsCommands...))
 }

@@ -84,7 +84,7 @@ func (b *bench) serve(settings ...string) (url string, server *exec.Cmd, err err
 }
 
 // options are those of the server, but for the port range: some rows need more ports than a pool has.
-var options = allocator.Options{KeyPrefix: "portmaster", OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 65535, Timeout: 10 * time.Second}
+var options = allocator.Options{KeyPrefix: "portmaster", OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 65535, Timeout: 10 * time.Second, History: 10_000}
 
 func awaitReady(url string) error {
 	for range 100 {

@@ -38,7 +38,7 @@ func Run() (address string, stop func(), err error) {
 	client := redis.NewClient(&redis.Options{Addr: store.Addr(), Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true})
 	a := allocator.New(client, allocator.Options{
 		KeyPrefix: "portmaster", OfferTTL: 30 * time.Minute, PortMin: 1024, PortMax: 49151, Timeout: 5 * time.Second,
-		MaxWait: MaxWait, Quarantine: 5 * time.Minute,
+		MaxWait: MaxWait, Quarantine: 5 * time.Minute, History: 10_000,
 	})
 	server := handlers.New(a, handlers.Options{
 		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second,

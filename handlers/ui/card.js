@@ -82,7 +82,7 @@ export class Card {
   }
 
   #entries(path, entries, next, signal) {
-    if (!entries.length) return [el("li", { className: "empty" }, "Nothing is known of its past.")];
+    if (!entries.length) return [el("li", { className: "empty" }, "No history is recorded.")];
     const lines = entries.map((entry) => el("li", { className: `event is-${entry.event}` },
       timeOf(Date.parse(entry.time)),
       el("span", { className: "event-what" },

@@ -35,9 +35,10 @@ export class Feed {
 
   // add takes events in the order in which they happened. Of more than are kept, only the last are ever drawn.
   add(events) {
+    if (!events.length) return;
     if (this.#paused) {
       this.#missed += events.length;
-      $("feed-pause").textContent = `Go on (${this.#missed} new)`;
+      $("feed-pause").textContent = `Resume (${this.#missed} new)`;
       return;
     }
     const lines = events.slice(-MOST).map((event) => this.#line(event)).reverse();
@@ -60,7 +61,7 @@ export class Feed {
   #pause() {
     this.#paused = !this.#paused;
     this.#missed = 0;
-    $("feed-pause").textContent = this.#paused ? "Go on" : "Pause";
+    $("feed-pause").textContent = this.#paused ? "Resume" : "Pause";
     $("feed-pause").setAttribute("aria-pressed", String(this.#paused));
   }
 }

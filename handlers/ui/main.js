@@ -31,11 +31,11 @@ const everywhere = new Everywhere(api, (service, port, text) => screen.link({ se
 // Links within the page change its state. With a modifier they open a tab, as all links do.
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
-  if (!link || link.pathname !== location.pathname || link.origin !== location.origin) return;
+  if (!link || link.pathname !== location.pathname || link.origin !== location.origin || link.hash) return;
   if (event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   const to = url.read(link.search);
-  app.go({ ...to, pool: to.pool ?? app.state.pool }).then(() => screen.view.reveal(to.port));
+  app.go({ ...to, pool: to.pool ?? app.state.pool }).then(() => { screen.view.reveal(to.port); screen.showCard(); });
 });
 
 $("pool").addEventListener("change", () => app.go({ pool: $("pool").value, service: null, port: null, search: "" }));
@@ -89,7 +89,7 @@ function showConnection(status, why = "") {
 // showTrouble says what is wrong, until nothing is.
 function showTrouble(error) {
   if (error?.name === "AbortError") return;
-  const text = !error ? "" : error.status === 401 ? "Nothing can be shown without a token that the server takes." : wordsOf(error);
+  const text = !error ? "" : error.status === 401 ? "Nothing can be shown without a token that the server accepts." : wordsOf(error);
   if ($("trouble").textContent !== text) $("trouble").textContent = text;
   $("trouble").hidden = text === "";
 }

@@ -1,7 +1,10 @@
 // What the page knows of a pool: its services and how full they are.
 import { hasPort } from "./format.js";
 
-const REREAD = 4; // services that are read anew at once; others follow
+// SERVICES is the query of a list of services. Redis counts the ports of each, so pages are short: others get their turn in between.
+export const SERVICES = { limit: 100 };
+
+const REREAD = 3; // services that are read anew at once; others follow
 
 export class Pool {
   name;
@@ -34,7 +37,7 @@ export class Pool {
 
   async load() {
     this.#isStale = false;
-    this.services = await this.#api.all(`${this.base}/services`);
+    this.services = await this.#api.all(`${this.base}/services`, SERVICES);
     this.isLoaded = true;
   }
 

@@ -20,6 +20,7 @@ export class Screen {
   #services;
   #card;
   #table;
+  #news = []; // events that the feed does not show yet
   #timer = null;
   #rested = 0; // when events may be drawn again, by the page's clock
   #drawn = null; // what the table was made of
@@ -40,7 +41,10 @@ export class Screen {
   // opened shows that another pool or service is looked at.
   opened(isOtherPool) {
     const hasService = this.#app.service !== null;
-    if (isOtherPool) this.#feed.clear();
+    if (isOtherPool) {
+      this.#news = [];
+      this.#feed.clear();
+    }
     $("overview").hidden = hasService;
     $("service").hidden = !hasService;
     if (hasService) $("pools").hidden = true;
@@ -68,7 +72,7 @@ export class Screen {
   // happened shows events, and marks the ports of the service that they changed.
   happened(events, changed) {
     const { service, state } = this.#app;
-    this.#feed.add(events);
+    this.#news.push(...events);
     for (const [start, end] of changed) this.view.flash(start, end);
     this.view.draw();
     this.schedule();
@@ -84,6 +88,7 @@ export class Screen {
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
       const began = performance.now();
+      this.#feed.add(this.#news.splice(0));
       this.draw();
       const ended = performance.now();
       this.#rested = ended + Math.max(60, 5 * (ended - began));
@@ -128,7 +133,7 @@ export class Screen {
     $("service-text").textContent = info.description;
     $("service-facts").textContent =
       `ports ${portsOf(info)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}`;
-    $("service-waiting").textContent = info.waiting ? `${plural(info.waiting, "call")} waiting for a port` : "nobody waits";
+    $("service-waiting").textContent = info.waiting ? `${plural(info.waiting, "call")} waiting for a port` : "no calls waiting";
     $("service-waiting").classList.toggle("is-waiting", info.waiting > 0);
     $("map").setAttribute("aria-label", `Map of ${info.name}, ports ${portsOf(info)}`);
     $("map-wait").hidden = ports !== null;
@@ -163,7 +168,12 @@ export class Screen {
   }
 
   #choose(port) {
-    if (port !== this.#app.state.port) this.#app.go({ port });
+    if (port !== this.#app.state.port) this.#app.go({ port }).then(() => this.showCard());
+  }
+
+  // showCard brings the card into sight. In a wide window it always is.
+  showCard() {
+    if (matchMedia("(max-width: 1180px)").matches && !$("card").hidden) $("card").scrollIntoView({ block: "nearest" });
   }
 
   // link makes a link to a state of the page in this pool.

@@ -98,8 +98,7 @@ const matches = (service, search) => {
 // summary says how full a pool is.
 export function summary(services) {
   const total = sum(services);
-  const used = count(total.total - total.free);
-  const text = `${plural(services.length, "service")} with ${plural(total.total, "port")}, of which ${used} cannot be had now.`;
+  const text = `${plural(services.length, "service")} with ${plural(total.total, "port")}, ${count(total.free)} of them free.`;
   return total.waiting ? `${text} ${plural(total.waiting, "call")} waiting.` : text;
 }
 

@@ -29,7 +29,7 @@ export class Session {
   async renew(refused) {
     if (this.token !== refused) return true;
     if (this.#declined) return false;
-    const why = refused ? "The server does not take this token, or no longer." : "This server wants to know who calls.";
+    const why = refused ? "The server does not accept this token, or no longer does." : "This server needs a token.";
     const given = await this.#ask(why);
     this.#declined = !given;
     return given;
@@ -64,6 +64,6 @@ export class Session {
   }
 
   #show() {
-    $("token-button").textContent = this.token ? "Forget token" : "Give a token";
+    $("token-button").textContent = this.token ? "Forget token" : "Enter a token";
   }
 }

@@ -21,7 +21,7 @@
 --        only for an owner: QUOTA_EXCEEDED
 --
 -- Worst case: 256 exact ports, some fresh and some given back, for 100 requests with leases and secrets of the
--- client: about 2.1 ms (the usual offer takes 10 us).
+-- client: about 2.1 ms, with a history 2.4 ms (the usual offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
 -- include fence: is_behind, next_fence
@@ -98,7 +98,7 @@ end
 
 local function write(unwritten, answers)
   local fence, all = next_fence(keys.fence, microseconds, #unwritten, seen, least), new_allocations()
-  local holds, events = {}, {}
+  local holds = {}
   for i, request in ipairs(unwritten) do
     local number = i == 1 and fence or string.format('%d', fence + i - 1)
     local ends = request.lease and string.format('%d', now + request.lease)
@@ -107,11 +107,10 @@ local function write(unwritten, answers)
       request.lease, ends, request.secret, request.owner, not request.is_offered)
     if request.owner then add_holds(holds, request.port, request.count, ends) end
     if request.own then remember_claim(request) end
-    events[i] = {request.name, request.port, request.count, number, request.owner, ends}
+    add_event(keys.events, 'allocated', request.name, request.port, request.count, number, request.owner, ends)
   end
   write_allocations(keys, all)
   if #holds > 0 then own_ports(keys, now, holds) end
-  for _, event in ipairs(events) do add_event(keys.events, 'allocated', unpack(event, 1, 6)) end
 end
 
 local group = {requests = requests, ticket = ticket, stay = stay, owner = owner, most = most_held}

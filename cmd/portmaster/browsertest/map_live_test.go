@@ -16,6 +16,14 @@ func (p *page) live() {
 	p.await(`document.getElementById("connection").dataset.status === "live"`)
 }
 
+// settled waits until the page has read no map for a while: it reads one twice if its stream begins late.
+func (p *page) settled() {
+	p.t.Helper()
+	p.live()
+	p.await(`performance.now() - Math.max(...performance.getEntriesByType("resource").filter(e => e.name.includes("/map"))
+		.map(e => e.responseEnd)) > 1500`)
+}
+
 // mapReads is how often the page has read a map.
 func (p *page) mapReads() int {
 	p.t.Helper()
@@ -42,7 +50,7 @@ func TestMapIsLive(t *testing.T) {
 		s.call("POST", "/v1/services", `{"name":"web","start":5000,"end":5009}`)
 		p := open(t, s, "/ui/?service=web")
 		p.legend()
-		p.live()
+		p.settled()
 		read := p.mapReads()
 		begun := time.Now()
 		s.call("POST", "/v1/services/web/ports", `{"name":"job-1","lease":"1h"}`)
@@ -115,6 +123,9 @@ func TestMapTakesManyEvents(t *testing.T) {
 	if lines := eval[int](p, `document.querySelectorAll("#feed-list li").length`); lines != 100 {
 		t.Errorf("the feed keeps %d lines", lines)
 	}
+	p.do(chromedp.Click(chromedp.CSS("#holders .pager button:last-child")))
+	p.awaitText("holders", "51–100 of 2,000")
+	p.await(`document.querySelector("#holders tbody a").innerText === "1200–1201"`)
 	frame := eval[float64](p, `(async () => {
 		const map = document.getElementById("map"), times = [];
 		for (let i = 0, last = performance.now(); i < 60; i++) {
@@ -188,7 +199,7 @@ func TestMapAsksForTokens(t *testing.T) {
 	p.accessible()
 	p.shot("map-token")
 	p.give("wrong")
-	p.awaitText("token-why", "does not take this token")
+	p.awaitText("token-why", "does not accept this token")
 	p.give(keys.reader)
 	p.awaitText("card-facts", "job-1")
 	p.live()
@@ -200,9 +211,10 @@ func TestMapAsksForTokens(t *testing.T) {
 	p.fill(nil)
 	p.await(`document.querySelector("#act-dialog .wrong").textContent.includes("FORBIDDEN")`)
 	p.do(chromedp.Click(chromedp.CSS("#act-dialog button[type=button]")), chromedp.Click(chromedp.CSS("#token-button")))
+	read := p.mapReads()
 	p.give(keys.operator)
-	p.awaitText("card-facts", "job-1")
-	p.live()
+	eventually(t, "the map is read with the other token", func() bool { return p.mapReads() > read })
+	p.await(`document.getElementById("card-release").checkVisibility()`)
 	p.do(chromedp.Click(chromedp.CSS("#card-release")))
 	p.fill(nil)
 	p.gone("job-1")
@@ -222,4 +234,22 @@ func TestMapAsksForTokens(t *testing.T) {
 	keys.write(strings.Split(string(line), "\n")[1])
 	p.await(`document.getElementById("token-dialog").open`)
 	p.awaitText("token-why", "no longer")
+}
+
+// What is released is the allocation that was confirmed, not the one that the name has by now.
+func TestMapReleasesWhatWasConfirmed(t *testing.T) {
+	s := startServer(t)
+	s.call("POST", "/v1/services", `{"name":"web","start":5000,"end":5000}`)
+	s.call("POST", "/v1/services/web/ports", `{"name":"job-1"}`)
+	p := open(t, s, "/ui/?service=web&port=5000", "412")
+	p.awaitText("card-facts", "job-1")
+	p.do(chromedp.Click(chromedp.CSS("#card-release")))
+	p.await(`document.getElementById("act-title")?.textContent === "Release port 5000?"`)
+	s.call("DELETE", "/v1/services/web/ports/job-1", "")
+	s.call("POST", "/v1/services/web/ports", `{"name":"job-1"}`)
+	p.fill(nil)
+	p.await(`document.querySelector("#act-dialog .wrong").textContent.includes("PRECONDITION_FAILED")`)
+	if held := s.call("GET", "/v1/services/web/ports", ""); !strings.Contains(held, "job-1") {
+		t.Errorf("the next allocation was released: %s", held)
+	}
 }

@@ -1,8 +1,10 @@
 package browsertest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -59,6 +61,23 @@ func TestMapShowsStates(t *testing.T) {
 		if images := eval[int](p, `document.querySelectorAll("main img").length`); images != 0 {
 			t.Errorf("a description became %d images", images)
 		}
+
+		s.call("PUT", "/v1/services/full", `{"start":6000,"end":6000}`)
+		s.call("POST", "/v1/services/full/ports", `{"name":"only"}`)
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		for i := range 3 {
+			go func() { // it waits until the test ends
+				body := strings.NewReader(fmt.Sprintf(`{"name":"late-%d"}`, i))
+				request, err := http.NewRequestWithContext(ctx, "POST", s.url("/v1/services/full/ports?wait=1m"), body)
+				if err == nil {
+					request.Header.Set("Content-Type", "application/json")
+					_, _ = http.DefaultClient.Do(request)
+				}
+			}()
+		}
+		p.do(chromedp.Navigate(s.url("/ui/?service=full")))
+		p.awaitText("service-waiting", "3 calls waiting")
 	})
 }
 
@@ -134,6 +153,15 @@ func TestMapSearches(t *testing.T) {
 	p.awaitText("card-port", "5004")
 	if query := eval[string](p, "location.search"); query != "?pool=default&service=web&port=5004&search=JOB" {
 		t.Errorf("the address is %s", query)
+	}
+	p.do(chromedp.SetValue(chromedp.CSS("#search"), "z"), chromedp.SendKeys(chromedp.CSS("#search"), "\b"))
+	p.awaitText("holders", "cooling")
+	for _, order := range []struct{ sort, first string }{{"ascending", "block-1"}, {"descending", "try-1"}} {
+		p.do(chromedp.Click(chromedp.CSS("#holders th:nth-child(3) button")))
+		p.await(`document.querySelector("#holders th:nth-child(3)").ariaSort === "` + order.sort + `"`)
+		if got := p.rows()[0]; !strings.HasSuffix(got, order.first+"|") {
+			t.Errorf("%s by name begins with %q", order.sort, got)
+		}
 	}
 	p.do(chromedp.SetValue(chromedp.CSS("#search"), "6001"), chromedp.SendKeys(chromedp.CSS("#search"), " \b\r"))
 	p.awaitText("service-title", "other")

@@ -20,7 +20,7 @@ func TestPagesBehindPrefix(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/ports/", http.StripPrefix("/ports", httputil.NewSingleHostReverseProxy(target)))
 	proxy := httptest.NewServer(mux)
-	defer proxy.Close()
+	t.Cleanup(proxy.Close) // after the page, which would miss it
 	behind := &server{t: t, addr: strings.TrimPrefix(proxy.URL, "http://")}
 
 	p := open(t, behind, "/ports/docs") // which leads to /ports/docs/
@@ -29,5 +29,6 @@ func TestPagesBehindPrefix(t *testing.T) {
 		t.Errorf("the page shows %s", text)
 	}
 	eval[any](p, `document.querySelector("nav a").click(); null`)
-	p.await(`location.pathname === "/ports/ui/"`)
+	p.await(`location.pathname === "/ports/ui/" && document.readyState === "complete"`)
+	p.live()
 }

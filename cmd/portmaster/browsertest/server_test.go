@@ -100,6 +100,11 @@ func (s *server) start() {
 	cmd := exec.Command(*program, "serve")
 	cmd.Env = s.env
 	s.process = start(s.t, cmd)
+	s.awaitReady()
+}
+
+func (s *server) awaitReady() {
+	s.t.Helper()
 	eventually(s.t, s.addr+" is ready", func() bool {
 		response, err := http.Get(s.url("/readyz"))
 		if err != nil {

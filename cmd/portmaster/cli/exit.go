@@ -22,6 +22,8 @@ const (
 	codeExhausted  = 5
 	codeNotAllowed = 6
 	codeTryAgain   = 75 // EX_TEMPFAIL of sysexits.h
+
+	codeInterrupted = 130 // of a command whose only end is an interrupt
 )
 
 // exitCodes is what the help says of them.

@@ -18,6 +18,7 @@ import (
 type output struct {
 	format           string
 	noHeaders, quiet bool
+	noEnv            bool // env is no format of the command
 	to               io.Writer
 }
 
@@ -33,8 +34,20 @@ func (o *output) addFlags(cmd *cobra.Command, quiet string) {
 	f.StringVarP(&o.format, "output", "o", asTable, "output format: table, json, or env (lines of NAME=value)")
 	f.BoolVar(&o.noHeaders, "no-headers", false, "print a table without its heading")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print "+quiet+" only")
-	formats := cobra.FixedCompletions([]string{asTable, asJSON, asEnv}, cobra.ShellCompDirectiveNoFileComp)
+	formats := func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if o.noEnv {
+			return []cobra.Completion{asTable, asJSON}, cobra.ShellCompDirectiveNoFileComp
+		}
+		return []cobra.Completion{asTable, asJSON, asEnv}, cobra.ShellCompDirectiveNoFileComp
+	}
 	_ = cmd.RegisterFlagCompletionFunc("output", formats)
+}
+
+// addEventFlags adds the flags of a command that prints events.
+func (o *output) addEventFlags(cmd *cobra.Command) {
+	o.addFlags(cmd, "the IDs")
+	o.noEnv = true
+	cmd.Flags().Lookup("output").Usage = "output format: table or json"
 }
 
 // addQuiet adds the flag that a command has, too, which prints nothing.
@@ -43,6 +56,9 @@ func (o *output) addQuiet(cmd *cobra.Command) {
 }
 
 func (o output) check() error {
+	if o.noEnv && o.format != asTable && o.format != asJSON {
+		return Usage("--output must be table or json, not %q", o.format)
+	}
 	switch o.format {
 	case "", asTable, asJSON, asEnv:
 		return nil

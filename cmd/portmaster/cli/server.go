@@ -112,6 +112,7 @@ type session struct {
 	client   *client.Client
 	progress *Progress
 	stderr   io.Writer
+	again    func(failed error, pause time.Duration) // told before a call is repeated
 }
 
 // newCommand returns a command that asks the server. run is called with the session, whose client is ready.
@@ -125,7 +126,8 @@ func newCommand(cmd *cobra.Command, run func(ctx context.Context, s *session, ar
 		if s.output.to, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr(); !s.output.quiet {
 			s.progress = NewProgress(s.stderr)
 		}
-		again := func(failed error, _ time.Duration) { s.progress.Show("%v; trying again", failed) }
+		s.again = func(failed error, _ time.Duration) { s.progress.Show("%v; trying again", failed) }
+		again := func(failed error, pause time.Duration) { s.again(failed, pause) }
 		if s.client, err = s.server.Client(client.Options{OnRetry: again}); err != nil {
 			return err
 		}
