@@ -53,6 +53,7 @@ func claimAct(want Request, before func(t *testing.T, a *Allocator, pool string)
 func defineAct(d Definition, before func(t *testing.T, a *Allocator, pool string)) act {
 	found := claimAct(Request{}, before)
 	found.call = func(ctx context.Context, a *Allocator, pool, _ string) error {
+		d.Ranges = []Range{{d.Start, d.End}}
 		_, _, _, err := a.defineOnce(ctx, Caller{}, pool, d, true) // the script, which goes behind that of the list of pools
 		return err
 	}

@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -32,12 +33,14 @@ func (m *model) describe(pools []string) (lines []string) {
 		}
 		for service, s := range p.services {
 			at := name + "/" + service
-			lines = append(lines, fmt.Sprintf("%s %d-%d %q created %d, cool-down %d", at, s.start, s.end, s.description, s.created, s.cooldown))
+			lines = append(lines, fmt.Sprintf("%s %s %q created %d, cool-down %d", at, textOf(s.spans()), s.description, s.created, s.cooldown))
 			for i, w := range m.waiting(p, s) {
 				lines = append(lines, fmt.Sprintf("%s line %d: %s until %d", at, i, w.ticket, p.beats[serverOf(w.ticket)]))
 			}
 			for number := s.start; number <= s.end; number++ {
-				lines = append(lines, fmt.Sprintf("%s %d ", at, number)+m.describePort(s, s.ports[number]))
+				if s.has(number) {
+					lines = append(lines, fmt.Sprintf("%s %d ", at, number)+m.describePort(s, s.ports[number]))
+				}
 			}
 		}
 	}
@@ -103,7 +106,7 @@ func (s *stored) port(port string) string { return s.at() + " " + port }
 func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	ctx, a := t.Context(), r.allocators[long]
 	var read []func() *stored
-	services := map[string][2]*redis.ZSliceCmd{}
+	services := map[string][3]*redis.ZSliceCmd{}
 	beats, lines, rest := map[string]*redis.ZSliceCmd{}, map[string]*redis.ZSliceCmd{}, map[string]*redis.MapStringStringCmd{}
 	left, owned := map[string]*redis.IntCmd{}, map[string]*redis.ZSliceCmd{}
 	var listed *redis.BoolSliceCmd
@@ -113,7 +116,9 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		events = r.readEvents(t, p, c.pool)
 		for _, pool := range pools {
 			k := a.keys.Pool(pool)
-			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.Services(), 0, -1), p.ZRangeWithScores(ctx, k.Ends(), 0, -1)}
+			services[pool] = [3]*redis.ZSliceCmd{
+				p.ZRangeWithScores(ctx, k.Services(), 0, -1), p.ZRangeWithScores(ctx, k.Ends(), 0, -1), p.ZRangeWithScores(ctx, k.Ranges(), 0, -1),
+			}
 			beats[pool], lines[pool] = p.ZRangeWithScores(ctx, k.Heartbeats(), 0, -1), p.ZRangeWithScores(ctx, k.Waitlists(), 0, -1)
 			rest[pool] = p.HGetAll(ctx, k.Rest())
 			for _, owner := range modelOwners {
@@ -153,22 +158,23 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	}
 	for at, keys := range left {
 		pool, service, _ := strings.Cut(at, "/")
-		if _, listed := scores(services[pool][0])[service]; listed || keys.Val() > 0 {
+		if _, listed := scores(services[pool][0])[service]; listed || keys.Val() > 0 || rangesInPool(service, services[pool]) != "" {
 			s.add("%s is not there, and left %d keys, listed %v", at, keys.Val(), listed)
 		}
 	}
 	for _, read := range read {
 		of := read()
 		start, listed := scores(services[of.pool][0])[of.service]
-		end := scores(services[of.pool][1])[of.service]
+		inPool := rangesInPool(of.service, services[of.pool])
 		if !listed {
 			of.mustBeEmpty(s)
 			continue
 		}
-		if of.about["start"] != fmt.Sprint(start) || of.about["end"] != fmt.Sprint(end) {
-			s.add("%s is listed with another range than its own", of.at())
+		ranges := cmp.Or(of.about["ranges"], of.about["start"]+"-"+of.about["end"])
+		if inPool != ranges || of.about["start"] != fmt.Sprint(start) || !strings.HasSuffix(ranges, "-"+of.about["end"]) {
+			s.add("%s is %s, and listed from %d on as %s", of.at(), ranges, start, inPool)
 		}
-		s.add("%s %d-%d %q created %s, cool-down %s", of.at(), start, end, of.about["description"], of.about["created"], of.about["cooldown"])
+		s.add("%s %s %q created %s, cool-down %s", of.at(), ranges, of.about["description"], of.about["created"], of.about["cooldown"])
 		of.describe(s)
 		if _, listed := scores(lines[of.pool])[of.service]; listed != (len(of.line) > 0) {
 			s.add("%s has %d calls on the waitlist, and is listed among the waitlists: %v", of.at(), len(of.line), listed)
@@ -180,7 +186,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 
 // ofService are the keys that are a service's own.
 func ofService(k keyspace.Pool, service string) []string {
-	ofPool := []string{k.Services(), k.Ends(), k.Rest(), k.Heartbeats(), k.Waitlists(), k.Events(service)}
+	ofPool := []string{k.Services(), k.Ends(), k.Ranges(), k.Rest(), k.Heartbeats(), k.Waitlists(), k.Events(service)}
 	return slices.DeleteFunc(k.Call(lua.Define, service, "").Keys, func(key string) bool { return slices.Contains(ofPool, key) })
 }
 

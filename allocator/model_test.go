@@ -37,6 +37,7 @@ type request struct {
 	fences        []int64
 	description   string // create, put
 	start, end    int
+	exclude       []Range // create, put
 	cooldown      time.Duration
 }
 
@@ -102,6 +103,7 @@ type modelPool struct {
 type modelService struct {
 	description string
 	start, end  int
+	holes       map[int]bool // ports between that it does not have
 	cooldown    ms
 	created     ms
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
@@ -206,12 +208,13 @@ func (m *model) define(p *modelPool, c request) answer {
 	if s != nil && c.act == "create" {
 		return answer{Code: CodeServiceExists}
 	}
+	ports := c.portsOf()
 	for name, other := range p.services {
-		if name != c.service && other.start <= c.end && other.end >= c.start {
+		if name != c.service && slices.ContainsFunc(ports, other.has) {
 			return answer{Code: CodeRangeOverlap}
 		}
 	}
-	outside := func(number int) bool { return number < c.start || number > c.end }
+	outside := func(number int) bool { return !slices.Contains(ports, number) }
 	created := s == nil
 	if created {
 		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}, history: p.history(c.service)}
@@ -236,16 +239,18 @@ func (m *model) define(p *modelPool, c request) answer {
 	if created {
 		p.services[c.service] = s
 	}
-	for number := c.start; number <= c.end; number++ {
-		if rests := p.rest[number]; (number < s.start || number > s.end) && rests > m.now {
+	for _, number := range ports {
+		if rests := p.rest[number]; !s.has(number) && rests > m.now {
 			m.note("came back while it rests")
 			s.ports[number] = &modelPort{rests: rests}
 		}
 	}
-	if !created && (s.description != c.description || s.start != c.start || s.end != c.end || s.cooldown != c.cooldown.Milliseconds()) {
+	was := s.spans()
+	s.setRanges(ports)
+	if !created && (!slices.Equal(was, s.spans()) || s.description != c.description || s.cooldown != c.cooldown.Milliseconds()) {
 		s.history.addRange("changed", c)
 	}
-	s.description, s.start, s.end, s.cooldown = c.description, c.start, c.end, c.cooldown.Milliseconds()
+	s.description, s.cooldown = c.description, c.cooldown.Milliseconds()
 	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
 	return answer{Created: created, Service: m.service(p, c.service, s)}
 }
@@ -280,7 +285,7 @@ func (m *model) remove(p *modelPool, c request) answer {
 }
 
 func (m *model) service(p *modelPool, name string, s *modelService) Service {
-	total := s.end - s.start + 1
+	total, _ := s.size()
 	counts := PortCounts{Total: total, Free: total}
 	for _, port := range s.ports {
 		of := &counts.Cooling
@@ -296,7 +301,7 @@ func (m *model) service(p *modelPool, name string, s *modelService) Service {
 		counts.Free--
 	}
 	return Service{
-		Name: name, Description: s.description, Start: s.start, End: s.end, Created: date(s.created),
+		Name: name, Description: s.description, Start: s.start, End: s.end, Ranges: s.several(), Created: date(s.created),
 		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Waiting: len(m.waiting(p, s)), Ports: counts,
 	}
 }

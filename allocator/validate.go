@@ -63,14 +63,15 @@ func (f *faults) description(description string) {
 	}
 }
 
-func (a *Allocator) checkDefinition(pool string, d Definition) error {
+// checkDefinition returns the ranges of a definition, or what is wrong with it.
+func (a *Allocator) checkDefinition(pool string, d Definition) ([]Range, error) {
 	var f faults
 	f.name("pool", pool)
 	f.name("name", d.Name)
 	f.description(d.Description)
-	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
+	ranges := f.rangesOf(d, a.opts.PortMin, a.opts.PortMax)
 	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
-	return f.err()
+	return ranges, f.err()
 }
 
 func (a *Allocator) checkAcquisition(c acquisition) error {

@@ -74,8 +74,9 @@ func TestAudit(t *testing.T) {
 		a.post("/v1/services", `{"name":"django","start":5000,"end":5019}`).want(201)
 		a.put("/v1/pools/host-1/services/flask", `{"start":5000,"end":5001}`).want(201)
 		a.put("/v1/pools/host-1/services/flask", `{"start":5000,"end":5002}`).want(200)
+		a.do("PATCH", "/v1/pools/host-1/services/flask", `{"cooldown":1}`).want(200)
 		a.delete("/v1/pools/host-1/services/flask").want(204)
-		said("createService default django OK", "defineService host-1 flask OK", "defineService host-1 flask OK", "removeService host-1 flask OK")
+		said("createService default django OK", "defineService host-1 flask OK", "defineService host-1 flask OK", "changeService host-1 flask OK", "removeService host-1 flask OK")
 
 		a.post("/v1/services/django/offers", `{"name":"web-01","secret":"`+secret+`"}`).want(201)
 		a.post("/v1/services/django/offers", `{"name":"web-01","secret":"`+secret+`"}`).want(200)

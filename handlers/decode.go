@@ -29,7 +29,7 @@ func decode(c *fiber.Ctx, target any) error {
 	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the body must have no Content-Encoding")
 	}
-	if !isJSON(c.Get(fiber.HeaderContentType)) {
+	if !isJSON(c.Get(fiber.HeaderContentType)) && !(c.Method() == fiber.MethodPatch && c.Get(fiber.HeaderContentType) == mergePatch) {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the Content-Type must be application/json, in UTF-8")
 	}
 	return decodeJSON(c.Request().Body(), target)
@@ -42,6 +42,9 @@ func decodeAny(c *fiber.Ctx, target any) error {
 	}
 	return decode(c, target)
 }
+
+// mergePatch is the Content-Type of RFC 7396, which a PATCH may have.
+const mergePatch = "application/merge-patch+json"
 
 func isJSON(contentType string) bool {
 	if contentType == fiber.MIMEApplicationJSON {

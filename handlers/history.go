@@ -102,6 +102,7 @@ func appendEvent(b []byte, e allocator.Event) []byte {
 	}
 	b = appendNumber(b, `,"start":`, int64(e.Start))
 	b = appendNumber(b, `,"end":`, int64(e.End))
+	b = appendRanges(b, e.Ranges)
 	b = appendTimeIfAny(b, `,"until":`, e.Until)
 	b = appendTimeIfAny(b, `,"expired":`, e.Expired)
 	return append(b, '}')

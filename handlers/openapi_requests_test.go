@@ -17,9 +17,15 @@ import (
 // with the words that say so in openapi.yaml.
 var beyondSchema = []struct{ field, detail, words string }{
 	{"end", "^must not be below start$", "the last must not be below the first"},
+	{"start|end", "^must be within [0-9]+-[0-9]+$", "Either `start` and `end` are given, or `ranges`"},
+	{"ranges", "^cannot be combined with start and end$", "Either `start` and `end` are given, or `ranges`"},
+	{"ranges", " overlap$|^[0-9]+-[0-9]+ must be within ", "No two may overlap, and none may end before it starts"},
+	{"exclude", "^[0-9]+-[0-9]+ must be within ", "None may end before it starts"},
+	{"exclude", "^leaves ", "What is left must be 1 to 32 ranges"},
+	{"start|end", "^is required, or ranges: ", "Of a service with several ranges, `start` is required if `end` is given"},
 	{"name", "^must be the name in the path", "The same as in the path."},
-	{"port", "^must be within the range ", "It must be within the range of the service, and so must the block"},
-	{"prefer", "^must be within the range ", "It must be within the range of the service, too"},
+	{"port", "^must be within (the range|one of the ranges) ", "It must be within the range of the service, and so must the block"},
+	{"prefer", "^must be within (the range|one of the ranges) ", "It must be within the range of the service, too"},
 	{"count", "^is more than the ", "not more than the service has"},
 	{"body", "^asks for ", "at most 256 (a setting may be lower)"},
 	{"port|count", "^is not the one that this secret has", "So are a `port` and a `count` other than those"},

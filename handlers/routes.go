@@ -37,6 +37,7 @@ var poolRoutes = []route{
 	{"GET", "/services", "listServices", reading, ofList, (*Server).listServices},
 	{"GET", "/services/:service", "readService", reading, nil, (*Server).readService},
 	{"PUT", "/services/:service", "defineService", defining, nil, (*Server).defineService},
+	{"PATCH", "/services/:service", "changeService", defining, nil, (*Server).changeService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
 	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
 

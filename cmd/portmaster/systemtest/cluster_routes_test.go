@@ -110,6 +110,7 @@ func everyRoute(pool string) []routed {
 		{"POST", services + "/wide/ports", `{"name":"wide-01","count":80}`, 201},
 		{"DELETE", services + "/wide/ports/wide-01", "", 204},
 		{"PUT", services + "/wide", `{"start":6090,"end":6099}`, 200}, // more ports leave it than one script takes out
+		{"PATCH", services + "/wide", `{"exclude":[6095]}`, 200},
 		{"DELETE", services + "/wide", "", 204},
 		{"GET", "/v1/pools", "", 200},
 		{"GET", "/livez", "", 200},

@@ -18,10 +18,14 @@ import (
 func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string, progress func(done, total int)) error {
 	for _, line := range p.Define {
 		s := line.Service
-		_, err := c.Pool(line.Pool).Define(ctx, client.Definition{
+		d := client.Definition{
 			Name: s.Name, Description: s.Description, Start: s.Start, End: s.End,
 			Cooldown: time.Duration(s.Cooldown * float64(time.Second)).Round(time.Millisecond),
-		})
+		}
+		if len(s.Ranges) > 0 {
+			d.Start, d.End, d.Ranges = 0, 0, s.Ranges
+		}
+		_, err := c.Pool(line.Pool).Define(ctx, d)
 		if err != nil {
 			return fmt.Errorf("%s: %w", line.of(), err)
 		}
