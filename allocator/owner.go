@@ -27,7 +27,7 @@ func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, servi
 		return nil, &Error{Code: CodeNotOwner, Detail: "the ports of " + owner + " belong to another owner"}
 	}
 	for cursor := ""; ; {
-		page, next, err := a.Allocations(ctx, pool, service, owner, cursor, MaxPage)
+		page, next, err := a.Allocations(ctx, pool, service, Filter{Owner: owner}, cursor, MaxPage)
 		if err != nil {
 			return released, err
 		}

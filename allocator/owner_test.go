@@ -121,7 +121,7 @@ func TestOwners(t *testing.T) {
 // clearHeld gives back what "held" has, after which its owner has nothing, in its set either.
 func clearHeld(t *testing.T, a *Allocator, store storetest.Store) {
 	t.Helper()
-	offers, _, err := a.Offers(t.Context(), DefaultPool, "web", "", "", MaxPage)
+	offers, _, err := a.Offers(t.Context(), DefaultPool, "web", Filter{}, "", MaxPage)
 	must(t, err)
 	for _, offer := range offers {
 		secret, _ := record(store.Admin.HGet(t.Context(), store.Prefix+":{default}:offers:web", strconv.Itoa(offer.Port)).Val()).text(`"secret":"`)
@@ -284,7 +284,7 @@ func TestReleaseOwned(t *testing.T) {
 			t.Errorf("%d released, error %v", len(released), err)
 		}
 		for owner, want := range map[string]int{ann.Owner: 0, "bob": 20, "": 20} {
-			if list, _, err := a.Allocations(t.Context(), DefaultPool, "web", owner, "", MaxPage); len(list) != want || err != nil {
+			if list, _, err := a.Allocations(t.Context(), DefaultPool, "web", Filter{Owner: owner}, "", MaxPage); len(list) != want || err != nil {
 				t.Errorf("%q has %d allocations, want %d, error %v", owner, len(list), want, err)
 			}
 		}

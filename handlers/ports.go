@@ -39,7 +39,7 @@ func locate(c *fiber.Ctx, a allocator.Allocation) {
 // listAllocations: GET /services/{service}/ports
 func (s *Server) listAllocations(c *fiber.Ctx) error {
 	cursor, limit := page(c)
-	allocations, next, err := s.allocator.Allocations(c.UserContext(), pool(c), param(c, "service"), owner(c), cursor, limit)
+	allocations, next, err := s.allocator.Allocations(c.UserContext(), pool(c), param(c, "service"), filter(c), cursor, limit)
 	if err != nil {
 		return err
 	}

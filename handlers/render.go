@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -66,6 +65,7 @@ func appendOffer(b []byte, o allocator.Offer) []byte {
 	b = strconv.AppendInt(b, int64(o.Port), 10)
 	b = appendCount(b, o.Count)
 	b = appendOwner(b, o.Owner)
+	b = appendLabels(b, o.Labels)
 	if o.Secret != "" {
 		b = append(b, `,"secret":"`...)
 		b = append(b, o.Secret...)
@@ -91,6 +91,7 @@ func appendAllocation(b []byte, a allocator.Allocation) []byte {
 	b = strconv.AppendInt(b, int64(a.Port), 10)
 	b = appendCount(b, a.Count)
 	b = appendOwner(b, a.Owner)
+	b = appendLabels(b, a.Labels)
 	b = append(b, `,"created":`...)
 	b = appendTime(b, a.Created)
 	b = append(b, `,"fence":`...)
@@ -126,6 +127,14 @@ func appendOwner(b []byte, owner string) []byte {
 	return b
 }
 
+// appendLabels appends the labels if there are any.
+func appendLabels(b []byte, labels allocator.Labels) []byte {
+	if labels != "" {
+		b = append(append(b, `,"labels":`...), labels...)
+	}
+	return b
+}
+
 // timeFormat is RFC 3339 with milliseconds, for a time in UTC.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
@@ -144,8 +153,5 @@ func linkNext(c *fiber.Ctx, next string, limit int) {
 		return
 	}
 	query := fmt.Sprintf("limit=%d&cursor=%s", limit, next)
-	if owner := owner(c); owner != "" {
-		query += "&owner=" + url.QueryEscape(owner)
-	}
-	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?%s>; rel="next"`, unescape(c.Path()), query))
+	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?%s>; rel="next"`, unescape(c.Path()), query+filterQuery(c)))
 }

@@ -23,7 +23,7 @@ type route struct {
 // The query parameters of routes that list, and of those that take requests.
 var (
 	ofList     = []string{"limit", "cursor"}
-	ofHolds    = []string{"limit", "cursor", "owner"}
+	ofHolds    = append([]string{"limit", "cursor"}, ofFilter...)
 	ofOwner    = []string{"owner"}
 	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}

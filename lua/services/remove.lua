@@ -2,7 +2,7 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
---        fence STRING, events STREAM
+--        fence STRING, events STREAM, labels HASH
 -- ARGV   events, request, service
 --
 -- answer how many services the pool has left
@@ -22,7 +22,7 @@ local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], waitlist = KEYS[11], heartbeats = KEYS[12],
   waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], fence = KEYS[16],
-  events = KEYS[17],
+  events = KEYS[17], labels = KEYS[18],
 }
 local now = read_clock()
 local service = read_service(keys, now, ARGV[3])
@@ -51,7 +51,7 @@ end
 call('ZREM', keys.services, service.name)
 call('ZREM', keys.ends, service.name)
 call('UNLINK', keys.service, keys.free, keys.fresh, keys.run_lengths, keys.names, keys.offers, keys.ports, keys.leases,
-  keys.resting, keys.waitlist)
+  keys.resting, keys.waitlist, keys.labels)
 add_change(keys.events, 'removed')
 call('PEXPIRE', keys.events, '2678400000') -- 31 days, unless the service is defined again
 if service.waiting then notify_gone(keys, service) end
