@@ -87,7 +87,7 @@ check-deployments: ## check every file of deployments/ with the parser of what r
 check-browser: build ## use the pages /ui/ and /docs/ in Chromium; pictures of them are left in screenshots/; needs chromium, npm, redis-server, haproxy
 	rm -rf $(SCREENSHOTS)
 	cd cmd/portmaster/browsertest && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && \
-	$(GO) test -count=1 -timeout 5m -program $(abspath $(BIN))/portmaster -screenshots $(abspath $(SCREENSHOTS)) ./...
+	$(GO) test -count=1 -timeout 10m -program $(abspath $(BIN))/portmaster -screenshots $(abspath $(SCREENSHOTS)) ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME=30s

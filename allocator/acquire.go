@@ -3,6 +3,7 @@ package allocator
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,8 +112,7 @@ func (a *Allocator) try(ctx context.Context, c acquisition, ticket string, stay 
 // callOf returns the call of a script that offers or claims.
 func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Call {
 	k := a.keys.Pool(c.pool)
-	args := make([]any, 0, 10+3*len(c.requests))
-	args = append(args, a.opts.History, c.caller.RequestID, c.service, c.remember.Milliseconds(), ticket, flag(stay))
+	args := slices.Grow(a.withEvents(c.caller, c.service, c.remember.Milliseconds(), ticket, flag(stay)), 4+3*len(c.requests))
 	call := k.Call(c.script, c.service, "")
 	for _, r := range c.requests {
 		k.AddEach(&call, c.service, r.Secret)

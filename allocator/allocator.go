@@ -39,19 +39,22 @@ type Options struct {
 	ReleaseNeedsSecret bool          // a release must prove which allocation it means
 
 	AllowVolatile bool // Check accepts a Redis that keeps nothing on disk
+
+	Trace executor.Trace // watches the calls to Redis; nil: nobody does
 }
 
 // DefaultPool is the pool of a call that names none.
 const DefaultPool = "default"
 
 // Allocator hands out the ports of any number of pools. Its only state of its own is what it has seen of the state in Redis, and the
-// calls that wait. It is safe for concurrent use.
+// calls that wait, and who listens. It is safe for concurrent use.
 type Allocator struct {
-	executor *executor.Executor
-	keys     keyspace.Prefix
-	epoch    *epoch.Epoch
-	waitlist waitlist
-	opts     Options
+	executor  *executor.Executor
+	keys      keyspace.Prefix
+	epoch     *epoch.Epoch
+	waitlist  waitlist
+	followers followers
+	opts      Options
 }
 
 // New returns an Allocator that keeps its state in the Redis behind client.
@@ -78,6 +81,7 @@ func New(client executor.Client, opts Options) *Allocator {
 		Replicas: opts.Replicas,
 		TrailKey: func(slot string) string { return keyspace.Pool(slot).Copied(a.waitlist.server) },
 		Missing:  func() { a.epoch.Missing() },
+		Trace:    opts.Trace,
 	})
 	a.epoch = epoch.New(a.executor, a.keys, epoch.Options{
 		Replicas: opts.Replicas, MaxRollback: opts.MaxRollback, Quarantine: opts.Quarantine,

@@ -56,6 +56,29 @@ func TestCommandsOfTheCycle(t *testing.T) {
 	}
 }
 
+// What a history adds: a command to each call that is an event, and none to others.
+func TestCommandsOfEvents(t *testing.T) {
+	store, _, _ := storetest.Private(t)
+	a := withHistory(store, long, 100)
+	mustDefine(t, a, "web", 2000, 2000)
+	var offer Offer
+	for _, test := range []struct {
+		act  string
+		do   func()
+		adds int
+	}{
+		{"reject", func() { mustReject(t, a, mustOffer(t, a, "web", "ann")) }, 0},
+		{"offer", func() { offer = mustOffer(t, a, "web", "ann") }, 0},
+		{"accept", func() { mustAccept(t, a, offer) }, 1},
+		{"read", func() { _, _ = a.Allocation(t.Context(), DefaultPool, "web", "ann") }, 0},
+		{"release", func() { must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ann", Proof{})) }, 1},
+	} {
+		if got := commandsOf(t, store, test.do); got["xadd"] != test.adds {
+			t.Errorf("%s: %v, want %d events", test.act, got, test.adds)
+		}
+	}
+}
+
 // What an owner adds: its ports are counted if it has a quota, and noted, and its key is told when to end.
 func TestCommandsOfOwners(t *testing.T) {
 	store, _, _ := storetest.Private(t)

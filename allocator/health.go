@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/redis/go-redis/v9"
+
 	"portmaster/allocator/epoch"
 	"portmaster/allocator/executor"
 	"portmaster/lua"
@@ -114,13 +116,21 @@ type StateFigures = epoch.Figures
 func (a *Allocator) StateFigures() StateFigures { return a.epoch.Figures() }
 
 // Greet makes a call that changes nothing, to learn whether Redis takes any. It has few words: Redis reads no more than ten from a
-// client that has not logged in, and complains of their number if there are more.
+// client that has not logged in, and complains of their number if there are more. Then it finds out whether Redis lets this user
+// write a history, if there is to be one: events that it refuses would be missing, and nobody would know.
 func (a *Allocator) Greet(ctx context.Context) error {
-	_, err := a.executor.Read(ctx, a.keys.Pool(DefaultPool).Call(lua.ReadAllocation, "none", "", "none", "none"))
-	if err = translate(err); errors.Is(err, ErrServiceNotFound) {
-		return nil
+	k := a.keys.Pool(DefaultPool)
+	_, err := a.executor.Read(ctx, k.Call(lua.ReadAllocation, "none", "", "none", "none"))
+	if err = translate(err); err != nil && !errors.Is(err, ErrServiceNotFound) {
+		return err
 	}
-	return err
+	if a.opts.History > 0 {
+		_, err := a.executor.Write(ctx, k.Call(lua.TryHistory, "", ""))
+		if refusal, ok := errors.AsType[redis.Error](err); ok && redis.HasErrorPrefix(refusal, "NOPERM") {
+			return translate(err)
+		}
+	}
+	return nil
 }
 
 // Recovery is what Recover found.

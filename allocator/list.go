@@ -95,7 +95,7 @@ func (a *Allocator) portsOf(ctx context.Context, k keyspace.Pool, s Service, of 
 func (a *Allocator) recordsOf(ctx context.Context, k keyspace.Pool, service, hash string, ports []int, of Filter) (
 	records []record, size int, err error,
 ) {
-	found, err := a.fieldsOf(ctx, hash, ports)
+	found, err := a.records(ctx, hash, ports)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -123,7 +123,7 @@ func (a *Allocator) addLabels(ctx context.Context, key string, ports []int, reco
 	}
 	for first := 0; first < len(at); first += labelsPerCommand {
 		last := min(first+labelsPerCommand, len(at))
-		entries, err := a.fieldsOf(ctx, key, at[first:last])
+		entries, err := a.records(ctx, key, at[first:last])
 		if err != nil {
 			return 0, err
 		}
@@ -137,8 +137,7 @@ func (a *Allocator) addLabels(ctx context.Context, key string, ports []int, reco
 	return size, nil
 }
 
-// fieldsOf reads what a hash has at ports.
-func (a *Allocator) fieldsOf(ctx context.Context, key string, ports []int) ([]any, error) {
+func (a *Allocator) records(ctx context.Context, key string, ports []int) ([]any, error) {
 	fields := make([]string, len(ports))
 	for i, port := range ports {
 		fields[i] = strconv.Itoa(port)

@@ -48,6 +48,8 @@ func contents(t *testing.T, store storetest.Store, key string) string {
 		return fmt.Sprint(store.Admin.ZRangeWithScores(t.Context(), key, 0, -1).Val())
 	case "string":
 		return store.Admin.Get(t.Context(), key).Val()
+	case "stream":
+		return fmt.Sprint(store.Admin.XRange(t.Context(), key, "-", "+").Val())
 	default:
 		t.Fatalf("%s is a %s", key, kind)
 		return ""
@@ -81,7 +83,7 @@ func isRefused(t *testing.T, what string, err error) {
 func TestHoldersGoBeforeNewcomersWhenRedisIsFull(t *testing.T) {
 	t.Parallel()
 	store, _, _ := storetest.Private(t)
-	a := newAllocator(store, long)
+	a := withHistory(store, long, 1000)
 	run := func(what string, act act, full func(pool, secret string)) {
 		t.Run(what, func(t *testing.T) {
 			pool := strings.ReplaceAll(what, " ", "-")
@@ -107,8 +109,14 @@ func TestHoldersGoBeforeNewcomersWhenRedisIsFull(t *testing.T) {
 	}
 	for what, holder := range holders {
 		run(what, holder, func(pool, secret string) {
+			before := len(eventsOf(t, store, pool, "web"))
 			if err := holder.call(t.Context(), a, pool, secret); err != nil {
 				t.Errorf("%s: %v", what, err)
+			}
+			if act, _, _ := strings.Cut(what, " "); act == "accept" || act == "release" || act == "remove" {
+				if len(eventsOf(t, store, pool, "web")) == before {
+					t.Errorf("%s is no event", what)
+				}
 			}
 		})
 	}
@@ -118,7 +126,7 @@ func TestHoldersGoBeforeNewcomersWhenRedisIsFull(t *testing.T) {
 func TestNoScriptIsHalfWrittenWhenMemoryRunsOut(t *testing.T) {
 	t.Parallel()
 	store, _, _ := storetest.Private(t)
-	a := newAllocator(store, long)
+	a := withHistory(store, long, 1000)
 	acts := maps.Clone(newcomers)
 	maps.Copy(acts, holders)
 	done, refused := 0, 0

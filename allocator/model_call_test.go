@@ -26,12 +26,12 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	var allocation Allocation
 	switch c.act {
 	case "create":
-		got.Service, err = a.Create(ctx, Caller{}, c.pool, d)
+		got.Service, err = a.Create(ctx, c.caller, c.pool, d)
 		got.Created = err == nil
 	case "put":
-		got.Service, got.Created, err = a.Define(ctx, Caller{}, c.pool, d)
+		got.Service, got.Created, err = a.Define(ctx, c.caller, c.pool, d)
 	case "remove":
-		err = a.Remove(ctx, Caller{}, c.pool, c.service)
+		err = a.Remove(ctx, c.caller, c.pool, c.service)
 	case "offer", "claim":
 		got, err = r.takeFrom(t, a, c)
 	case "beat":

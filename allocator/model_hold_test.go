@@ -102,20 +102,21 @@ func (m *model) accept(p *modelPool, c request) answer {
 	if lease == 0 {
 		lease = h.lease
 	}
-	accepted := m.allocate(p, p.services[c.service], hold{
+	accepted := m.allocate(p, p.services[c.service], c, hold{
 		name: h.name, secret: h.secret, owner: h.owner, labels: h.labels, port: h.port, count: h.count, lease: lease,
 	})
 	return answer{Created: true, Allocations: []Allocation{accepted.allocation(c.service)}}
 }
 
 // allocate makes ports an allocation.
-func (m *model) allocate(p *modelPool, s *modelService, h hold) *hold {
+func (m *model) allocate(p *modelPool, s *modelService, c request, h hold) *hold {
 	p.fence = p.nextFence(m.now)
 	h.fence, h.created = p.fence, m.now
 	if h.lease > 0 {
 		h.expires = m.now + h.lease
 	}
 	s.put(&h)
+	s.history.add("allocated", c, &h)
 	return &h
 }
 
@@ -165,6 +166,7 @@ func (m *model) reject(p *modelPool, c request) answer {
 			p.rest[number] = back.rests
 		}
 		m.note("quarantined")
+		s.history.addInUse(c, h)
 	}
 	s.giveBack(h, back)
 	k.ended = "rejected"
@@ -196,6 +198,11 @@ func (m *model) renew(s *modelService, c request) answer {
 	}
 	renewed.expires = m.now + renewed.lease
 	s.put(&renewed)
+	if h.owner != "" && h.owner != c.caller.Owner {
+		s.history.add("renewed", c, &renewed)
+	} else {
+		s.history.leases[h.fence] = &renewed
+	}
 	return answer{Allocations: []Allocation{renewed.allocation(c.service)}}
 }
 
@@ -220,6 +227,7 @@ func (m *model) release(p *modelPool, s *modelService, c request) answer {
 	}
 
 	s.giveBack(h, modelPort{score: m.now})
+	s.history.add("released", c, h)
 	if c.secret != "" {
 		m.note("released by secret")
 		k := &known{service: c.service, name: h.name, owner: h.owner, port: h.port, count: h.count, expires: m.now + 60_000, ended: "released"}

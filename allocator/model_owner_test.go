@@ -12,7 +12,8 @@ import (
 
 // modelCallers are those who make calls. One owner comes with two quotas, and one of them is often less than what it holds.
 var modelCallers = []Caller{
-	{}, {}, {}, {Owner: "gitlab:17/a", Held: 3}, {Owner: "gitlab:17/a", Held: 6}, {Owner: "bob", Held: 2}, {Owner: "bob"}, {Owner: "ops", IsOperator: true},
+	{}, {RequestID: "r1"}, {}, {Owner: "gitlab:17/a", Held: 3}, {Owner: "gitlab:17/a", Held: 6, RequestID: "r2"}, {Owner: "bob", Held: 2}, {Owner: "bob"},
+	{Owner: "ops", IsOperator: true},
 }
 
 var modelOwners = []string{"gitlab:17/a", "bob", "ops"}

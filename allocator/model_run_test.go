@@ -111,11 +111,13 @@ type run struct {
 	queue   []request  // those that joined a waitlist
 	tickets int        // given; each run is of some servers
 	last    request
+
+	lastEvents map[string]string // key of a history -> the id of the last event that was read
 }
 
 func newRun(store storetest.Store, id int) *run {
 	return &run{id: id, store: store, seen: map[string]int{}, allocators: map[time.Duration]*Allocator{
-		long: newAllocator(store, long), blink: newAllocator(store, blink),
+		long: withHistory(store, long, 1_000_000), blink: withHistory(store, blink, 1_000_000),
 	}}
 }
 
@@ -143,7 +145,7 @@ type madeWant struct {
 func (r *run) sequence(t *rapid.T) {
 	r.number++
 	r.pools = []string{fmt.Sprintf("a%d-%d", r.id, r.number), fmt.Sprintf("b%d-%d", r.id, r.number)}
-	r.made, r.queue, r.tickets, r.last = nil, nil, 0, request{}
+	r.made, r.queue, r.tickets, r.last, r.lastEvents = nil, nil, 0, request{}, map[string]string{}
 	now, grace := modelStart.UnixMilli(), ms(0)
 	if r.model != nil {
 		now = r.model.now
@@ -241,6 +243,7 @@ func (r *run) step(t *rapid.T, c request) {
 	if want := r.model.describe(pools); !slices.Equal(state.lines, want) {
 		r.differ(t, "the state after %v:\n%s", c, differences(state.lines, want))
 	}
+	r.compareEvents(t, c, state)
 	r.remember(c, got, state)
 	r.seen[outcome(c, got)]++
 	for _, note := range notes {

@@ -68,12 +68,14 @@ func (h *hold) String() string {
 
 // state is that of some pools, read at one time.
 type state struct {
-	lines []string
-	now   ms
-	beats map[string]ms   // pool/server -> until when its positions are kept
-	line  map[string]bool // ticket
-	fresh map[string]bool // port, as of portKey
-	late  map[string]bool // pool/service, where room does not tell how long each run of fresh ports is by now
+	lines  []string
+	now    ms
+	beats  map[string]ms       // pool/server -> until when its positions are kept
+	line   map[string]bool     // ticket
+	fresh  map[string]bool     // port, as of portKey
+	fences map[int64]bool      // of all allocations of which there is a record
+	events map[string][]string // by service: what the histories of the pool of the call have got
+	late   map[string]bool     // pool/service, where room does not tell how long each run of fresh ports is by now
 }
 
 func (s *state) add(format string, args ...any) {
@@ -106,8 +108,10 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	beats, lines, rest := map[string]*redis.ZSliceCmd{}, map[string]*redis.ZSliceCmd{}, map[string]*redis.MapStringStringCmd{}
 	left, owned := map[string]*redis.IntCmd{}, map[string]*redis.ZSliceCmd{}
 	var listed *redis.BoolSliceCmd
+	var events func() map[string][]string
 	_, err := r.store.Admin.Pipelined(ctx, func(p redis.Pipeliner) error {
 		listed = p.SMIsMember(ctx, a.keys.Pools(), r.pools[0], r.pools[1])
+		events = r.readEvents(t, p, c.pool)
 		for _, pool := range pools {
 			k := a.keys.Pool(pool)
 			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.Services(), 0, -1), p.ZRangeWithScores(ctx, k.Ends(), 0, -1)}
@@ -130,7 +134,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		t.Fatal(err)
 	}
 	s := &state{
-		now: r.model.now, beats: map[string]ms{}, line: map[string]bool{}, fresh: map[string]bool{}, late: map[string]bool{},
+		now: r.model.now, beats: map[string]ms{}, line: map[string]bool{}, fresh: map[string]bool{}, late: map[string]bool{}, fences: map[int64]bool{}, events: events(),
 	}
 	for _, pool := range pools {
 		if listed.Val()[slices.Index(r.pools, pool)] {
@@ -177,7 +181,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 
 // ofService are the keys that are a service's own.
 func ofService(k keyspace.Pool, service string) []string {
-	ofPool := []string{k.Services(), k.Ends(), k.Rest(), k.Heartbeats(), k.Waitlists()}
+	ofPool := []string{k.Services(), k.Ends(), k.Rest(), k.Heartbeats(), k.Waitlists(), k.Events(service)}
 	return slices.DeleteFunc(k.Call(lua.Define, service, "").Keys, func(key string) bool { return slices.Contains(ofPool, key) })
 }
 
@@ -336,6 +340,7 @@ func (s *stored) describeAllocation(to *state, port string, r record, names map[
 		h.expires = allocation.Expires.UnixMilli()
 	}
 	names[h.name] = port
+	to.fences[h.fence] = true
 	for number := h.port; number < h.port+h.count; number++ {
 		each := strconv.Itoa(number)
 		if score, is := s.free[each]; is != (h.expires > 0) || score != h.expires || s.leases[each] != h.expires ||

@@ -141,7 +141,7 @@ func (m *model) claim(p *modelPool, s *modelService, c request, w want, of hold)
 		m.note("claimed with the labels of its offer")
 	}
 	of.expires = 0
-	h := m.allocate(p, s, of)
+	h := m.allocate(p, s, c, of)
 	if w.own {
 		m.rememberHold(p, c.service, h, m.now+remembered.Milliseconds())
 		p.secrets[h.secret].claimed = of.created == 0

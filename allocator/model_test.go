@@ -95,6 +95,8 @@ type modelPool struct {
 	secrets  map[string]*known
 	rest     map[int]ms    // port -> until when it rests, whether it is in a range or not
 	beats    map[string]ms // server -> until when its places are kept
+
+	histories map[string]*modelHistory // by service
 }
 
 type modelService struct {
@@ -104,6 +106,7 @@ type modelService struct {
 	created     ms
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
 	line        []*waiter
+	history     *modelHistory
 	lateRoom    bool         // the store does not know how long its runs of fresh ports are by now
 	chosen      map[int]int  // the block that the store chose where it does not: want -> port; see run.follow
 	nowFresh    map[int]bool // the ports that are fresh in the store after the call
@@ -138,6 +141,7 @@ func (m *model) pool(name string) *modelPool {
 	if m.pools[name] == nil {
 		m.pools[name] = &modelPool{
 			services: map[string]*modelService{}, secrets: map[string]*known{}, rest: map[int]ms{}, beats: map[string]ms{},
+			histories: map[string]*modelHistory{},
 		}
 	}
 	return m.pools[name]
@@ -177,7 +181,7 @@ func (m *model) do(c request) answer {
 	}
 	switch c.act {
 	case "remove":
-		return m.remove(p, c.service)
+		return m.remove(p, c)
 	case "renew":
 		return m.renew(s, c)
 	case "service":
@@ -211,7 +215,8 @@ func (m *model) define(p *modelPool, c request) answer {
 	outside := func(number int) bool { return number < c.start || number > c.end }
 	created := s == nil
 	if created {
-		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}}
+		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}, history: p.history(c.service)}
+		s.history.addRange("defined", c)
 	}
 	cut := false
 	for number, port := range s.ports {
@@ -238,6 +243,9 @@ func (m *model) define(p *modelPool, c request) answer {
 			s.ports[number] = &modelPort{rests: rests}
 		}
 	}
+	if !created && (s.description != c.description || s.start != c.start || s.end != c.end || s.cooldown != c.cooldown.Milliseconds()) {
+		s.history.addRange("changed", c)
+	}
 	s.description, s.start, s.end, s.cooldown = c.description, c.start, c.end, c.cooldown.Milliseconds()
 	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
 	return answer{Created: created, Service: m.service(p, c.service, s)}
@@ -254,8 +262,8 @@ func (m *model) putToRest(p *modelPool, s *modelService) {
 	}
 }
 
-func (m *model) remove(p *modelPool, name string) answer {
-	s := p.services[name]
+func (m *model) remove(p *modelPool, c request) answer {
+	s := p.services[c.service]
 	for _, port := range s.ports {
 		if port.hold.lives(m.now) {
 			return answer{Code: CodeServiceInUse}
@@ -265,7 +273,8 @@ func (m *model) remove(p *modelPool, name string) answer {
 		m.note("removed while some wait")
 	}
 	m.putToRest(p, s)
-	if delete(p.services, name); len(p.services) == 0 {
+	s.history.events = append(s.history.events, strings.TrimSuffix("removed request="+c.caller.RequestID, " request="))
+	if delete(p.services, c.service); len(p.services) == 0 {
 		clear(p.beats)
 	}
 	return answer{}

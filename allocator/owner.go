@@ -5,6 +5,9 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+
+	"portmaster/allocator/executor"
+	"portmaster/lua"
 )
 
 // releasesAtOnce is how many allocations of an owner are released at a time.
@@ -82,4 +85,24 @@ func (a *Allocator) releaseEach(ctx context.Context, requestID, pool string, all
 		}
 	}
 	return released, errors.Join(failed...)
+}
+
+// OwnerKey names an owner in a pool.
+type OwnerKey struct{ Pool, Owner string }
+
+// CountHeld counts the ports that owners hold, each in a pool, open offers included; -1 for one that could not be read.
+func (a *Allocator) CountHeld(ctx context.Context, owners []OwnerKey) []int {
+	calls, held := make([]executor.Call, len(owners)), make([]int, len(owners))
+	for i, o := range owners {
+		k := a.keys.Pool(o.Pool)
+		calls[i] = k.Call(lua.CountHeld, "", "")
+		k.AddOwner(&calls[i], o.Owner)
+	}
+	for i, r := range a.runAll(ctx, calls, callsPerBatch) {
+		held[i] = -1
+		if n, err := toInt(r.Answer); r.Err == nil && err == nil {
+			held[i] = int(n)
+		}
+	}
+	return held
 }

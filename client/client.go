@@ -58,6 +58,8 @@ type Client struct {
 	base    string // up to and without /v1
 	options Options
 	http    *http.Client
+
+	maxSilence time.Duration // of a stream of events
 }
 
 // New returns a Client of the server, or the load balancer, at an address such as "http://127.0.0.1:8080". A path in the address
@@ -90,7 +92,7 @@ func New(address string, options Options) (*Client, error) {
 	}
 	own.Timeout = 0 // that of an attempt depends on its wait
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{strings.TrimRight(u.String(), "/"), options, &own}, nil
+	return &Client{strings.TrimRight(u.String(), "/"), options, &own, maxSilence}, nil
 }
 
 // Pool returns a Client for another pool of the same server. It is cheap: both use the same connections.

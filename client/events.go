@@ -147,7 +147,7 @@ func (s *stream) read(response *http.Response, silence *time.Timer) *Error {
 	lines.Buffer(nil, maxLine)
 	var kind, id string
 	var data []byte
-	for silence.Reset(maxSilence); lines.Scan(); silence.Reset(maxSilence) {
+	for silence.Reset(s.client.maxSilence); lines.Scan(); silence.Reset(s.client.maxSilence) {
 		field, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {

@@ -71,7 +71,7 @@ type HistoryFilter struct {
 	Name  string    // "": all
 	Owner string    // "": all
 	Since time.Time // not before; zero: from the beginning
-	Until time.Time // not after; zero: to the end
+	Until time.Time // before; zero: to the end
 
 	// At, unless it is zero, selects the allocations that were held at that time, instead of what happened. It needs Port or Name.
 	At time.Time

@@ -57,6 +57,7 @@ type Config struct {
 	MaxWaiting         int           `split_words:"true" default:"2000" desc:"how many calls may wait for a port on this server; one more is refused"`
 	MaxPorts           int           `split_words:"true" default:"256" desc:"how many ports one call may ask for: 1 to 256"`
 	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected as in use is not handed out"`
+	MaxStreams         int           `split_words:"true" default:"256" desc:"how many streams of events this server sends at a time; one more is refused"`
 	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: a release requires the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
 	MaxServices        int           `split_words:"true" default:"10000" desc:"how many services a pool may have"`
 	MaxPools           int           `split_words:"true" default:"10000" desc:"how many pools there may be"`
@@ -157,6 +158,8 @@ func (c Config) validate() error {
 		return fail("REDIS_QUEUE", "must be within 1-1048576, not %d", c.RedisQueue)
 	case c.MaxWaiting < 1 || c.MaxWaiting > 1<<20:
 		return fail("MAX_WAITING", "must be within 1-1048576, not %d", c.MaxWaiting)
+	case c.MaxStreams < 1 || c.MaxStreams > 1<<16:
+		return fail("MAX_STREAMS", "must be within 1-65536, not %d", c.MaxStreams)
 	case c.MaxPorts < 1 || c.MaxPorts > 256:
 		return fail("MAX_PORTS", "must be within 1-256, not %d", c.MaxPorts)
 	case c.Durability > 0 && c.RedisURL == "":

@@ -112,6 +112,8 @@ func TestWrongValues(t *testing.T) {
 		{"PORTMASTER_MAX_SERVICES=65536", "must be within 1-65535, not 65536"},
 		{"PORTMASTER_HISTORY=-1", "must be within 0-1000000, not -1"},
 		{"PORTMASTER_HISTORY=1000001", "must be within 0-1000000, not 1000001"},
+		{"PORTMASTER_MAX_STREAMS=0", "must be within 1-65536, not 0"},
+		{"PORTMASTER_MAX_STREAMS=65537", "must be within 1-65536, not 65537"},
 		{"PORTMASTER_MAX_POOLS=0", "must be within 1-100000, not 0"},
 		{"PORTMASTER_MAX_POOLS=100001", "must be within 1-100000, not 100001"},
 		{"PORTMASTER_PORT_MIN=0", "must be within 1-65535, not 0"},

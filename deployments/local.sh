@@ -78,15 +78,24 @@ stop() {
   if id=$(pid "$1"); then kill -s "$2" "$id"; fi
 }
 
+# ends NAME SECONDS: wait until a process has ended, and fail if it has not by then.
+ends() {
+  local i
+  for ((i = 0; i < $2 * 10; i++)); do
+    if ! pid "$1" >/dev/null; then return 0; fi
+    sleep 0.1
+  done
+  return 1
+}
+
 # gone NAME...: wait until processes have ended.
 gone() {
   local name
   for name in "$@"; do
-    for _ in {1..300}; do
-      if ! pid "$name" >/dev/null; then break; fi
-      sleep 0.1
-    done
-    if pid "$name"; then fail "$name, the process above, does not end: see $STATE/$name.log"; fi
+    if ! ends "$name" 30; then
+      pid "$name"
+      fail "$name, the process above, does not end: see $STATE/$name.log"
+    fi
     rm -f "$STATE/$name.pid"
   done
 }
@@ -124,19 +133,20 @@ up() {
   trap - EXIT
 
   if [ $running = ${#ALL[@]} ]; then echo "It runs already."; elif [ $running != 0 ]; then echo "Started again: ${STARTED[*]}"; fi
-  echo "url    http://127.0.0.1:$PORT, which is HAProxy before three replicas on the next three ports"
+  echo "url    http://127.0.0.1:$PORT (the map is at /ui/, the API at /docs/): HAProxy before three replicas on the next three ports"
   echo "redis  redis-cli -p $REDIS_PORT"
   echo "logs   $STATE/*.log"
   echo "end    make down, which keeps Redis's data in $STATE"
 }
 
-# down ends first who is asked and last who is asked by the others, so that no request is cut off.
+# down ends first who is asked and last who is asked by the others, so that no request is cut off. HAProxy goes on for as long as
+# events are followed or calls wait: these end with their replica.
 down() {
   local name
   stop haproxy USR1
-  gone haproxy
+  ends haproxy 2 || true
   for name in "${REPLICAS[@]}"; do stop "$name" TERM; done
-  gone "${REPLICAS[@]}"
+  gone haproxy "${REPLICAS[@]}"
   stop redis TERM
   gone redis
 }

@@ -20,7 +20,7 @@ type access struct {
 
 // The kinds of access, in the order of the page.
 var (
-	reading   = &access{"read services, offers, ports, pools", "yes", "yes", "yes"}
+	reading   = &access{"read services, offers, ports, pools, history, events", "yes", "yes", "yes"}
 	acquiring = &access{"offer, claim", "", "yes", "yes"}
 	holding   = &access{"read, accept, reject an offer; renew", "", "its owner, with the secret", "with the secret"}
 	releasing = &access{"release", "", "its owner, or with the secret", "yes"}
@@ -90,15 +90,10 @@ func (s *Server) permit(r route, c *fiber.Ctx) error {
 	switch {
 	case strings.Contains(r.path, "/:service"):
 		return mayUse(c, param(c, "service"))
-	case isOfPool(r.path) && !caller.ReachesPool(pool(c)):
+	case strings.HasPrefix(r.path, "/v1/") && r.path != "/v1/pools" && !caller.ReachesPool(pool(c)):
 		return errScope
 	}
 	return nil
-}
-
-// isOfPool reports whether a route is about a pool, and about no service in particular.
-func isOfPool(path string) bool {
-	return strings.HasPrefix(path, "/v1/") && path != "/v1/pools"
 }
 
 // mayUse returns an error unless a service of the request's pool is in the caller's scope.
@@ -123,7 +118,7 @@ func principalOf(c *fiber.Ctx) identity.Principal {
 // caller returns who calls, as the allocator has it.
 func caller(c *fiber.Ctx) allocator.Caller {
 	p := principalOf(c)
-	return allocator.Caller{Owner: p.Owner, Held: p.Held, IsOperator: p.Role == identity.Operator, RequestID: requestID(c)}
+	return allocator.Caller{Owner: p.Owner, Held: p.Held, IsOperator: p.Role == identity.Operator, RequestID: knownRequestID(c)}
 }
 
 // checkHost protects an open server from web pages: a page that a browser shows may resolve its own name to this server's address

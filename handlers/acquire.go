@@ -149,7 +149,7 @@ func (s *Server) waitContext(c *fiber.Ctx, wait *allocator.Wait) (ctx context.Co
 	}
 	wait.Stood = new(time.Duration)
 	c.Locals(waitedKey{}, wait.Stood)
-	ctx, end := context.WithCancelCause(s.open)
+	ctx, end := context.WithCancelCause(s.withSpanOf(c, s.open))
 	closed, leave, err := s.watcher.Watch(c.Context().Conn(), func() { end(allocator.ErrAbandoned) })
 	if err != nil { // no socket to look at
 		return ctx, func() { end(nil) }

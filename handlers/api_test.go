@@ -194,7 +194,7 @@ func (a *api) raw(bytes string) answer {
 func (a *api) read(request *http.Request, sent []byte, response *http.Response) answer {
 	a.t.Helper()
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := readBody(response)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -216,6 +216,19 @@ func (a *api) read(request *http.Request, sent []byte, response *http.Response) 
 		a.secrets[string(given[1])] = true
 	}
 	return r
+}
+
+// readBody reads a body to its end, or what a stream of events begins with.
+func readBody(response *http.Response) (body []byte, err error) {
+	if response.Header.Get("Content-Type") != "text/event-stream" || response.Request != nil && response.Request.Method == "HEAD" {
+		return io.ReadAll(response.Body)
+	}
+	for lines := bufio.NewReader(response.Body); err == nil && !bytes.Contains(body, []byte("event: ready\n")); {
+		var line []byte
+		line, err = lines.ReadBytes('\n')
+		body = append(body, line...)
+	}
+	return body, err
 }
 
 // uuids finds the secrets that a test sends.

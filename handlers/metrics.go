@@ -25,6 +25,7 @@ type metrics struct {
 	operations *prometheus.CounterVec
 	inUse      prometheus.Counter
 	waits      *waitCounts
+	quotas     *quotas
 	unmatched  *routeMetrics
 	scrape     fiber.Handler
 	scraping   sync.Mutex
@@ -33,7 +34,8 @@ type metrics struct {
 // newMetrics returns the metrics of a server, and more. auth is nil if it is open.
 func newMetrics(health *health, auth *identity.Authenticator, more []prometheus.Collector) *metrics {
 	m := &metrics{
-		waits: newWaitCounts(),
+		waits:  newWaitCounts(),
+		quotas: &quotas{},
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "portmaster_http_request_duration_seconds",
 			Help:    "Duration of requests, by method, route template and status. The route of requests with ?wait= ends with ?wait.",
@@ -49,7 +51,7 @@ func newMetrics(health *health, auth *identity.Authenticator, more []prometheus.
 		}),
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.requests, m.operations, m.inUse, m.waits.seconds, &redisCollector{health, m.waits},
+	registry.MustRegister(m.requests, m.operations, m.inUse, m.waits.seconds, &redisCollector{health, m.waits, m.quotas},
 		collectors.NewBuildInfoCollector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(authMetrics(auth)...)
@@ -142,11 +144,12 @@ const scrapeTimeout = 5 * time.Second
 type redisCollector struct {
 	health *health
 	waits  *waitCounts
+	quotas *quotas
 }
 
 // Describe implements prometheus.Collector.
 func (r *redisCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, waitedDesc, redisUpDesc, unreadDesc, storeProblemDesc, rollbacksDesc, behindDesc, clockStepsDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
+	for _, d := range []*prometheus.Desc{portsDesc, waitingDesc, waitedDesc, ownerPortsDesc, ownerQuotaDesc, redisUpDesc, unreadDesc, storeProblemDesc, rollbacksDesc, behindDesc, clockStepsDesc, redisConnectionsDesc, redisTimeoutsDesc, redisStaleDesc} {
 		ch <- d
 	}
 }
@@ -164,6 +167,7 @@ func (r *redisCollector) Collect(ch chan<- prometheus.Metric) {
 			collectFigures(ch, figures)
 			r.waits.collect(ch, figures, unread == 0)
 		}
+		r.quotas.collect(ctx, r.health.allocator, ch)
 	}
 	ch <- prometheus.MustNewConstMetric(unreadDesc, prometheus.GaugeValue, missing)
 	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)

@@ -14,14 +14,14 @@ const headerRequestID = "X-Request-ID"
 // observe wraps the handler of a route: it gives the request an id, turns an error or a panic into an answer, measures the
 // request, and logs it if it is slow. It never logs a path, since paths contain secrets; it logs the route's template.
 func (s *Server) observe(r route) fiber.Handler {
-	watched := s.metrics.route(r)
+	watched, answer := s.metrics.route(r), s.answererOf(r)
 	return func(c *fiber.Ctx) error {
 		start := time.Now()
 		identify(c)
-		code := codeOK
-		if err := guard(r, s, c); err != nil {
-			code = s.fail(c, err)
+		if s.audit.on() {
+			c.Request().Header.Set(headerRequestID, requestID(c)) // its line has the id
 		}
+		code := answer(r, c)
 		s.audit.call(c, r, code)
 		took := time.Since(start)
 		waited, mayWait := waited(c)
@@ -36,6 +36,14 @@ func (s *Server) observe(r route) fiber.Handler {
 		}
 		return nil
 	}
+}
+
+// answer answers a request, and returns OK or the code of the error.
+func (s *Server) answer(r route, c *fiber.Ctx) (code string) {
+	if err := guard(r, s, c); err != nil {
+		return s.fail(c, err)
+	}
+	return codeOK
 }
 
 // guard runs the route's handler and turns a panic into an error.
@@ -58,6 +66,15 @@ func identify(c *fiber.Ctx) {
 }
 
 func requestID(c *fiber.Ctx) string { return string(c.Response().Header.Peek(headerRequestID)) }
+
+// knownRequestID returns the id of a request if others know it: the request came with it, or a line of the audit has it. For the history
+// of a service, "" is as good as an id that nobody knows, and takes no memory.
+func knownRequestID(c *fiber.Ctx) string {
+	if id := requestID(c); id == c.Get(headerRequestID) {
+		return id
+	}
+	return ""
+}
 
 func validRequestID(id string) bool {
 	if id == "" || len(id) > 128 {

@@ -16,6 +16,7 @@ func (s *Server) offer(c *fiber.Ctx) error {
 	}
 	defer a.stop()
 	offers, created, err := s.allocator.Offer(a.ctx, caller(c), pool(c), param(c, "service"), a.requests, a.wait)
+	s.metrics.quotas.note(c, err)
 	if err != nil {
 		return a.fault(err)
 	}

@@ -131,7 +131,7 @@ func stepInBody(d *drawer, r *drawn) {
 // request draws one: half of them as the document has it, and half one step off.
 func (d *drawer) request() *drawn {
 	o := pick(d, d.operations)
-	if slices.Contains(o.Tags, "operation") && d.IntN(4) > 0 { // less is to be seen there
+	if isDull := slices.Contains(o.Tags, "operation") || slices.Contains(o.Tags, "events"); isDull && d.IntN(4) > 0 { // less is to be seen there
 		o = pick(d, d.operations)
 	}
 	d.subject = nil

@@ -32,6 +32,10 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"wait", "^must be within 0s-", "The longest wait is a setting of the server"},
 	{"wait", "^must be seconds", "Whole nanoseconds"},
 	{"wait", "^cannot be combined with port", "A call cannot wait for a specific `port`"},
+	{"since", "^must be before until$", "of which the first must be earlier"},
+	{"since|until|at", "^must be a time such as", "RFC 3339"},
+	{"at", "^needs port or name$", "It needs `port` or `name`"},
+	{"at", "^cannot be combined with since or until$", "cannot be combined with `since` or `until`"},
 	{"cursor", "^is not a cursor that a list returned$", "any other value may be refused"},
 	{"host", "^must be a host name or an IP address", "a host name or an IP address, without a port"},
 	{"labels|label", "^has the key ", "by keys of 1 to 63 of `a-z 0-9 _`, which begin with a letter"},
@@ -53,7 +57,7 @@ func TestRequestsDrawnFromDocument(t *testing.T) {
 			t.Errorf("openapi.yaml does not say: %s", refusal.words)
 		}
 	}
-	const seed = 27
+	const seed = 28
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		t.Parallel()
 		a := newAPI(t, store, func(s *settings) { s.allocator.MaxWait = 20 * time.Millisecond })
@@ -71,7 +75,8 @@ func TestRequestsDrawnFromDocument(t *testing.T) {
 		}
 		for i := 0; i < *documentRequests || i < 4**documentRequests && len(unseen()) > 0; i++ {
 			if i%100 == 0 {
-				for _, pool := range d.values["pool"] { // a service that has a port stays
+				for _, pool := range d.values["pool"] { // a service that has a port stays, and a spare one can be removed
+					a.put("/v1/pools/"+pool+"/services/spare", `{"start":8000,"end":8009}`)
 					a.put("/v1/pools/"+pool+"/services/django", `{"start":5000,"end":5199}`)
 					a.post("/v1/pools/"+pool+"/services/django/ports", `{"name":"keeper","port":5199}`)
 					a.put("/v1/pools/"+pool+"/services/flask", `{"start":6000,"end":6004,"cooldown":0.1}`)

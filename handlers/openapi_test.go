@@ -26,6 +26,7 @@ import (
 
 // document is openapi.yaml.
 var document = sync.OnceValue(func() *openapi3.T {
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder)
 	doc, err := openapi3.NewLoader().LoadFromData(openAPI)
 	if err != nil {
 		panic(err)

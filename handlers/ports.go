@@ -20,6 +20,7 @@ func (s *Server) claim(c *fiber.Ctx) error {
 	}
 	defer a.stop()
 	allocations, created, err := s.allocator.Claim(a.ctx, caller(c), pool(c), param(c, "service"), a.requests, a.wait)
+	s.metrics.quotas.note(c, err)
 	if err != nil {
 		return a.fault(err)
 	}

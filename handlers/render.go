@@ -152,6 +152,6 @@ func linkNext(c *fiber.Ctx, next string, limit int) {
 	if next == "" {
 		return
 	}
-	query := fmt.Sprintf("limit=%d&cursor=%s", limit, next)
-	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?%s>; rel="next"`, unescape(c.Path()), query+filterQuery(c)))
+	query := fmt.Sprintf("limit=%d&cursor=%s", limit, next) + filters(c)
+	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?%s>; rel="next"`, unescape(c.Path()), query))
 }

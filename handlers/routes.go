@@ -27,6 +27,8 @@ var (
 	ofOwner    = []string{"owner"}
 	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
+	ofHistory  = []string{"port", "name", "owner", "since", "until", "at", "limit", "cursor"}
+	ofEvents   = []string{"last_event_id"}
 )
 
 // The routes of a pool. They are mounted twice: at /v1 for the pool "default", and at /v1/pools/{pool} for any.
@@ -37,6 +39,10 @@ var poolRoutes = []route{
 	{"PUT", "/services/:service", "defineService", defining, nil, (*Server).defineService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
 	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
+
+	{"GET", "/services/:service/history", "history", reading, ofHistory, (*Server).history},
+	{"GET", "/services/:service/events", "serviceEvents", reading, ofEvents, (*Server).serviceEvents},
+	{"GET", "/events", "poolEvents", reading, ofEvents, (*Server).poolEvents},
 
 	{"POST", "/services/:service/offers", "offer", acquiring, ofRequests, (*Server).offer},
 	{"GET", "/services/:service/offers", "listOffers", reading, ofHolds, (*Server).listOffers},

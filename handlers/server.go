@@ -7,10 +7,12 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"portmaster/allocator"
@@ -18,13 +20,14 @@ import (
 	"portmaster/handlers/identity"
 )
 
-// Options are the settings of a Server. All are required, but for Auth, Hosts, Audit and Metrics.
+// Options are the settings of a Server. All are required, but for MaxStreams and those from Auth on.
 type Options struct {
 	ReadTimeout  time.Duration // for a whole request
 	WriteTimeout time.Duration // for a whole answer
 	IdleTimeout  time.Duration // for the next request on a kept-alive connection
 	BodyLimit    int           // bytes
 	Concurrency  int           // connections; requests on further ones get 503
+	MaxStreams   int           // of events; 0 is 256, and one more gets 503
 	SlowCall     time.Duration // calls that take longer are logged; waiting for a port does not count
 	Log          *slog.Logger
 
@@ -32,6 +35,7 @@ type Options struct {
 	Hosts   []string                // which Host a request to an open server may have, beside a loopback one; without ports
 	Audit   Audit                   // the zero value: none
 	Metrics []prometheus.Collector  // further ones to show
+	Tracer  trace.Tracer            // makes a span of each request; nil: none is traced
 }
 
 // Server serves the HTTP API of one Allocator.
@@ -41,11 +45,15 @@ type Server struct {
 	ops         *fiber.App // of the operators' listener
 	log         *slog.Logger
 	slowCall    time.Duration
+	tracer      trace.Tracer // nil: none
 	audit       Audit
 	health      *health
 	metrics     *metrics
 	connections *connection.Limiter
 	watcher     connection.Watcher
+	streams     *streams
+	beat        time.Duration           // of a stream
+	sending     time.Duration           // how long a part of a stream may take to be sent
 	auth        *identity.Authenticator // nil: open
 	hosts       []string                // as canonicalHost returns them
 
@@ -59,14 +67,18 @@ type Server struct {
 
 // New returns a Server of a.
 func New(a *allocator.Allocator, opts Options) *Server {
-	health := &health{allocator: a}
+	health, streams := &health{allocator: a}, newStreams(opts.MaxStreams)
 	s := &Server{
 		allocator:   a,
 		health:      health,
 		log:         opts.Log,
 		audit:       opts.Audit,
 		slowCall:    opts.SlowCall,
-		metrics:     newMetrics(health, opts.Auth, opts.Metrics),
+		tracer:      opts.Tracer,
+		metrics:     newMetrics(health, opts.Auth, slices.Concat(streams.metrics(), opts.Metrics)),
+		streams:     streams,
+		beat:        beatInterval,
+		sending:     opts.WriteTimeout,
 		auth:        opts.Auth,
 		connections: connection.NewLimiter(opts.Concurrency),
 		outages:     rate.Sometimes{First: 1, Interval: time.Second},

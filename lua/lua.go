@@ -20,6 +20,7 @@ var files embed.FS
 
 // Script is a script as it is sent to Redis.
 type Script struct {
+	Name   string // that of its file, such as ports/offer
 	Source string
 	Hash   string // the SHA-1 of Source, by which Redis knows a loaded script
 
@@ -43,6 +44,7 @@ var (
 	ReleasePlain   = script("ports/release_plain")
 	ReadOffer      = script("ports/read_offer")
 	ReadAllocation = script("ports/read_allocation")
+	CountHeld      = script("ports/count_held")
 
 	Define       = script("services/define")
 	Remove       = script("services/remove")
@@ -57,6 +59,7 @@ var (
 	CheckOffers  = script("services/check_offers")
 	CheckEntries = script("services/check_entries")
 	CheckOwners  = script("services/check_owners")
+	TryHistory   = script("services/try_history")
 
 	Heartbeat     = script("waitlist/heartbeat")
 	CheckWaitlist = script("waitlist/check_waitlist")
@@ -74,7 +77,7 @@ var (
 func script(file string) *Script {
 	source := include(textOf(file), map[string]bool{})
 	sum := sha1.Sum([]byte(source))
-	s := &Script{Source: source, Hash: hex.EncodeToString(sum[:])}
+	s := &Script{Name: file, Source: source, Hash: hex.EncodeToString(sum[:])}
 	s.Keys, s.Each, s.Owned = keysOf(source)
 	all = append(all, s)
 	return s

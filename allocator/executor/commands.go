@@ -13,38 +13,44 @@ import (
 // repeated, so an outcome that is not known is NotDone.
 
 // within runs a command within the timeout of a call.
-func within[T any](ctx context.Context, e *Executor, command func(context.Context) (T, error)) (T, error) {
+func within[T any](ctx context.Context, e *Executor, name string, command func(context.Context) (T, error)) (T, error) {
+	ended := func(error) {}
+	if e.opts.Trace != nil {
+		ended = e.opts.Trace(ctx, name)
+	}
 	ctx, cancel := context.WithTimeout(ctx, e.opts.Timeout)
 	defer cancel()
 	answer, err := command(ctx)
-	return answer, nothingDone(classify(err))
+	err = nothingDone(classify(err))
+	ended(failure(err))
+	return answer, err
 }
 
 // Get reads a STRING, "" if there is none.
 func (e *Executor) Get(ctx context.Context, key string) (string, error) {
-	return within(ctx, e, func(ctx context.Context) (string, error) { return e.client.Get(ctx, key).Result() })
+	return within(ctx, e, "GET", func(ctx context.Context) (string, error) { return e.client.Get(ctx, key).Result() })
 }
 
 // Set writes a STRING, which stays for ever if ttl is 0.
 func (e *Executor) Set(ctx context.Context, key, value string, ttl time.Duration) error {
-	_, err := within(ctx, e, func(ctx context.Context) (string, error) { return e.client.Set(ctx, key, value, ttl).Result() })
+	_, err := within(ctx, e, "SET", func(ctx context.Context) (string, error) { return e.client.Set(ctx, key, value, ttl).Result() })
 	return err
 }
 
 // Unlink deletes a key.
 func (e *Executor) Unlink(ctx context.Context, key string) error {
-	_, err := within(ctx, e, func(ctx context.Context) (int64, error) { return e.client.Unlink(ctx, key).Result() })
+	_, err := within(ctx, e, "UNLINK", func(ctx context.Context) (int64, error) { return e.client.Unlink(ctx, key).Result() })
 	return err
 }
 
 // Time reads the clock of Redis.
 func (e *Executor) Time(ctx context.Context) (time.Time, error) {
-	return within(ctx, e, func(ctx context.Context) (time.Time, error) { return e.client.Time(ctx).Result() })
+	return within(ctx, e, "TIME", func(ctx context.Context) (time.Time, error) { return e.client.Time(ctx).Result() })
 }
 
 // Fields reads fields of a HASH: a string each, or nil if it has none of that name.
 func (e *Executor) Fields(ctx context.Context, key string, fields ...string) ([]any, error) {
-	return within(ctx, e, func(ctx context.Context) ([]any, error) { return e.client.HMGet(ctx, key, fields...).Result() })
+	return within(ctx, e, "HMGET", func(ctx context.Context) ([]any, error) { return e.client.HMGet(ctx, key, fields...).Result() })
 }
 
 // HashFields are some fields of a HASH.
@@ -55,7 +61,7 @@ type HashFields struct {
 
 // EachFields is Fields for several HASHes of one slot: a command for each, all of which are sent together.
 func (e *Executor) EachFields(ctx context.Context, hashes []HashFields) ([][]any, error) {
-	return within(ctx, e, func(ctx context.Context) ([][]any, error) {
+	return within(ctx, e, "HMGET", func(ctx context.Context) ([][]any, error) {
 		commands := make([]*redis.SliceCmd, len(hashes))
 		_, err := e.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, hash := range hashes {
@@ -73,7 +79,7 @@ func (e *Executor) EachFields(ctx context.Context, hashes []HashFields) ([][]any
 
 // Members reads a SET, in order. No command looks at many more than 1,000 of them.
 func (e *Executor) Members(ctx context.Context, key string) ([]string, error) {
-	return within(ctx, e, func(ctx context.Context) (members []string, err error) {
+	return within(ctx, e, "SSCAN", func(ctx context.Context) (members []string, err error) {
 		for cursor := uint64(0); ; {
 			var some []string
 			if some, cursor, err = e.client.SScan(ctx, key, cursor, "", 1000).Result(); err != nil {
@@ -96,7 +102,7 @@ type Scored struct {
 
 // Around reads of a ZSET the last member whose score is at most score, and the first members above that one, up to count.
 func (e *Executor) Around(ctx context.Context, key string, score, count int) ([]Scored, error) {
-	return within(ctx, e, func(ctx context.Context) (found []Scored, err error) {
+	return within(ctx, e, "ZRANGEBYSCORE", func(ctx context.Context) (found []Scored, err error) {
 		at := strconv.Itoa(score)
 		var below, above *redis.ZSliceCmd
 		_, err = e.client.Pipelined(ctx, func(p redis.Pipeliner) error {

@@ -26,6 +26,8 @@ type Options struct {
 	// when a number turns out lower than one that the replicas had: changes that must never be lost are missing.
 	TrailKey func(slot string) string
 	Missing  func()
+
+	Trace Trace // nil: nobody watches the calls
 }
 
 // Call is one script that is to run. Slot has the hash tag of its keys, and so says which node of a Cluster has them.
@@ -86,6 +88,16 @@ func (e *Executor) Confirm(ctx context.Context, c Call) (any, error) {
 }
 
 func (e *Executor) run(ctx context.Context, replicas int, c Call) (any, error) {
+	if e.opts.Trace == nil {
+		return e.send(ctx, replicas, c)
+	}
+	ended := e.opts.Trace(ctx, c.Script.Name)
+	answer, err := e.send(ctx, replicas, c)
+	ended(failure(err))
+	return answer, err
+}
+
+func (e *Executor) send(ctx context.Context, replicas int, c Call) (any, error) {
 	if cluster, ok := e.client.(*redis.ClusterClient); ok {
 		return e.runInCluster(ctx, cluster, replicas, c)
 	}

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -14,10 +15,17 @@ import (
 // They go out in batches of perBatch, one after the other, each within the timeout of a call; the nodes of a Cluster are asked at the
 // same time. A node that did not answer a batch is not asked for the rest, so that one which hangs costs a timeout, however many there are.
 func (e *Executor) RunAll(ctx context.Context, calls []Call, perBatch int) []Result {
+	ended := func(error) {}
+	if e.opts.Trace != nil && len(calls) > 0 {
+		ended = e.opts.Trace(ctx, calls[0].Script.Name)
+	}
 	results := e.runAll(ctx, calls, perBatch)
+	var failed error
 	for i := range results {
 		results[i].Err = nothingDone(results[i].Err)
+		failed = cmp.Or(failed, failure(results[i].Err))
 	}
+	ended(failed)
 	return results
 }
 

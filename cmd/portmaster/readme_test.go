@@ -143,6 +143,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`comes free in \d+ ms`), "comes free in a while"},
 	{regexp.MustCompile(`address=\S+`), "address=ADDRESS"},
 	{regexp.MustCompile(`version=\S+`), "version=VERSION"},
+	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://ADDRESS"},
 }
 
 func normal(output string) string {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,11 +77,17 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	}
 	defer store.Close()
 
-	ports := allocator.New(store.client, options(settings))
+	traces, err := openTraces(ctx, log)
+	if err != nil {
+		return err
+	}
+	ofPorts, ofServer := options(settings), serverOptions(settings, log, auth, cert, audit)
+	ofPorts.Trace, ofServer.Tracer = traces.redis(), traces.tracer
+	ports := allocator.New(store.client, ofPorts)
 	if err := greet(ctx, ports, log); err != nil {
 		return err
 	}
-	server := handlers.New(ports, serverOptions(settings, log, auth, cert, audit))
+	server := handlers.New(ports, ofServer)
 	uuid.EnableRandPool() // one system call for many secrets and request ids, instead of one for each
 	go watch(background, ports, log)
 	go audit.follow(background, log)
@@ -90,7 +97,9 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 		log.Info("serving operators", slog.String("address", opsListener.Addr().String()))
 	}
 	go func() { served <- server.Serve(cert.listen(background, listener)) }()
-	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()))
+	site := siteOf(listener.Addr(), cert.Certificate != nil)
+	log.Info("serving", slog.String("address", listener.Addr().String()), slog.String("version", version()),
+		slog.String("map", site+"/ui/"), slog.String("docs", site+"/docs/"))
 
 	select {
 	case err := <-served:
@@ -100,7 +109,11 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	log.Info("stopping: no longer ready", slog.Duration("delay", settings.ShutdownDelay))
 	server.Drain()
 	time.Sleep(settings.ShutdownDelay)
-	if err := server.Shutdown(settings.ShutdownTimeout); err != nil {
+	ending, end := context.WithTimeout(context.Background(), settings.ShutdownTimeout)
+	defer end()
+	err = server.Shutdown(settings.ShutdownTimeout)
+	traces.close(ending)
+	if err != nil {
 		return fmt.Errorf("requests were still open after %s: %w", settings.ShutdownTimeout, err)
 	}
 	log.Info("stopped")
@@ -116,6 +129,18 @@ func listen(setting, addr string) (net.Listener, error) {
 	return connection.Patient(l), nil
 }
 
+// siteOf returns the URL by which a browser on this machine reaches a listener.
+func siteOf(addr net.Addr, isTLS bool) string {
+	host := addr.String()
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		host = net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	if isTLS {
+		return "https://" + host
+	}
+	return "http://" + host
+}
+
 // serverOptions are the settings of the HTTP server.
 func serverOptions(settings config.Config, log *slog.Logger, auth *identity.Authenticator, cert serverCertificate, audit audit) handlers.Options {
 	return handlers.Options{
@@ -124,6 +149,7 @@ func serverOptions(settings config.Config, log *slog.Logger, auth *identity.Auth
 		IdleTimeout:  settings.HTTPIdleTimeout,
 		BodyLimit:    settings.HTTPBodyLimit,
 		Concurrency:  settings.HTTPConcurrency,
+		MaxStreams:   settings.MaxStreams,
 		SlowCall:     settings.LogSlowCall,
 		Log:          log,
 		Auth:         auth,

@@ -294,3 +294,22 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		t.Errorf("it ended with exit code %d", status.ExitStatus())
 	}
 }
+
+// The log names addresses that a browser on this machine can open.
+func TestSite(t *testing.T) {
+	for addr, want := range map[string]string{
+		"127.0.0.1:8080": "http://127.0.0.1:8080", "[::1]:8080": "http://[::1]:8080", "192.0.2.7:80": "http://192.0.2.7:80",
+		"0.0.0.0:8080": "http://localhost:8080", "[::]:8080": "http://localhost:8080",
+	} {
+		tcp, err := net.ResolveTCPAddr("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := siteOf(tcp, false); got != want {
+			t.Errorf("%s is at %s, want %s", addr, got, want)
+		}
+		if got, want := siteOf(tcp, true), strings.Replace(want, "http", "https", 1); got != want {
+			t.Errorf("%s with TLS is at %s, want %s", addr, got, want)
+		}
+	}
+}

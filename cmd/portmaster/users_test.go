@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"net"
+	"net/http"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -182,13 +186,41 @@ func everyRoute(t *testing.T, p *program) {
 	p.must(t, 201, "PUT", "/v1/pools/brief/services/single", `{"start":6000,"end":6000}`)
 	p.must(t, 204, "DELETE", "/v1/pools/brief/services/single", "")
 	for _, path := range []string{"/v1/pools", "/v1/services", "/v1/services/django", "/v1/services/django/offers", "/v1/services/django/ports",
-		"/v1/services/django/ports/web-01", "/v1/services/django/ports/5001", "/metrics"} {
+		"/v1/services/django/ports/web-01", "/v1/services/django/ports/5001", "/metrics",
+		"/v1/services/django/history"} {
 		p.must(t, 200, "GET", path, "")
 	}
+	p.follows(t, "/v1/events?last_event_id=0-0", "event: released")
 	p.must(t, 409, "DELETE", "/v1/services/django", "")
 	p.must(t, 204, "DELETE", "/v1/services/django/ports/5001", "")
 	everyWant(t, p)
 	p.must(t, 404, "DELETE", "/v1/services/nobody", "")
+}
+
+// follows reads a stream of events until a line comes, which a release brings about.
+func (p *program) follows(t *testing.T, path, line string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, "GET", "http://"+p.addr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() && lines.Text() != line {
+		if lines.Text() == "event: allocated" {
+			p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"follows"}`)
+			p.must(t, 204, "DELETE", "/v1/services/django/ports/follows", "")
+		}
+	}
+	if lines.Text() != line {
+		t.Fatalf("%s has no line %q: %v", path, line, lines.Err())
+	}
 }
 
 // everyWant asks for ports in all the ways that there are.

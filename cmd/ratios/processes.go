@@ -34,6 +34,8 @@ type bench struct {
 	servers []*exec.Cmd // beside that one
 	lines   *lines      // nil until calls wait
 	callers *callers    // nil until the row of tokens
+
+	forgetful string // the URL of a server without a history; "" until the row of histories
 }
 
 func start(program string, window time.Duration) (b *bench, err error) {

@@ -20,6 +20,7 @@ const connections = 64
 var rows = []row{
 	{"CPU per request of offer-accept-release, server and Redis, to that of the plain route", 3.6, "us", cycleToPlain},
 	{"Redis CPU per script of the cycle to that of `return 1`", 9, "us", scriptsToReturn1},
+	{"Redis CPU that events of the history add to the cycle (percent)", 8, "", historyCost},
 	{"Redis CPU of an offer where 48,000 ports are taken to one where none is", 1.3, "us", fullToEmpty},
 	{"Redis CPU of defining a service of 48,000 ports to one of 10", 1.5, "us", largeToSmall},
 	{"Redis CPU of claiming 4 ports in a row of 48,000 in pieces to that of 1,000 in one piece", 2, "us", piecesToWhole},

@@ -43,10 +43,18 @@ func TestLocal(t *testing.T) {
 				"portmaster-2 does not run: see ", "failed", "running: 1 haproxy 2 portmaster 1 redis-server\n",
 				"Started again: portmaster-2\nurl ", "running: " + all, "It runs already.",
 			}},
+		{"events are followed", `
+			up; curl -sN localhost:8080/v1/events >events || echo "curl failed with $?" & followed=$!
+			until grep -q ready events; do sleep 0.1; done
+			down; running; wait $followed; echo followed to the end`,
+			[]string{"url ", "running:\n", "followed to the end"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			output := apart(t, test.commands)
 			rest := output
+			if strings.Contains(output, "curl failed") {
+				t.Errorf("a stream of events was cut off:\n%s", output)
+			}
 			for _, part := range test.says {
 				_, after, ok := strings.Cut(rest, part)
 				if !ok {
@@ -74,15 +82,16 @@ func apart(t *testing.T, commands string) (output string) {
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-c", fmt.Sprintf(`
 		mount --make-rprivate / && mount -t proc proc /proc && ip link set lo up || exit
-		export PROGRAM='%s' STATE="$PWD/state"
-		up() { '%s' up || echo failed; }
+		export PROGRAM='%[1]s' STATE="$PWD/state"
+		up() { '%[2]s' up || echo failed; }
+		down() { '%[2]s' down || echo failed; }
 		running() { echo running: $(cat /proc/[0-9]*/comm | grep -xE 'portmaster|redis-server|haproxy' | sort | uniq -c); }
 		serve() { # a stranger on a port
 			PORTMASTER_HTTP_ADDR="127.0.0.1:$1" "$PROGRAM" serve 2>/dev/null & stranger=$!
 			until PORTMASTER_HTTP_ADDR="127.0.0.1:$1" "$PROGRAM" healthcheck >/dev/null 2>&1; do sleep 0.1; done
 		}
 		end() { kill -9 $stranger; wait $stranger; }
-		%s`, program(t), absolute(t, filepath.Join(deployments, "local.sh")), commands))
+		%[3]s`, program(t), absolute(t, filepath.Join(deployments, "local.sh")), commands))
 	shell.Dir = t.TempDir()
 	shell.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,

@@ -3,6 +3,7 @@
 package check
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -236,10 +237,12 @@ func scrape(t *testing.T) metrics {
 	post("/v1/services/one/ports", `{"name":"web-01"}`)
 	post("/v1/services/one/ports?wait=0.01", `{"name":"web-02"}`)
 	families := familiesOf(t, addr)
-	_, ops := startTLSServer(t, selfSigned(t, "portmaster"), "PORTMASTER_AUDIT=all", "PORTMASTER_AUDIT_FILE="+filepath.Join(t.TempDir(), "audit.log"))
-	for name, family := range familiesOf(t, ops) {
-		if _, both := families[name]; !both {
-			families[name] = family
+	_, overTLS := startTLSServer(t, selfSigned(t, "portmaster"), "PORTMASTER_AUDIT=all", "PORTMASTER_AUDIT_FILE="+filepath.Join(t.TempDir(), "audit.log"))
+	for _, other := range []string{overTLS, startWithQuota(t)} {
+		for name, family := range familiesOf(t, other) {
+			if _, both := families[name]; !both {
+				families[name] = family
+			}
 		}
 	}
 	// Prometheus adds up by itself, and these labels to all.
@@ -258,6 +261,32 @@ func scrape(t *testing.T) metrics {
 		exposed[name+"_bucket"] = append(slices.Clone(labels), "le")
 	}
 	return exposed
+}
+
+// startWithQuota starts a server that has served an owner with a quota, and returns where its metrics are.
+func startWithQuota(t *testing.T) (ops string) {
+	t.Helper()
+	const token = "pm_quota"
+	addr, ops, file := freeAddr(t), freeAddr(t), filepath.Join(t.TempDir(), "tokens")
+	write(t, file, fmt.Sprintf("ci operator */* held=5 sha256:%x\n", sha256.Sum256([]byte(token))))
+	startServer(t, addr, "PORTMASTER_AUTH_TOKENS_FILE="+file, "PORTMASTER_OPS_ADDR="+ops)
+	for _, call := range [][2]string{
+		{"/v1/services", `{"name":"django","start":5000,"end":5009}`}, {"/v1/services/django/ports", `{"name":"web-01"}`},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+call[0], strings.NewReader(call[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + token}}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.Body.Close(); response.StatusCode != http.StatusCreated {
+			t.Fatalf("POST %s: %s", call[0], response.Status)
+		}
+	}
+	return ops
 }
 
 // familiesOf scrapes one server.

@@ -1,22 +1,25 @@
 // What the page looks at, and how that stays as it is on the server: by the stream, and by reading what no event tells.
-import { Pool } from "./pool.js";
+import { Pool, sum } from "./pool.js";
 import { Service } from "./service.js";
 import { Stream } from "./stream.js";
 import * as url from "./url.js";
 
 const TICK = 5000; // ms between two readings of what no event tells
 const LONG = 6; // ticks between two readings of all pools and services
-const NEWS = 700; // ms after an event before the numbers of its service are read anew
+const MOST_SUMMED = 500; // services of other pools that are read for their fill
+const NEWS = 1000; // ms after an event before the numbers of its service are read anew
 
 export class App {
   state = url.read();
   pools = [];
+  sums = new Map(); // pool -> the ports of its services in sum, of those that were read
   pool = null;
   service = null;
   #api;
   #on;
   #stream;
   #ticks = 0;
+  #isReading = false;
   #news = null;
 
   // on.change is called after something changed, on.ports if all ports may have, on.events with events and the ports of the service
@@ -25,7 +28,12 @@ export class App {
   constructor(api, on) {
     this.#api = api;
     this.#on = on;
-    this.#stream = new Stream(api, { events: (events) => this.#take(events), state: on.connection, reset: () => this.reload() });
+    this.#stream = new Stream(api, {
+      events: (events) => this.#take(events),
+      state: on.connection,
+      begun: () => { if (this.pool.isLoaded) this.reload(); }, // it was read too early
+      reset: () => this.reload(),
+    });
     window.addEventListener("popstate", () => {
       const { pool } = this.state;
       this.state = url.read();
@@ -69,6 +77,16 @@ export class App {
     const names = this.pools.map((pool) => pool.name);
     this.state.pool ??= names.includes("default") || !names.length ? "default" : names[0];
     if (!names.includes(this.state.pool)) this.pools.push({ name: this.state.pool, services: 0 }); // its first service creates it
+    if (!this.state.service) this.#guard(() => this.#sumPools());
+  }
+
+  // sumPools reads how full the other pools are.
+  async #sumPools() {
+    let budget = MOST_SUMMED;
+    for (const { name, services = budget } of this.pools) {
+      if (name === this.state.pool || (budget -= services) < 0) continue;
+      this.sums.set(name, sum(await this.#api.all(`/pools/${name}/services`)));
+    }
   }
 
   #applied() {
@@ -91,7 +109,7 @@ export class App {
       this.#leave();
       this.pool = new Pool(this.#api, this.state.pool);
       this.#on.opened();
-      this.#stream.follow(`${this.pool.base}/events`); // first the stream, then the state: nothing is missed in between
+      await this.#stream.follow(`${this.pool.base}/events`); // first the stream, then the state: nothing is missed in between
     }
     const { pool } = this;
     await pool.ready();
@@ -163,10 +181,12 @@ export class App {
     await this.#open(); // it was changed or removed
   }
 
-  // tick reads what no event tells, while somebody sees the page.
-  #tick() {
-    if (document.hidden) return;
-    this.#guard(async () => {
+  // tick reads what no event tells, while somebody sees the page. While a reading takes longer, such as until a token is given, there
+  // is no other.
+  async #tick() {
+    if (document.hidden || this.#isReading) return;
+    this.#isReading = true;
+    await this.#guard(async () => {
       if (!this.pool?.isLoaded) {
         await this.#readPools();
         await this.#apply();
@@ -181,5 +201,6 @@ export class App {
       if (this.service && (!this.service.ports || (await this.service.freshen()))) await this.#load();
       this.#on.failed(null);
     });
+    this.#isReading = false;
   }
 }

@@ -62,7 +62,8 @@ export class Card {
         fact("Name", entry?.name && el("span", { className: "name" }, entry.name)),
         fact("Owner", entry?.owner && el("span", { className: "name" }, entry.owner)),
         fact("Since", entry?.created ? timeOf(entry.created) : null),
-        fact(isHeld && entry.until === null ? "Lasts" : "Time left", entry && el("span", { id: "card-left" }, leftOf(entry, this.#now()))),
+        fact(isHeld && entry.until === null ? "Lasts" : "Time left",
+          entry && el("span", { id: "card-left" }, leftOf(entry, this.#now()))),
         fact("Ends", entry?.until ? timeOf(entry.until) : null)),
       ...(isHeld ? [button("Release…", () => this.#onRelease(entry), { id: "card-release", className: "danger" })] : []));
     if (hadFocus) ($("card-release") ?? $("card-close")).focus();

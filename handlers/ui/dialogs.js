@@ -4,11 +4,12 @@ import { $, el, say } from "./dom.js";
 import { count, duration, ports as portsText } from "./format.js";
 import { wordsOf } from "./api.js";
 
-// confirm shows a dialog: a title, what it will do in words, fields, and a button that does it. act gets the values of the fields;
-// the dialog closes when it succeeds, and says why when it fails.
-function confirm({ title, words, fields = [], label, isDanger, act }) {
+// ask shows a dialog: a title, what will be done in words, fields, and a button that does it. act gets the values of the fields and
+// returns what was done in words. The dialog closes when that succeeds, and says why when it fails.
+function ask({ title, words, fields = [], label, isDanger, act }) {
   const dialog = $("act-dialog");
   const wrong = el("p", { className: "wrong", role: "alert" });
+  const cancel = el("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel");
   const submit = el("button", { type: "submit", className: isDanger ? "danger" : "primary" }, label);
   const inputs = fields.map((field) => el("input", {
     id: `act-${field.name}`, name: field.name, type: "text", value: field.value ?? "", required: field.isRequired ?? false,
@@ -19,7 +20,7 @@ function confirm({ title, words, fields = [], label, isDanger, act }) {
     words.map((text) => el("p", {}, text)),
     fields.map((field, i) => el("label", {}, el("span", {}, field.text), inputs[i])),
     wrong,
-    el("div", { className: "actions" }, el("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel"), submit));
+    el("div", { className: "actions" }, cancel, submit));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (submit.disabled) return; // twice is once
@@ -37,7 +38,7 @@ function confirm({ title, words, fields = [], label, isDanger, act }) {
   });
   dialog.replaceChildren(form);
   dialog.showModal();
-  (inputs[0] ?? submit).focus();
+  (inputs[0] ?? (isDanger ? cancel : submit)).focus();
 }
 
 const rangeFields = (service) => [
@@ -55,7 +56,7 @@ function bodyOf({ start, end, cooldown, ...texts }) {
 
 // define asks for a new service. done is called with its name.
 export function define(api, base, pool, done) {
-  confirm({
+  ask({
     title: "Define a service",
     words: [`Its ports can be handed out in the pool ${pool} from then on. No other service of the pool may have any of them.`],
     fields: [{ name: "name", text: "Name", isRequired: true }, ...rangeFields(null)],
@@ -69,7 +70,7 @@ export function define(api, base, pool, done) {
 }
 
 export function change(api, path, service, done) {
-  confirm({
+  ask({
     title: `Change ${service.name}`,
     words: ["Ports that are allocated or on offer stay as they are. A range that would leave one of them out is refused."],
     fields: rangeFields(service),
@@ -84,11 +85,11 @@ export function change(api, path, service, done) {
 
 export function remove(api, path, service, done) {
   const used = service.ports.allocated + service.ports.offered;
-  confirm({
+  ask({
     title: `Remove ${service.name}?`,
     words: [
-      `This removes the service ${service.name} with the ports ${portsText(service.start, service.end)}. Nobody can get one of them any more.`,
-      `The server refuses that as long as ports are allocated or on offer. As far as this page knows, ${used ? count(used) : "none"} are.`,
+      `This removes the service ${service.name}. Nobody can get its ports ${portsText(service.start, service.end)} any more.`,
+      `The server refuses that as long as ports are allocated or on offer. Now ${used ? count(used) : "none"} are.`,
     ],
     label: `Remove ${service.name}`,
     isDanger: true,
@@ -111,7 +112,7 @@ export async function release(api, path, service, entry) {
   }
   const after = service.cooldown ? `after ${duration(service.cooldown)} of cooldown` : "at once";
   const what = `${held.count ? "ports" : "port"} ${portsText(held.port, held.port + (held.count ?? 1) - 1)}`;
-  confirm({
+  ask({
     title: `Release ${what}?`,
     words: [
       `This takes ${what} of ${service.name} from ${held.name}${held.owner ? `, whose owner is ${held.owner}` : ""}.`,

@@ -35,6 +35,7 @@ export class Feed {
 
   // add takes events in the order in which they happened. Of more than are kept, only the last are ever drawn.
   add(events) {
+    if (!events.length) return;
     if (this.#paused) {
       this.#missed += events.length;
       $("feed-pause").textContent = `Go on (${this.#missed} new)`;

@@ -3,6 +3,7 @@ import { Api, wordsOf } from "./api.js";
 import { App } from "./app.js";
 import * as dialogs from "./dialogs.js";
 import { $, say } from "./dom.js";
+import { Everywhere } from "./everywhere.js";
 import { Screen } from "./screen.js";
 import { find } from "./search.js";
 import { Session } from "./session.js";
@@ -17,6 +18,7 @@ const app = new App(api, {
   events: (events, changed) => screen.happened(events, changed),
   opened: () => {
     screen.opened(app.pool !== poolShown);
+    everywhere.clear();
     poolShown = app.pool;
   },
   unknown: (name) => say(`The pool ${app.state.pool} has no service ${name}, or no longer.`, true),
@@ -24,11 +26,12 @@ const app = new App(api, {
   failed: showTrouble,
 });
 const screen = new Screen(app, api, (entry) => dialogs.release(api, app.service.path, app.service.info, entry));
+const everywhere = new Everywhere(api, (service, port, text) => screen.link({ service, port }, text));
 
 // Links within the page change its state. With a modifier they open a tab, as all links do.
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
-  if (!link || link.pathname !== location.pathname || link.origin !== location.origin) return;
+  if (!link || link.pathname !== location.pathname || link.origin !== location.origin || link.hash) return;
   if (event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   const to = url.read(link.search);
@@ -47,12 +50,16 @@ $("remove").addEventListener("click", () => dialogs.remove(api, app.service.path
   app.reload();
 }));
 
-$("search").addEventListener("input", () => app.go({ search: $("search").value }, false));
+$("search").addEventListener("input", () => {
+  everywhere.clear();
+  app.go({ search: $("search").value }, false);
+});
 $("search-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const to = app.pool && find(app);
+  if (!app.pool || !app.state.search.trim()) return;
+  const to = find(app);
   if (to) app.go(to).then(() => { $("search").value = app.state.search; screen.view.reveal(app.state.port, true); });
-  else say("Nothing here matches.");
+  else app.go({ service: null, port: null }).then(() => everywhere.look(app.pool, app.state.search));
 });
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest?.("input, select, textarea, dialog");
@@ -61,15 +68,22 @@ document.addEventListener("keydown", (event) => {
   $("search").focus();
 });
 
-// showConnection says whether the page shows what is, or what was.
+// showConnection says whether the page shows what is, or what was. A server that ends its streams because it stops is replaced by
+// the next one within a moment, of which nobody needs to hear.
+const LOST = 3000; // ms after which it is worth saying
+let lost = null; // says it, or has said it
 function showConnection(status, why = "") {
   const box = $("connection");
-  const before = box.dataset.status;
   box.dataset.status = status;
   box.textContent = { live: "live", lost: "connecting…", hidden: "paused" }[status];
   box.title = why;
-  if (before === "lost" && status === "live") say("The page is live again.");
-  if (before === "live" && status === "lost") say(`The page is not live for now. ${why}`, true);
+  if (status === "lost") {
+    lost ??= { timer: setTimeout(() => { lost.isSaid = true; say(`The page is not live for now. ${why}`, true); }, LOST) };
+    return;
+  }
+  clearTimeout(lost?.timer);
+  if (lost?.isSaid && status === "live") say("The page is live again.");
+  lost = null;
 }
 
 // showTrouble says what is wrong, until nothing is.

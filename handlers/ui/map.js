@@ -193,24 +193,29 @@ export class MapView {
     if (this.#flashes.size) this.draw();
   }
 
-  // ringEntry marks all ports of the one who has a port, with a line of the ground between.
+  // ringEntry marks all ports of the one who has a port, row by row, with a line of the ground between.
   #ringEntry(c, port, colour) {
-    const entry = this.ports.at(port) ?? { start: port, end: port };
-    for (let p = entry.start; p <= entry.end; p++) this.#ring(c, p, this.#colours.panel, 5);
-    for (let p = entry.start; p <= entry.end; p++) this.#ring(c, p, colour, 2.5);
+    const { columns } = this.layout;
+    const { start, end } = this.ports.at(port) ?? { start: port, end: port };
+    for (let from = Math.max(start, this.ports.start); from <= Math.min(end, this.ports.end); ) {
+      const to = Math.min(end, this.ports.end, from + columns - 1 - ((from - this.ports.start) % columns));
+      this.#ring(c, from, this.#colours.panel, 5, 1, to);
+      this.#ring(c, from, colour, 2.5, 1, to);
+      from = to + 1;
+    }
   }
 
-  // ring draws a line around a port.
-  #ring(c, port, colour, width, alpha = 1) {
+  // ring draws a line around a port, or around the ports of a row from there to another.
+  #ring(c, port, colour, width, alpha = 1, to = port) {
     if (!this.ports.has(port)) return;
     const { w, h, gap, columns, ratio } = this.layout;
     const offset = port - this.ports.start;
-    const line = width * ratio;
+    const out = ratio;
     c.globalAlpha = alpha;
     c.strokeStyle = colour;
-    c.lineWidth = Math.max(1, line);
-    const out = ratio;
-    c.strokeRect((offset % columns) * w - out, Math.floor(offset / columns) * h - out, w - gap + 2 * out, h - gap + 2 * out);
+    c.lineWidth = Math.max(1, width * ratio);
+    const [x, y] = [(offset % columns) * w, Math.floor(offset / columns) * h];
+    c.strokeRect(x - out, y - out, (to - port + 1) * w - gap + 2 * out, h - gap + 2 * out);
     c.globalAlpha = 1;
   }
 }

@@ -1,6 +1,6 @@
 // What the page knows of a pool: its services and how full they are.
 
-const REREAD = 4; // services that are read anew at once; others follow
+const REREAD = 3; // services that are read anew at once; others follow
 
 export class Pool {
   name;
@@ -81,4 +81,14 @@ export class Pool {
       this.services = this.services.filter((service) => service.name !== name);
     }
   }
+}
+
+// sum adds up the ports of services, for the pool as a whole.
+export function sum(services) {
+  const total = { total: 0, free: 0, offered: 0, allocated: 0, cooling: 0, waiting: 0 };
+  for (const service of services) {
+    for (const key of Object.keys(service.ports)) total[key] += service.ports[key];
+    total.waiting += service.waiting;
+  }
+  return total;
 }

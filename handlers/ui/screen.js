@@ -8,8 +8,9 @@ import { holders } from "./holders.js";
 import { drawLegend, showCounts } from "./legend.js";
 import { MapView } from "./map.js";
 import { describe, listen } from "./mapinput.js";
+import { sum } from "./pool.js";
 import { matcher } from "./search.js";
-import { Services, fill, sum, summary } from "./services.js";
+import { Services, drawPools, fill, summary } from "./services.js";
 import * as url from "./url.js";
 
 export class Screen {
@@ -19,17 +20,18 @@ export class Screen {
   #services;
   #card;
   #table;
+  #news = []; // events that the feed does not show yet
   #timer = null;
-  #cost = 0; // ms that drawing took the last time
+  #rested = 0; // when events may be drawn again, by the page's clock
   #drawn = null; // what the table was made of
 
   // release is called with an entry whose release somebody asks for.
   constructor(app, api, release) {
     this.#app = app;
-    this.#feed = new Feed((service, port, text) => this.#link({ service, port }, text));
-    this.#services = new Services((service, content) => this.#link({ service }, content));
+    this.#feed = new Feed((service, port, text) => this.link({ service, port }, text));
+    this.#services = new Services((service, content) => this.link({ service }, content));
     this.#card = new Card(api, now, release, () => this.#choose(null));
-    this.#table = holders(now, () => app.state, (port, text) => this.#link({ ...app.state, port }, text));
+    this.#table = holders(now, () => app.state, (port, text) => this.link({ ...app.state, port }, text));
     listen(this.view, now, (port) => this.#choose(port));
     drawLegend();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawLegend(); this.draw(); });
@@ -39,11 +41,16 @@ export class Screen {
   // opened shows that another pool or service is looked at.
   opened(isOtherPool) {
     const hasService = this.#app.service !== null;
-    if (isOtherPool) this.#feed.clear();
+    if (isOtherPool) {
+      this.#news = [];
+      this.#feed.clear();
+    }
     $("overview").hidden = hasService;
     $("service").hidden = !hasService;
+    if (hasService) $("pools").hidden = true;
     document.body.classList.toggle("has-service", hasService);
     this.view.show(null);
+    $("map-at").textContent = "";
     this.#table.toStart();
     this.#drawn = null;
     this.draw();
@@ -65,7 +72,7 @@ export class Screen {
   // happened shows events, and marks the ports of the service that they changed.
   happened(events, changed) {
     const { service, state } = this.#app;
-    this.#feed.add(events);
+    this.#news.push(...events);
     for (const [start, end] of changed) this.view.flash(start, end);
     this.view.draw();
     this.schedule();
@@ -75,14 +82,17 @@ export class Screen {
     }
   }
 
-  // schedule draws soon, at distances that leave most of the time to other things, whatever drawing costs.
+  // schedule draws at once if nothing was drawn just now. What follows waits, so that most of the time is left to other things,
+  // whatever drawing costs.
   schedule() {
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
       const began = performance.now();
+      this.#feed.add(this.#news.splice(0));
       this.draw();
-      this.#cost = performance.now() - began;
-    }, Math.max(60, 5 * this.#cost));
+      const ended = performance.now();
+      this.#rested = ended + Math.max(60, 5 * (ended - began));
+    }, Math.max(0, this.#rested - performance.now()));
   }
 
   draw() {
@@ -110,8 +120,11 @@ export class Screen {
     $("overview-title").textContent = `Pool ${pool.name}`;
     $("overview-text").textContent = pool.isLoaded ? `${summary(pool.services)}` : "Reading…";
     $("overview-fill").replaceChildren(fill(total, total.total));
-    $("first-steps").hidden = !pool.isLoaded || pool.services.length > 0;
+    const isEmpty = pool.isLoaded && pool.services.length === 0;
+    $("first-steps").hidden = !isEmpty;
+    for (const id of ["overview-text", "overview-fill", "overview-table"]) $(id).hidden = isEmpty;
     $("found").textContent = "";
+    drawPools(this.#app.pools, this.#app.sums, pool.name, (name, content) => this.link({ pool: name }, content));
     this.#card.show("", null, null);
   }
 
@@ -158,7 +171,8 @@ export class Screen {
     if (port !== this.#app.state.port) this.#app.go({ port });
   }
 
-  #link(to, content) {
+  // link makes a link to a state of the page in this pool.
+  link(to, content) {
     return el("a", { href: url.link({ pool: this.#app.pool?.name ?? null, service: null, port: null, search: "", ...to }) }, content);
   }
 }

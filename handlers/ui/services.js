@@ -1,6 +1,7 @@
 // The services of a pool: the list at the side, and the overview with all numbers.
 import { $, el } from "./dom.js";
 import { count, percent, plural, ports as portsText } from "./format.js";
+import { sum } from "./pool.js";
 import { Table } from "./table.js";
 
 // taken returns how many ports of a service cannot be had now.
@@ -94,20 +95,30 @@ const matches = (service, search) => {
   return service.name.toLowerCase().includes(text) || service.description.toLowerCase().includes(text);
 };
 
-// sum adds up the ports of services, for the pool as a whole.
-export function sum(services) {
-  const total = { total: 0, free: 0, offered: 0, allocated: 0, cooling: 0, waiting: 0 };
-  for (const service of services) {
-    for (const key of Object.keys(service.ports)) total[key] += service.ports[key];
-    total.waiting += service.waiting;
-  }
-  return total;
-}
-
 // summary says how full a pool is.
 export function summary(services) {
   const total = sum(services);
   const used = count(total.total - total.free);
   const text = `${plural(services.length, "service")} with ${plural(total.total, "port")}, of which ${used} cannot be had now.`;
   return total.waiting ? `${text} ${plural(total.waiting, "call")} waiting.` : text;
+}
+
+// drawPools shows the other pools with their fill, as far as their services are known. link makes a link to a pool.
+export function drawPools(pools, sums, chosen, link) {
+  const others = pools.filter((pool) => pool.name !== chosen);
+  $("pools").hidden = others.length === 0;
+  const shows = JSON.stringify(others.map((pool) => [pool, sums.get(pool.name)]));
+  if ($("pool-list").dataset.shows === shows) return;
+  $("pool-list").dataset.shows = shows;
+  $("pool-list").replaceChildren(...others.map(({ name, services }) => {
+    const total = sums.get(name);
+    const used = total && total.total - total.free;
+    return el("li", {}, link(name, [
+      el("span", { className: "service-name" }, name),
+      total ? el("span", { className: "service-used" }, percent(used, total.total)) : null,
+      total ? fill(total, total.total) : null,
+      el("span", { className: "service-range" },
+        [services === undefined ? null : plural(services, "service"), total && `${count(total.free)} free`].filter(Boolean).join(" · ")),
+    ]));
+  }));
 }

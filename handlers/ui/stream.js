@@ -2,6 +2,7 @@
 // tab is hidden, and resumes after the last event that arrived.
 
 const SILENCE = 15000; // ms without a byte, three beats, after which the connection counts as lost
+const A_MOMENT = 500;
 const FIRST_PAUSE = 300; // ms before a connection is tried again, twice as long after each failure
 const LONGEST_PAUSE = 15000;
 
@@ -10,21 +11,28 @@ export class Stream {
   #on;
   #path = null;
   #last = null; // the id of the last event
+  #begun = () => {}; // answers follow
   #ended = null; // ends the present connection and all that would follow it
 
   // on.events gets a list of events as they come, each with kind, id and data. on.state gets "live", "lost" or "hidden", and
-  // why. on.reset is called if events were missed, after which the state is to be read anew.
+  // why. on.begun is called when the first event can come, and on.reset if events were missed: what was read before is to be read
+  // anew.
   constructor(api, on) {
     this.#api = api;
     this.#on = on;
     document.addEventListener("visibilitychange", () => this.#resume());
   }
 
-  // follow begins with the events of a pool, from now on.
+  // follow begins with the events of a pool, from now on. It answers when they can come, or when that takes longer than a moment.
   follow(path) {
     this.#path = path;
     this.#last = null;
+    const begun = new Promise((resolve) => {
+      this.#begun = resolve;
+      setTimeout(resolve, A_MOMENT);
+    });
     this.#resume();
+    return begun;
   }
 
   #resume() {
@@ -87,9 +95,12 @@ export class Stream {
   #take(events) {
     const news = [];
     for (const event of events) {
+      const isFirst = this.#last === null;
       if (event.id) this.#last = event.id;
       if (event.kind === "ready") {
         this.#on.state("live");
+        if (isFirst) this.#on.begun();
+        this.#begun();
       } else if (event.kind === "reset") {
         news.length = 0;
         this.#on.state("live");

@@ -6,31 +6,36 @@
 --   start, end (of the range that was defined)
 --   request, the id of the request, but for expired
 --   until   when its lease ends, or ended
--- The names that an entry has in common with the one before it take no memory.
+-- The names that an entry has in common with those before it take no memory.
 --
--- A script that has the key begins its ARGV with how many events are kept ('0': none is written), and the id of the
--- request ('': unknown).
+-- The ARGV of a script that has the key begin with `events`: how many of them are kept ('0': none is written, '': this
+-- script drops none), and `request`: the id of the request ('': unknown).
 
--- Adds an event about ports. fence, owner and ends may be nil. If it cannot be written, it is missing, and the script
--- goes on: the change that it is about is made. Most events take the short way, which saves a third.
+-- Adds an event, which is a list of its fields and their values.
+local function write_event(events, event)
+  if ARGV[1] == '' then
+    redis.pcall('XADD', events, '*', unpack(event))
+  else
+    redis.pcall('XADD', events, 'MAXLEN', '~', ARGV[1], '*', unpack(event))
+  end
+end
+
+-- Adds an event about ports. fence, owner and ends may be nil. An event that cannot be written is missing: the script
+-- goes on, since what it is about is done. Most events take the short way.
 local function add_event(events, event, name, port, count, fence, owner, ends)
   local most, request = ARGV[1], ARGV[2]
   if most == '0' then return end
-  if count == 1 and fence and not owner and not ends and request ~= '' then
-    redis.pcall('XADD', events, 'MAXLEN', '~', most, '*', 'event', event, 'name', name, 'port', port, 'fence', fence,
-      'request', request)
+  if most == '' and request == '' and count == 1 and fence and not owner and not ends then
+    redis.pcall('XADD', events, '*', 'event', event, 'name', name, 'port', port, 'fence', fence)
     return
   end
   local entry = {'event', event, 'name', name, 'port', port}
-  local function add(field, value)
-    if value then entry[#entry + 1], entry[#entry + 2] = field, value end
-  end
-  add('count', count > 1 and count)
-  add('fence', fence)
-  add('owner', owner)
-  add('request', request ~= '' and event ~= 'expired' and request)
-  add('until', ends)
-  redis.pcall('XADD', events, 'MAXLEN', '~', most, '*', unpack(entry))
+  if count > 1 then entry[7], entry[8] = 'count', count end
+  if fence then entry[#entry + 1], entry[#entry + 2] = 'fence', fence end
+  if owner then entry[#entry + 1], entry[#entry + 2] = 'owner', owner end
+  if request ~= '' and event ~= 'expired' then entry[#entry + 1], entry[#entry + 2] = 'request', request end
+  if ends then entry[#entry + 1], entry[#entry + 2] = 'until', ends end
+  write_event(events, entry)
 end
 
 -- Adds an event about the service itself: defined or changed, with its range, or removed.
@@ -38,5 +43,15 @@ local function add_change(events, event, ...)
   if ARGV[1] == '0' then return end
   local entry = {'event', event, ...}
   if ARGV[2] ~= '' then entry[#entry + 1], entry[#entry + 2] = 'request', ARGV[2] end
-  redis.pcall('XADD', events, 'MAXLEN', '~', ARGV[1], '*', unpack(entry))
+  write_event(events, entry)
+end
+
+-- Lets the history outlive its service by 31 days. Also where no events are written: there may be older ones.
+local function end_history(events)
+  redis.pcall('PEXPIRE', events, '2678400000')
+end
+
+-- Lets the history of a service that is defined again stay.
+local function resume_history(events)
+  redis.pcall('PERSIST', events)
 end

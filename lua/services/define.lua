@@ -16,7 +16,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include full_redis: stop_if_full
--- include history: add_change
+-- include history: add_change, resume_history
 -- include resting: rest_cooling, settle_rest
 -- include runs: run_of
 -- include service: free_before_of, is_changing, read_service
@@ -146,7 +146,7 @@ call('HSETNX', keys.service, 'created', now)
 call('ZADD', keys.services, start, name)
 call('ZADD', keys.ends, stop, name)
 if not exists then
-  call('PERSIST', keys.events)
+  resume_history(keys.events)
   add_change(keys.events, 'defined', 'start', start, 'end', stop)
 elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown then
   add_change(keys.events, 'changed', 'start', start, 'end', stop)

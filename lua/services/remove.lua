@@ -13,7 +13,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include clear_ended: clear_ended
--- include history: add_change
+-- include history: add_change, end_history
 -- include resting: rest_cooling
 -- include service: no_service, read_service
 -- include waitlist: notify_gone
@@ -53,7 +53,7 @@ call('ZREM', keys.ends, service.name)
 call('UNLINK', keys.service, keys.free, keys.fresh, keys.run_lengths, keys.names, keys.offers, keys.ports, keys.leases,
   keys.resting, keys.waitlist, keys.labels)
 add_change(keys.events, 'removed')
-call('PEXPIRE', keys.events, '2678400000') -- 31 days, unless the service is defined again
+end_history(keys.events)
 if service.waiting then notify_gone(keys, service) end
 local left = call('ZCARD', keys.services)
 if left == 0 then

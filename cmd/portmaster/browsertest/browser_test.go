@@ -30,7 +30,7 @@ var (
 )
 
 // patience bounds every wait of these tests; none is meant to take long.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // browser is the context of the one browser that all tests share. Each page has its own profile in it.
 var browser context.Context
