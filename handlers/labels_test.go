@@ -98,5 +98,12 @@ func TestFilters(t *testing.T) {
 		for _, wrong := range []string{"label=Job%3D1", "label=job%3D%00", "label==", "name=-", "name_prefix=-", "name_prefix=a%2F", "name=a&name=b"} {
 			a.get(path+"/ports?"+wrong).problem(400, "INVALID")
 		}
+		released := func(query string) string { return strings.TrimSpace(a.delete(path + "/ports?" + query).want(200).body) }
+		equal(t, "released by label", released("label=job%3Da%3D1"), `{"released":3}`)
+		equal(t, "released by prefix", released("name_prefix=plain-"), `{"released":6}`)
+		equal(t, "released by label and name", released("label=job%3Da%3D0&name=ports-2"), `{"released":1}`)
+		equal(t, "left", names(path+"/ports"), "ports-0 ports-4")
+		a.delete(path+"/ports").problem(400, "INVALID")
+		a.delete(path+"/ports?label=").problem(400, "INVALID")
 	})
 }

@@ -41,6 +41,7 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"labels|label", "^has the key ", "by keys of 1 to 63 of `a-z 0-9 _`, which begin with a letter"},
 	{"labels|label", "^has a wrong value for ", "A value has up to 256 bytes of UTF-8"},
 	{"labels", "^has keys and values of ", "all keys and values together have up to 2,048"},
+	{"query", "^must have owner, name, name_prefix or label$", "At least one filter is required"},
 	{"limit", "^must be within ", "in digits without leading zeros"},
 	{".*", "^is given twice$", "unknown and duplicate fields are refused"},
 	{"start|end|port|prefer|count", "^must be a whole number$", "`5000.0` and `5e3` are refused"},
