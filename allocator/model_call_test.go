@@ -55,9 +55,9 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	case "services":
 		got.Services, _, err = a.Services(ctx, c.pool, "", MaxPage)
 	case "offers":
-		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, "", "", MaxPage)
+		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, Filter{}, "", MaxPage)
 	case "allocations":
-		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, "", "", MaxPage)
+		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, Filter{}, "", MaxPage)
 	case "map":
 		got.Map, err = wholeMap(t.Context(), a, c.pool, c.service, 1+r.steps%4)
 	case "readOffer":

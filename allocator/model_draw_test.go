@@ -195,6 +195,7 @@ func (r *run) want(t *rapid.T, c request, exact bool) (w want) {
 	w.Secret = rapid.SampledFrom(append([]string{"", "", "", ""}, modelSecrets...)).Draw(t, "secret")
 	w.own = w.Secret != ""
 	w.Lease = optional(r.lease(t))
+	w.Labels = rapid.SampledFrom([]Labels{"", "", "", job, other}).Draw(t, "labels")
 	port := modelMin
 	if s := r.model.pool(c.pool).services[c.service]; s != nil {
 		port = rapid.IntRange(s.start, s.end).Draw(t, "port")

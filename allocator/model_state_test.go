@@ -65,8 +65,8 @@ func (h *hold) String() string {
 	if h.fence > 0 {
 		what = fmt.Sprintf("fence %d allocated to ", h.fence)
 	}
-	return what + fmt.Sprintf("%s at %d+%d, created %d, until %d, lease %d, secret %s, owner %q", h.name, h.port, h.count, h.created,
-		h.expires, h.lease, h.secret, h.owner)
+	return what + fmt.Sprintf("%s at %d+%d, created %d, until %d, lease %d, secret %s, owner %q, labels %s", h.name, h.port, h.count, h.created,
+		h.expires, h.lease, h.secret, h.owner, h.labels)
 }
 
 // state is that of some pools, read at one time.
@@ -97,6 +97,7 @@ type stored struct {
 	leases, resting      map[string]ms
 	line                 []string
 	names, offers, ports map[string]string
+	labels               map[string]string
 }
 
 func (s *stored) at() string              { return s.pool + "/" + s.service }
@@ -197,11 +198,11 @@ func readService(t *rapid.T, p redis.Pipeliner, a *Allocator, pool, service stri
 	set := func(key string) *redis.ZSliceCmd { return p.ZRangeWithScores(ctx, key, 0, -1) }
 	about, names, offers, ports := hash(k.Service(service)), hash(k.Names(service)), hash(k.Offers(service)), hash(k.Ports(service))
 	free, fresh, room, leases := set(k.Free(service)), set(k.Fresh(service)), set(k.RunLengths(service)), set(k.Leases(service))
-	resting, line := set(k.Resting(service)), set(k.Waitlist(service))
+	resting, line, labels := set(k.Resting(service)), set(k.Waitlist(service)), hash(k.Labels(service))
 	return func() *stored {
 		s := &stored{
 			pool: pool, service: service, about: about.Val(), names: names.Val(), offers: offers.Val(), ports: ports.Val(),
-			free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), resting: scores(resting),
+			labels: labels.Val(), free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), resting: scores(resting),
 		}
 		for _, z := range line.Val() {
 			s.line = append(s.line, z.Member.(string))
@@ -219,7 +220,7 @@ func scores(set *redis.ZSliceCmd) map[string]ms {
 }
 
 func (s *stored) mustBeEmpty(to *state) {
-	left := len(s.about) + len(s.names) + len(s.offers) + len(s.ports) + len(s.line)
+	left := len(s.about) + len(s.labels) + len(s.names) + len(s.offers) + len(s.ports) + len(s.line)
 	for _, set := range []map[string]ms{s.free, s.fresh, s.room, s.leases, s.resting} {
 		left += len(set)
 	}
@@ -233,10 +234,13 @@ func (s *stored) describe(to *state) {
 	s.describeFresh(to)
 	names, held := map[string]string{}, map[string]bool{}
 	for port, text := range s.ports {
-		s.describeAllocation(to, port, record(text), names, held)
+		s.describeAllocation(to, port, s.labelled(port, record(text)), names, held)
 	}
 	for port, text := range s.offers {
-		s.describeOffer(to, port, record(text), names, held)
+		s.describeOffer(to, port, s.labelled(port, record(text)), names, held)
+	}
+	for port, entry := range s.labels {
+		to.add("%s has the labels of nobody: %s", s.port(port), entry)
 	}
 	if !maps.Equal(names, s.names) {
 		to.add("%s has the names %v, and they should be %v", s.at(), s.names, names)
@@ -334,7 +338,8 @@ func (s *stored) describeAllocation(to *state, port string, r record, names map[
 		to.add("%s is allocated as %s", s.port(port), r)
 		return
 	}
-	h := hold{name: allocation.Name, port: allocation.Port, count: allocation.Count, owner: allocation.Owner, created: allocation.Created.UnixMilli(), fence: allocation.Fence}
+	h := hold{name: allocation.Name, port: allocation.Port, count: allocation.Count, owner: allocation.Owner, labels: allocation.Labels,
+		created: allocation.Created.UnixMilli(), fence: allocation.Fence}
 	h.secret, _ = r.text(`"secret":"`)
 	h.lease, _ = r.number(`"lease":`)
 	if !allocation.Expires.IsZero() {
@@ -369,7 +374,7 @@ func (s *stored) describeOffer(to *state, port string, r record, names map[strin
 	}
 	h := hold{
 		name: offer.Name, port: offer.Port, count: offer.Count, owner: offer.Owner, created: offer.Created.UnixMilli(), expires: offer.Expires.UnixMilli(),
-		lease: offer.Lease.Milliseconds(),
+		lease: offer.Lease.Milliseconds(), labels: offer.Labels,
 	}
 	h.secret, _ = r.text(`"secret":"`)
 	names[h.name] = port

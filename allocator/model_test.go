@@ -125,6 +125,7 @@ type modelPort struct {
 type hold struct {
 	name, secret string
 	owner        string
+	labels       Labels
 	port, count  int
 	created      ms    // the offer, or the allocation
 	fence        int64 // 0 for an offer
@@ -359,13 +360,15 @@ func (m *model) allocations(service string, s *modelService) (allocations []Allo
 
 func (h *hold) offer(service string) Offer {
 	return Offer{
-		Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Secret: h.secret, Created: date(h.created),
-		Expires: date(h.expires), Lease: time.Duration(h.lease) * time.Millisecond,
+		Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Labels: h.labels, Secret: h.secret,
+		Created: date(h.created), Expires: date(h.expires), Lease: time.Duration(h.lease) * time.Millisecond,
 	}
 }
 
 func (h *hold) allocation(service string) Allocation {
-	allocation := Allocation{Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Created: date(h.created), Fence: h.fence}
+	allocation := Allocation{
+		Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Labels: h.labels, Created: date(h.created), Fence: h.fence,
+	}
 	if h.expires > 0 {
 		allocation.Expires = date(h.expires)
 	}

@@ -133,6 +133,7 @@ func (f *faults) request(r Request, at string, most int) {
 	if most = min(most, MaxCount); r.Count != nil && (*r.Count < 1 || *r.Count > most) {
 		f.add(at+"count", "must be within 1-%d", most)
 	}
+	f.labels(at+"labels", r.Labels)
 	if r.Prefer != nil && r.Port != nil {
 		f.add(at+"prefer", "cannot be combined with port")
 	}

@@ -131,6 +131,9 @@ type Request struct {
 	Port   int           `json:"port,omitempty"`   // exactly this port, or the first of the block; 0: any
 	Prefer int           `json:"prefer,omitempty"` // this port, or any other if it is not free; not with Port or Count; 0: none
 	Count  int           `json:"count,omitempty"`  // of consecutive ports, up to 100; 0 is 1
+
+	// Labels are what others are to know: up to 16 keys of a-z 0-9 _, with values of up to 256 bytes, 2 KiB together.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // MarshalJSON returns the request as the API has it.
@@ -153,6 +156,8 @@ type Offer struct {
 	Created time.Time     `json:"created"`
 	Expires time.Time     `json:"expires"`
 	Lease   time.Duration `json:"-"` // of the allocation that it would become; 0: none
+
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // MarshalJSON returns the offer as the API has it.
@@ -188,6 +193,8 @@ type Allocation struct {
 	Fence   int64     `json:"fence"`            // grows with each allocation of the pool
 	Expires time.Time `json:"expires,omitzero"` // when its lease ends; zero: it has none
 	Secret  string    `json:"secret,omitempty"` // proves who holds it; "" where it was only read
+
+	Labels map[string]string `json:"labels,omitempty"`
 
 	// Lease is how long the lease lasts from one renewal to the next. The API does not tell: it is known to the client that claimed,
 	// accepted or renewed the allocation, and 0 otherwise, or if there is no lease.

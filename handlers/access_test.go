@@ -131,7 +131,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			may := r.access == everybody || cellOf(r.access, role) != "" && inScope
 			query := ""
 			switch {
-			case slices.Equal(r.query, ofOwner):
+			case slices.Equal(r.query, ofFilter):
 				query = "?owner=" + string(role) // the name of its token
 			case slices.Equal(r.query, ofTargets):
 				query = "?host=a"

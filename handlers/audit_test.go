@@ -103,7 +103,7 @@ func TestAudit(t *testing.T) {
 			"release default django a 5005 F OK", "claim default django a 5002 F OK", "release default django a OK true", "release default django a 5002 F OK")
 
 		a.delete("/v1/services/django/ports?owner=nobody").want(200)
-		said("releaseOwned default django OK")
+		said("releaseMatching default django OK")
 
 		a.get("/v1/services").want(200)
 		a.get("/v1/services/flask").want(404)

@@ -91,8 +91,8 @@ func bodyFault(err error, list bool) allocator.FieldError {
 		switch {
 		case errors.Is(e.Err, json.ErrUnknownName):
 			fault.Detail = "unknown field"
-		case errors.Is(e.Err, errDuration):
-			fault.Detail = errDuration.Error()
+		case errors.Is(e.Err, errDuration), errors.Is(e.Err, errLabels):
+			fault.Detail = e.Err.Error()
 		case e.GoType != nil && e.GoType.Kind().String() == "struct":
 			fault.Detail = "must be a JSON object"
 		case e.GoType != nil:

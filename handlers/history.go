@@ -54,7 +54,7 @@ func historyFilter(c *fiber.Ctx) (filter allocator.HistoryFilter, err error) {
 	if faults != nil {
 		return filter, allocator.Invalid(faults...)
 	}
-	filter.Name, filter.Owner = strings.Clone(c.Query("name")), owner(c)
+	filter.Name, filter.Owner = strings.Clone(c.Query("name")), strings.Clone(c.Query("owner"))
 	return filter, nil
 }
 

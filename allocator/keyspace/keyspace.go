@@ -102,6 +102,10 @@ func (p Pool) Offers(service string) string { return string(p) + "offers:" + ser
 // Ports is a HASH: port -> its allocation, as JSON. The first port of a block has the record; the others have the first one's number.
 func (p Pool) Ports(service string) string { return string(p) + "ports:" + service }
 
+// Labels is a HASH: first port of a hold that has labels -> the labels and the secret of the hold, as JSON. An entry of a hold that ended
+// stays as long as its record.
+func (p Pool) Labels(service string) string { return string(p) + "labels:" + service }
+
 // Events is a STREAM: the history of a service, at most Options.History events, written as parts/history.lua says. A removed service's
 // has a TTL of 31 days.
 func (p Pool) Events(service string) string { return string(p) + "events:" + service }
@@ -164,6 +168,7 @@ var ofAPool = map[string]keyOf{
 	"resting":     ofService(Pool.Resting),
 	"waitlist":    ofService(Pool.Waitlist),
 	"events":      ofService(Pool.Events),
+	"labels":      ofService(Pool.Labels),
 	"services":    ofPool(Pool.Services),
 	"ends":        ofPool(Pool.Ends),
 	"ranges":      ofPool(Pool.Ranges),

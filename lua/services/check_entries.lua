@@ -1,8 +1,8 @@
 -- Looks for entries of one key of a service that stand for nothing, and removes them if it is to repair.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, waitlist ZSET, waitlists ZSET, services ZSET, ends ZSET, ranges ZSET; of an
---        owner: owned ZSET
+--        resting ZSET, waitlist ZSET, waitlists ZSET, services ZSET, ends ZSET, ranges ZSET,
+--        labels HASH; of an owner: owned ZSET
 -- ARGV   the name of the key, or 'service' for what the service says of its keys; the cursor of the scan ('0': start);
 --        '1' to repair; of an owner: owner
 --
@@ -13,6 +13,7 @@
 -- At worst some 250 entries, each to be removed: about 1 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
+-- include labels: labels_of
 -- include ranges: have_all, ranges_of, text_of
 -- include record: count_of, is_first_port, is_live, name_of, owner_of
 -- include runs: drop_run, set_run
@@ -24,7 +25,7 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], waitlists = KEYS[11], services = KEYS[12],
-  ends = KEYS[13], ranges = KEYS[14], owned = KEYS[15],
+  ends = KEYS[13], ranges = KEYS[14], labels = KEYS[15], owned = KEYS[16],
 }
 local kind, cursor, repairs, owner = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local now = read_clock()
@@ -48,6 +49,14 @@ if is_changing(service) then return 0 end
 
 local function is_in_range(port)
   return string.find(port, '^%d+$') and have_all(ranges, tonumber(port), tonumber(port))
+end
+
+local function check_labels(port)
+  local allocation, offer = call('HGET', keys.ports, port), call('HGET', keys.offers, port)
+  if allocation and labels_of(keys, port, allocation) or offer and labels_of(keys, port, offer) then return end
+  report('labels_of_nobody', port, 'the port has labels, and no record of it has them', function()
+    call('HDEL', keys.labels, port)
+  end)
 end
 
 local function check_name(name, port)
@@ -161,7 +170,7 @@ end
 local checks = {
   names = check_name, offers = check_hash_port, ports = check_hash_port, free = check_set_port, leases = check_set_port,
   resting = check_set_port, fresh = check_run, run_lengths = check_length, waitlist = check_ticket,
-  owned = check_owned,
+  labels = check_labels, owned = check_owned,
 }
 local check = checks[kind]
 if not check then
@@ -169,7 +178,9 @@ if not check then
   return {'0', findings}
 end
 local found
-if kind == 'names' or kind == 'offers' or kind == 'ports' then
+if kind == 'labels' then
+  found = call('HSCAN', key, cursor, 'COUNT', '50')
+elseif kind == 'names' or kind == 'offers' or kind == 'ports' then
   found = call('HSCAN', key, cursor, 'COUNT', '250')
 else
   found = call('ZSCAN', key, cursor, 'COUNT', kind == 'owned' and '50' or '250')

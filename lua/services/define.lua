@@ -2,7 +2,7 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
---        events STREAM, ranges ZSET
+--        events STREAM, ranges ZSET, labels HASH
 -- ARGV   events, request, service, description, ranges ('5000-5099,7000-7099': 1 to 32), cooldown (ms), '1' if the
 --        service may exist already, how many services the pool may have; then fields of the service and the values
 --        that they must have ('': none)
@@ -33,6 +33,7 @@ local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], waitlist = KEYS[11], heartbeats = KEYS[12],
   waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], events = KEYS[16], ranges = KEYS[17],
+  labels = KEYS[18],
 }
 local name, description, text, cooldown, may_exist, most = unpack(ARGV, 3, 8)
 local ranges = parse_ranges(text)

@@ -73,7 +73,7 @@ func (p *Plan) claim(ctx context.Context, c *client.Client, known *secrets, list
 		requests := make([]client.Request, len(list))
 		for i, line := range list {
 			a := line.Allocation
-			requests[i] = client.Request{Name: a.Name, Port: a.Port, Count: a.Count, Secret: all[i]}
+			requests[i] = client.Request{Name: a.Name, Port: a.Port, Count: a.Count, Secret: all[i], Labels: a.Labels}
 			if !a.Expires.IsZero() {
 				requests[i].Lease = max(remaining(*a), minLease)
 			}
@@ -82,7 +82,8 @@ func (p *Plan) claim(ctx context.Context, c *client.Client, known *secrets, list
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, client.ErrInvalid) && len(list) > 1 { // the server may allow fewer ports in one call
+		isTooMuch := errors.Is(err, client.ErrInvalid) || errors.Is(err, client.ErrTooLarge)
+		if isTooMuch && len(list) > 1 { // the server may allow fewer ports in one call, and labels are long
 			return errors.Join(p.claim(ctx, c, known, list[:len(list)/2]), p.claim(ctx, c, known, list[len(list)/2:]))
 		}
 		left := p.leaveOut(list, err)

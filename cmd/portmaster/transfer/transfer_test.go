@@ -3,8 +3,10 @@ package transfer
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -69,7 +71,7 @@ func TestRoundTrip(t *testing.T) {
 			_, err := from.Pool(pool).Define(ctx, d)
 			must(t, err)
 		}
-		_, err := from.Pool(pool).ClaimAll(ctx, "ci", []client.Request{{Name: "lasting"}, {Name: "block", Count: 7}, {Name: "leased", Lease: time.Hour}}, client.Wait{})
+		_, err := from.Pool(pool).ClaimAll(ctx, "ci", []client.Request{{Name: "lasting", Labels: map[string]string{"job": "4711", "text": "<\"ö"}}, {Name: "block", Count: 7}, {Name: "leased", Lease: time.Hour}}, client.Wait{})
 		must(t, err)
 	}
 	secrets := filepath.Join(t.TempDir(), "secrets")
@@ -89,6 +91,30 @@ func TestRoundTrip(t *testing.T) {
 	again := imports(t, to, secrets, lines)
 	if again.Present != 10 || len(again.Define)+len(again.Claim)+len(again.Faults) != 0 {
 		t.Errorf("repeated, it is planned %+v", again)
+	}
+}
+
+// Labels that are too long for one body are claimed in several.
+func TestLongLabels(t *testing.T) {
+	var lines strings.Builder
+	fmt.Fprintln(&lines, `{"service":{"name":"web","start":10000,"end":19999}}`)
+	labels := map[string]string{}
+	for i := range 7 {
+		labels[fmt.Sprint("k", i)] = strings.Repeat("x", 256)
+	}
+	text, err := json.Marshal(labels)
+	must(t, err)
+	for i := range 150 {
+		fmt.Fprintf(&lines, `{"allocation":{"service":"web","name":"n%d","port":%d,"labels":%s}}`+"\n", i, 10000+i, text)
+	}
+	c := newClient(t)
+	if plan := imports(t, c, filepath.Join(t.TempDir(), "secrets"), lines.String()); len(plan.Faults) > 0 {
+		t.Errorf("faults %v", plan.Faults)
+	}
+	for a, err := range c.Allocations(t.Context(), "web") {
+		if err != nil || !maps.Equal(a.Labels, labels) {
+			t.Errorf("%s has %v, error %v", a.Name, a.Labels, err)
+		}
 	}
 }
 

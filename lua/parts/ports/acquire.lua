@@ -1,6 +1,7 @@
 local call = redis.call
 -- include clear_ended: clear_ended
 -- include full_redis: stop_if_full
+-- include labels: add_labels
 -- include owner: check_quota
 -- include ports/check_requests: check_held, check_range
 -- include ports/overtake: may_overtake, shortest_of
@@ -154,7 +155,7 @@ local function acquire(keys, service, group, resolve, write, may_grant)
   end
   if #unwritten > 0 then write(unwritten, answers) end
   end_waiting(keys, service, group.ticket)
-  return 'granted', answers
+  return 'granted', add_labels(keys, answers)
 end
 
 -- What offer.lua and claim.lua answer.
