@@ -11,7 +11,7 @@ import (
 
 func TestRanges(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store)
+		a := newAPI(t, store, func(s *settings) { s.allocator.History = 100 })
 		r := a.put("/v1/services/web", `{"ranges":[{"start":7000,"end":7001},{"start":5000,"end":5003}],"exclude":[5002,{"start":9000,"end":9001}]}`).want(201)
 		ranges := `"start":5000,"end":7001,"ranges":[{"start":5000,"end":5001},{"start":5003,"end":5003},{"start":7000,"end":7001}]`
 		contains(t, r.body, ranges)
