@@ -92,7 +92,7 @@ func (n *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 // bodies are those of the operations that have one.
 var bodies = map[string]string{
 	"createService": `{"name":"SERVICE","start":5000,"end":5009}`, "defineService": `{"start":5000,"end":5009}`,
-	"offer": `{"name":"web-01"}`, "claim": `{"name":"web-01"}`, "renew": `{"secret":"6f8ffc86-d98a-49ba-848a-a7cbaaea9360","lease":60}`,
+	"offer": `{"name":"web-01"}`, "claim": `{"name":"web-01"}`, "changeLabels": `{"secret":"6f8ffc86-d98a-49ba-848a-a7cbaaea9360","labels":{"a":null}}`, "renew": `{"secret":"6f8ffc86-d98a-49ba-848a-a7cbaaea9360","lease":60}`,
 }
 
 // Every route, for every role, in scope and out of scope: who may not use it gets 403, and Redis is not asked.
