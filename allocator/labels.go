@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"regexp"
@@ -10,6 +11,8 @@ import (
 	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"portmaster/lua"
 )
 
 // The bounds of labels.
@@ -90,4 +93,46 @@ func (f *faults) label(field, key, value string) {
 	if len(value) > MaxLabelValue || strings.ContainsFunc(value, unicode.IsControl) {
 		f.add(field, "has a wrong value for %s: values must be up to %d bytes of UTF-8 without control characters", key, MaxLabelValue)
 	}
+}
+
+// ChangeLabels changes labels of an allocation in one step: it sets those that have a value, and removes those that have nil. holder is one
+// of its ports or its holder's name. It returns ErrInvalid, also if the allocation would have too many labels, ErrServiceNotFound,
+// ErrPortNotFound, ErrSecretMismatch, or ErrNotOwner.
+func (a *Allocator) ChangeLabels(
+	ctx context.Context, caller Caller, pool, service, holder, secret string, changes map[string]*string,
+) (Allocation, error) {
+	f := checkHolder(pool, service, holder)
+	f.secret("secret", secret)
+	set, gone := map[string]string{}, []any{}
+	for _, key := range slices.Sorted(maps.Keys(changes)) {
+		value := changes[key]
+		if value == nil {
+			f.label("labels", key, "")
+			gone = append(gone, key)
+			continue
+		}
+		set[key] = *value
+	}
+	f.labelMap("labels", set)
+	if len(changes) == 0 || len(changes) > MaxLabels {
+		f.add("labels", "must have 1 to %d changes", MaxLabels)
+	}
+	if err := f.err(); err != nil {
+		return Allocation{}, err
+	}
+	mustOwn := ""
+	if !caller.IsOperator {
+		mustOwn = caller.Owner
+	}
+	labels := NewLabels(set)
+	if labels == "" {
+		labels = "{}"
+	}
+	args := append([]any{service, holder, secret, mustOwn, string(labels)}, gone...)
+	answer, err := a.write(ctx, a.keys.Pool(pool).Call(lua.ChangeLabels, service, "", args...))
+	if err != nil {
+		return Allocation{}, a.notGone(ctx, pool, err)
+	}
+	record, _ := recordOf(answer)
+	return parseAllocation(service, record)
 }

@@ -259,3 +259,69 @@ func TestLabelsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// A change sets labels and removes others, keeps the rest, and nothing else of the allocation changes.
+func TestChangeLabels(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a, ctx := newAllocator(store, long), t.Context()
+		mustDefine(t, a, "web", 2000, 2009)
+		held := claimAs(t, a, bob, Request{Name: "ann", Count: new(3), Lease: new(time.Hour)})
+		big, full := map[string]*string{}, map[string]*string{}
+		for i := range MaxLabels {
+			full[fmt.Sprintf("k%02d", i)] = new("")
+			big[fmt.Sprintf("k%02d", i)] = new(strings.Repeat("x", MaxLabelBytes/MaxLabels-3))
+		}
+		for i, test := range []struct {
+			changes map[string]*string
+			want    map[string]string // nil: refused
+		}{
+			{map[string]*string{"gone": nil}, map[string]string{}},
+			{map[string]*string{"a": new(`"\` + "\u2028é"), "b": new("")}, map[string]string{"a": `"\` + "\u2028é", "b": ""}},
+			{map[string]*string{"a": nil, "c": new("3"), "gone": nil}, map[string]string{"b": "", "c": "3"}},
+			{big, nil}, {full, nil}, {map[string]*string{}, nil}, {map[string]*string{"A": nil}, nil}, {map[string]*string{"a": new("\n")}, nil},
+			{map[string]*string{"b": nil, "c": nil}, map[string]string{}},
+			{big, map[string]string{"k00": *big["k00"]}},
+			{map[string]*string{"k00": new(*big["k00"] + "x")}, nil},
+		} {
+			got, err := a.ChangeLabels(ctx, bob, DefaultPool, "web", []string{"ann", "2002"}[i%2], held.Secret, test.changes)
+			if test.want == nil {
+				wantError(t, fmt.Sprint("change ", i), err, ErrInvalid)
+				continue
+			}
+			must(t, err)
+			if len(test.changes) < MaxLabels {
+				wantLabels(t, fmt.Sprint("change ", i), got.Labels, NewLabels(test.want))
+			}
+			now, err := a.Allocation(ctx, DefaultPool, "web", "ann")
+			must(t, err)
+			before := held
+			if before.Secret, before.Labels = "", got.Labels; now != before || now != got {
+				t.Errorf("change %d: %+v, want %+v", i, now, before)
+			}
+		}
+		for what, change := range map[*Error]func() error{
+			ErrSecretMismatch: func() error {
+				_, err := a.ChangeLabels(ctx, bob, DefaultPool, "web", "ann", "2c1ec08c-d7b4-4c1f-8a8c-6b86e7a5a1f5", full)
+				return err
+			},
+			ErrNotOwner: func() error {
+				_, err := a.ChangeLabels(ctx, ann, DefaultPool, "web", "ann", held.Secret, full)
+				return err
+			},
+			ErrPortNotFound: func() error {
+				_, err := a.ChangeLabels(ctx, bob, DefaultPool, "web", "ben", held.Secret, full)
+				return err
+			},
+			ErrServiceNotFound: func() error {
+				_, err := a.ChangeLabels(ctx, bob, DefaultPool, "none", "ann", held.Secret, full)
+				return err
+			},
+		} {
+			wantError(t, string(what.Code), change(), what)
+		}
+		found, err := check(ctx, a, false)
+		if must(t, err); len(found) > 0 {
+			t.Errorf("found %+v", found)
+		}
+	})
+}

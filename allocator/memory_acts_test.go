@@ -125,6 +125,13 @@ var newcomers = map[string]act{
 			return err
 		},
 	},
+	"a change of labels": {
+		func(t *testing.T, a *Allocator, pool string) string { return claimOf(t, a, pool, Request{Name: "ann"}) },
+		func(ctx context.Context, a *Allocator, pool, secret string) error {
+			_, err := a.ChangeLabels(ctx, Caller{}, pool, "web", "ann", secret, map[string]*string{"job": new("4711")})
+			return err
+		},
+	},
 	"an offer of many": {
 		func(t *testing.T, a *Allocator, pool string) string { inPieces(t, a, pool); return "" },
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
@@ -183,16 +190,24 @@ var holders = map[string]act{
 			return offerOf(t, anew(a, opts), pool, Request{Name: "ann"})
 		},
 		acceptAct(Request{}, 0).call),
-	"accept for a lease":     acceptAct(Request{Name: "ann"}, time.Hour),
-	"accept a leased block":  acceptAct(Request{Name: "ann", Count: new(100), Lease: new(time.Hour)}, 0),
-	"accept with labels":     acceptAct(Request{Name: "ann", Labels: job}, 0),
-	"accept a block":         acceptAct(Request{Name: "ann", Count: new(100)}, 0),
-	"renew":                  renewAct(Request{Name: "ann", Lease: new(time.Hour)}),
-	"renew what has none":    renewAct(Request{Name: "ann"}),
-	"renew with labels":      renewAct(Request{Name: "ann", Labels: job}),
-	"renew a block":          renewAct(Request{Name: "ann", Lease: new(time.Hour), Count: new(100)}),
-	"release":                releaseAct(Request{Name: "ann"}, false),
-	"release with labels":    releaseAct(Request{Name: "ann", Labels: job}, false),
+	"accept for a lease":    acceptAct(Request{Name: "ann"}, time.Hour),
+	"accept a leased block": acceptAct(Request{Name: "ann", Count: new(100), Lease: new(time.Hour)}, 0),
+	"accept with labels":    acceptAct(Request{Name: "ann", Labels: job}, 0),
+	"accept a block":        acceptAct(Request{Name: "ann", Count: new(100)}, 0),
+	"renew":                 renewAct(Request{Name: "ann", Lease: new(time.Hour)}),
+	"renew what has none":   renewAct(Request{Name: "ann"}),
+	"renew with labels":     renewAct(Request{Name: "ann", Labels: job}),
+	"renew a block":         renewAct(Request{Name: "ann", Lease: new(time.Hour), Count: new(100)}),
+	"release":               releaseAct(Request{Name: "ann"}, false),
+	"release with labels":   releaseAct(Request{Name: "ann", Labels: job}, false),
+	"take labels away": holderAct(
+		func(t *testing.T, a *Allocator, pool string) string {
+			return claimOf(t, a, pool, Request{Name: "ann", Labels: other})
+		},
+		func(ctx context.Context, a *Allocator, pool, secret string) error {
+			_, err := a.ChangeLabels(ctx, Caller{}, pool, "web", "ann", secret, map[string]*string{"job": nil})
+			return err
+		}),
 	"release with a secret":  releaseAct(Request{Name: "ann"}, true),
 	"release a lease":        releaseAct(Request{Name: "ann", Lease: new(time.Hour)}, false),
 	"release a leased block": releaseAct(Request{Name: "ann", Lease: new(time.Hour), Count: new(100)}, true),

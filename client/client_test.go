@@ -39,6 +39,7 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	say(taken, err)
 	say(c.Accept(ctx, service, client.NewSecret(), time.Minute))
 	say(c.Renew(ctx, taken, 2*time.Hour))
+	say(c.ChangeLabels(ctx, taken, map[string]*string{"job": nil, "gone": nil}))
 	other := taken
 	other.Secret = client.NewSecret()
 	say(c.Renew(ctx, other, 0))
@@ -131,9 +132,10 @@ const calls = `
 {"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
 {"service":"","name":"","port":0} OFFER_NOT_FOUND []
 {"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
+{"service":"s0","name":"holder-0-1","port":10000}  []
 {"service":"","name":"","port":0} SECRET_MISMATCH []
 null SECRET_MISMATCH []
-{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
+{"service":"s0","name":"holder-0-1","port":10000}  []
 null SERVICE_IN_USE []
 null  []
 {"service":"","name":"","port":0} PORT_NOT_FOUND []

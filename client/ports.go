@@ -193,6 +193,24 @@ func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Du
 	return renewed, nil
 }
 
+// ChangeLabels sets labels of an allocation, which is found as by Renew, and removes those that are nil; others stay. It returns
+// ErrInvalid, ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch. What is returned has the secret, but not the lease.
+func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[string]*string) (changed Allocation, err error) {
+	path, err := c.path("services", a.Service, "ports", a.holder())
+	if err != nil {
+		return Allocation{}, err
+	}
+	body := struct {
+		Secret string             `json:"secret"`
+		Labels map[string]*string `json:"labels"`
+	}{a.Secret, labels}
+	if _, err = c.do(ctx, call{method: "PATCH", path: path, body: body, answer: &changed}); err != nil {
+		return Allocation{}, err
+	}
+	changed.Secret = a.Secret
+	return changed, nil
+}
+
 // Release releases an allocation, which is found by its service and name (or port). It returns ErrServiceNotFound or ErrPortNotFound.
 //
 // Give the secret or the fence, if you know them: then this allocation is released and no other, and Release returns

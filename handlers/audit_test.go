@@ -93,13 +93,14 @@ func TestAudit(t *testing.T) {
 		held := read[[]allocation](a.post("/v1/services/django/ports", `[{"name":"a","lease":60},{"name":"farm","count":3}]`).want(201))
 		said("claim default django a 5005 F OK", "claim default django farm 5002 3 F OK")
 		a.post("/v1/services/django/ports/a/renew", `{"secret":"`+held[0].Secret+`"}`).want(200)
+		a.do("PATCH", "/v1/services/django/ports/a", `{"secret":"`+held[0].Secret+`","labels":{"a":"1"}}`).want(200)
 		a.delete("/v1/services/django/ports/5004", "Portmaster-Secret", held[1].Secret).want(204)
 		a.delete("/v1/services/django/ports/5004", "Portmaster-Secret", held[1].Secret).want(204)
 		a.delete("/v1/services/django/ports/a", "Portmaster-Secret", held[0].Secret).want(204)
 		a.claim("django", `{"name":"a"}`)
 		a.delete("/v1/services/django/ports/a", "Portmaster-Secret", held[0].Secret).want(204) // not that of the next a
 		a.delete("/v1/services/django/ports/a").want(204)
-		said("renew default django a 5005 F OK", "release default django farm 5002 3 F OK", "release default django 5004 OK true",
+		said("renew default django a 5005 F OK", "changeLabels default django a 5005 F OK", "release default django farm 5002 3 F OK", "release default django 5004 OK true",
 			"release default django a 5005 F OK", "claim default django a 5002 F OK", "release default django a OK true", "release default django a 5002 F OK")
 
 		a.delete("/v1/services/django/ports?owner=nobody").want(200)

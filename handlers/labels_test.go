@@ -107,3 +107,29 @@ func TestFilters(t *testing.T) {
 		a.delete(path+"/ports?label=").problem(400, "INVALID")
 	})
 }
+
+// PATCH sets labels and removes others; what is wrong names its field.
+func TestChangeLabels(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store)
+		a.post("/v1/services", `{"name":"django","start":5000,"end":5099}`).want(201)
+		const path, secret = "/v1/services/django/ports/ann", `"secret":"2c1ec08c-d7b4-4c1f-8a8c-6b86e7a5a1f0"`
+		a.post("/v1/services/django/ports", `{"name":"ann",`+secret+`,"labels":{"a":"1","b":"2"}}`).want(201)
+		for range 2 {
+			got := a.do("PATCH", path, `{`+secret+`,"labels":{"a":null,"c":"\u00e9"}}`).want(200)
+			contains(t, got.body, `"labels":{"b":"2","c":"é"}`)
+			equal(t, "the ETag", got.header.Get("ETag"), a.get(path).header.Get("ETag"))
+		}
+		for body, field := range map[string]string{
+			`{` + secret + `}`: "labels", `{` + secret + `,"labels":null}`: "labels", `{` + secret + `,"labels":{}}`: "labels", `{"secret":null,"labels":{"a":null}}`: "secret",
+			`{` + secret + `,"labels":{"A":null}}`: "labels", `{` + secret + `,"labels":{"a":1}}`: "labels", `{` + secret + `,"labels":{"a":"1"},"lease":1}`: "lease",
+		} {
+			got := a.do("PATCH", path, body).problem(400, "INVALID")
+			if len(got.Errors) != 1 || got.Errors[0].Field != field {
+				t.Errorf("%s: %v", body, got.Errors)
+			}
+		}
+		a.do("PATCH", path, `{"secret":"2c1ec08c-d7b4-4c1f-8a8c-6b86e7a5a1f1","labels":{"a":"1"}}`).problem(403, "SECRET_MISMATCH")
+		a.do("PATCH", "/v1/services/django/ports/5001", `{`+secret+`,"labels":{"a":"1"}}`).problem(404, "PORT_NOT_FOUND")
+	})
+}

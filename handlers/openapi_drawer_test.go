@@ -228,6 +228,9 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 		return s.Const
 	}
 	kind := pick(d, s.Type.Slice())
+	if kind == "null" {
+		return nil
+	}
 	if text := d.likely(field); text != "" {
 		if kind == "string" {
 			return text
@@ -245,7 +248,7 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 			}
 		}
 		if more := s.AdditionalProperties.Schema; more != nil {
-			for range d.IntN(3) {
+			for range int(s.MinProps) + d.IntN(3) {
 				name := pick(d, []string{"job", "url", d.matching(s.PropertyNames.Value)})
 				object[name] = d.value(name, more.Value)
 			}

@@ -46,6 +46,7 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"host", "^must be a host name or an IP address", "a host name or an IP address, without a port"},
 	{"labels|label", "^has the key ", "by keys of 1 to 63 of `a-z 0-9 _`, which begin with a letter"},
 	{"labels|label", "^has a wrong value for ", "A value has up to 256 bytes of UTF-8"},
+	{"labels", "^has [0-9]+ labels; at most 16 are allowed$", "The allocation then has at most 16 labels"},
 	{"labels", "^has keys and values of ", "all keys and values together have up to 2,048"},
 	{"query", "^must have owner, name, name_prefix or label$", "At least one filter is required"},
 	{"limit", "^must be within ", "in digits without leading zeros"},

@@ -56,6 +56,7 @@ var poolRoutes = []route{
 	{"GET", "/services/:service/ports", "listAllocations", reading, ofHolds, (*Server).listAllocations},
 	{"DELETE", "/services/:service/ports", "releaseMatching", releasing, ofFilter, (*Server).releaseMatching},
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
+	{"PATCH", "/services/:service/ports/:port", "changeLabels", holding, nil, (*Server).changeLabels},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
 	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
 

@@ -46,3 +46,27 @@ local function write_labels(keys, requests)
   end
   if #entries > 0 then call('HSET', keys.labels, unpack(entries)) end
 end
+
+-- Labels as JSON, and their number and size in bytes; nil if there are none.
+local function encode_labels(of)
+  local all, size = {}, 0
+  for key in pairs(of) do all[#all + 1] = key end
+  table.sort(all)
+  for i, key in ipairs(all) do
+    size = size + #key + #of[key]
+    all[i] = '"' .. key .. '":"' .. string.gsub(of[key], '["\\]', '\\%0') .. '"'
+  end
+  return #all > 0 and '{' .. table.concat(all, ',') .. '}' or nil, #all, size
+end
+
+-- Returns labels as JSON, nil if there are none, after some were set and others removed; or nil, and what is wrong. The
+-- bounds are those of allocator/labels.go.
+local function merge_labels(labels, changes, gone)
+  local of = cjson.decode(labels)
+  for key, value in pairs(cjson.decode(changes)) do of[key] = value end
+  for _, key in ipairs(gone) do of[key] = nil end
+  local merged, count, size = encode_labels(of)
+  if count > 16 then return nil, 'has ' .. count .. ' labels; at most 16 are allowed' end
+  if size > 2048 then return nil, 'has keys and values of ' .. size .. ' bytes; at most 2048 are allowed' end
+  return merged
+end

@@ -95,6 +95,7 @@ func everyRoute(pool string) []routed {
 		{"DELETE", services + "/web", "", 409},
 		{"DELETE", ports + "/web-01", "", 204},
 		{"POST", ports, `{"name":"web-03","secret":"` + claimed + `","lease":60,"port":5000}`, 201},
+		{"PATCH", ports + "/web-03", `{"secret":"` + claimed + `","labels":{"job":"4711"}}`, 200},
 		{"POST", ports + "/web-03/renew", `{"secret":"` + claimed + `"}`, 200},
 		{"POST", ports, `[{"name":"web-04","count":10},{"name":"web-05","count":8},{"name":"web-06"}]`, 201},
 		{"POST", offers + "?wait=50ms", `{"name":"web-07"}`, 409},
