@@ -65,7 +65,7 @@ func (a *Allocator) acquire(ctx context.Context, c acquisition) (grants []grant,
 // not wait. That of offers knows no lease.
 func (a *Allocator) plainCall(c acquisition) (call executor.Call, isPlain bool) {
 	r := c.requests[0]
-	if len(c.requests) > 1 || !r.isForAny() || c.wait.Longest > 0 || c.script == lua.Offer && r.Lease != nil {
+	if len(c.requests) > 1 || !r.isForAny() || r.Labels != "" || c.wait.Longest > 0 || c.script == lua.Offer && r.Lease != nil {
 		return call, false
 	}
 	pool := a.keys.Pool(c.pool)
@@ -116,7 +116,7 @@ func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Cal
 	call := k.Call(c.script, c.service, "")
 	for _, r := range c.requests {
 		k.AddEach(&call, c.service, r.Secret)
-		args = append(args, r.Name, r.Secret, r.options(c.wait.Longest > 0))
+		args = append(args, r.Name, r.Secret, r.Labels.behind(r.options(c.wait.Longest > 0)))
 	}
 	call.Args = args
 	k.AddOwner(&call, c.caller.Owner, c.caller.Held)

@@ -17,6 +17,7 @@ type Allocation struct {
 	Port    int    // the first
 	Count   int    // of consecutive ports, 1 or more
 	Owner   string // whose it is; "": nobody's in particular
+	Labels  Labels // "": none
 	Created time.Time
 	Fence   int64     // grows with every allocation of the pool, so that it tells two holders of one port apart
 	Expires time.Time // the end of its lease; zero if it has none
@@ -71,12 +72,13 @@ func (a *Allocator) Allocation(ctx context.Context, pool, service, holder string
 	return parseAllocation(service, record)
 }
 
-// Allocations lists the allocations of a service by port, those of one owner if it is not "": at most limit of them, from cursor (""
-// for the first). next is the cursor of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
-func (a *Allocator) Allocations(ctx context.Context, pool, service, owner, cursor string, limit int) (
+// Allocations lists those allocations of a service that are meant, by port: at most limit of them, from cursor ("" for the first). next
+// is the cursor of the rest, "" if there is none; a page may be shorter than limit, or empty, and have one. It returns ErrInvalid or
+// ErrServiceNotFound.
+func (a *Allocator) Allocations(ctx context.Context, pool, service string, of Filter, cursor string, limit int) (
 	allocations []Allocation, next string, err error,
 ) {
-	return list(ctx, a, pool, service, keyspace.Pool.Ports, owner, cursor, limit, allocationOf)
+	return list(ctx, a, pool, service, keyspace.Pool.Ports, of, cursor, limit, allocationOf)
 }
 
 // allocationOf reads the record of a port of a service. live is false if another port has the record of the block, or the lease is over.

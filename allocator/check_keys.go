@@ -61,7 +61,7 @@ func (a *Allocator) CheckKeys(ctx context.Context, pool string, repair bool, rep
 }
 
 // entries are the keys of a service whose entries CheckKeys goes through, and the service itself.
-var entries = []string{"service", "waitlist", "run_lengths", "fresh", "names", "offers", "ports", "free", "leases", "resting"}
+var entries = []string{"service", "waitlist", "run_lengths", "fresh", "names", "offers", "ports", "free", "leases", "resting", "labels"}
 
 func (a *Allocator) checkService(ctx context.Context, pool, service string, repair bool, report func(Inconsistency)) error {
 	tell := func(findings any) error {
@@ -89,30 +89,11 @@ func (a *Allocator) checkService(ctx context.Context, pool, service string, repa
 		return err
 	}
 	owners := map[string]bool{}
-	for first := s.Start; first <= s.End; first += portsPerCheck {
-		parts, err := a.checkSome(ctx, pool, service, lua.CheckPorts, "", repair, first, first+portsPerCheck-1)
-		if err != nil {
-			return err
-		}
-		if err := tell(parts[0]); err != nil {
-			return err
-		}
-		missing, err := a.checkOffers(ctx, pool, service, parts[1])
-		if err != nil {
-			return err
-		}
-		if err := tell(missing); err != nil {
-			return err
-		}
-		if len(parts) < 3 {
-			return malformed("a check of", service)
-		}
-		wrong, err := a.checkOwners(ctx, pool, service, parts[2], repair, owners)
-		if err != nil {
-			return err
-		}
-		if err := tell(wrong); err != nil {
-			return err
+	for _, r := range s.ranges() {
+		for first := r.Start; first <= r.End; first += portsPerCheck {
+			if err := a.checkPorts(ctx, pool, service, first, min(first+portsPerCheck-1, r.End), repair, owners, tell); err != nil {
+				return err
+			}
 		}
 	}
 	for _, owner := range slices.Sorted(maps.Keys(owners)) {
@@ -121,6 +102,34 @@ func (a *Allocator) checkService(ctx context.Context, pool, service string, repa
 		}
 	}
 	return nil
+}
+
+// checkPorts holds the keys against each other at some ports of a range. It adds the owners that it finds to those that are known.
+func (a *Allocator) checkPorts(
+	ctx context.Context, pool, service string, first, last int, repair bool, owners map[string]bool, tell func(any) error,
+) error {
+	parts, err := a.checkSome(ctx, pool, service, lua.CheckPorts, "", repair, first, last)
+	if err != nil {
+		return err
+	}
+	if err := tell(parts[0]); err != nil {
+		return err
+	}
+	missing, err := a.checkOffers(ctx, pool, service, parts[1])
+	if err != nil {
+		return err
+	}
+	if err := tell(missing); err != nil {
+		return err
+	}
+	if len(parts) < 3 {
+		return malformed("a check of", service)
+	}
+	wrong, err := a.checkOwners(ctx, pool, service, parts[2], repair, owners)
+	if err != nil {
+		return err
+	}
+	return tell(wrong)
 }
 
 // checkEntries looks for entries of a key that stand for nothing: a key of the service, or that of an owner.

@@ -78,7 +78,7 @@ func TestCheckKeys(t *testing.T) {
 			{"HSET", "offers:web", "999", "leased"}, {"HSET", "ports:web", "3000", "999"}}, "outside outside outside outside outside", true},
 		{"a run beyond the range", []change{{"ZREM", "fresh:web", "2299"}, {"ZADD", "fresh:web", "2015", "2400"}}, "outside run_of_nothing", true},
 		{"a holder beyond the range", []change{{"HSET", "ports:web", "3000", `{"name":"eve","port":3000,"created":1,"fence":1,"secret":"e"}`}}, "outside", false},
-		{"a record that cannot be read", []change{{"HSET", "ports:web", lasting, `{"name":"ann"}`}}, "malformed", false},
+		{"a record that cannot be read", []change{{"HSET", "ports:web", lasting, `{"name":"ann"}`}}, "labels_of_nobody malformed", false},
 		{"the start of the range is another's", []change{{"ZADD", "services", "1999", "web"}}, "range", false},
 		{"the end of the range is not known", []change{{"ZREM", "ends", "web"}}, "range", false},
 		{"a service that is listed and gone", []change{{"ZADD", "services", "4000", "gone"}}, "service_missing", true},
@@ -90,6 +90,9 @@ func TestCheckKeys(t *testing.T) {
 		{"an owner has ports of no service", []change{{"ZADD", "owner:own", far, "4000"}, {"ZADD", "owner:own", far, "999"}}, "outside outside", true},
 		{"an owner had ports once", []change{{"ZADD", "owner:own", 1, lasting}, {"ZADD", "owner:own", 1, unused}}, "", true},
 		{"an owner's key is gone", []change{{"DEL", "owner:own"}}, "owner_entry owner_entry owner_entry owner_entry owner_entry", true},
+		{"labels of nobody", []change{{"HSET", "labels:web", unused, `{"secret":"e","labels":{"a":"1"}}`}}, "labels_of_nobody", true},
+		{"labels of an earlier holder", []change{{"HSET", "labels:web", "2000", `{"secret":"e","labels":{"a":"1"}}`}}, "labels_of_nobody", true},
+		{"labels that cannot be read", []change{{"HSET", "labels:web", "2000", `{"secret"`}}, "labels_of_nobody", true},
 		{"a ticket that cannot be read", []change{{"ZADD", "line:web", 1, "ticket"}}, "ticket waitlist_unknown waitlist_unwatched", true},
 	} {
 		t.Run(test.what, func(t *testing.T) {
@@ -126,9 +129,9 @@ func fill(t *testing.T, a *Allocator) (secret string) {
 	t.Helper()
 	_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2299, Cooldown: time.Minute})
 	must(t, err)
-	mustClaim(t, a, Request{Name: "ann", Port: new(2000)})
+	mustClaim(t, a, Request{Name: "ann", Port: new(2000), Labels: job})
 	mustClaim(t, a, Request{Name: "ben", Port: new(2001), Count: new(3), Lease: new(long)})
-	offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "cat", Port: new(2004)}, 0)
+	offer, _, err := offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "cat", Port: new(2004), Labels: job}, 0)
 	must(t, err)
 	_, _, err = offerOne(t.Context(), a, DefaultPool, "web", Request{Name: "dan", Port: new(2005), Count: new(2)}, 0)
 	must(t, err)
@@ -217,6 +220,9 @@ func liveOn(ctx context.Context, a *Allocator, seed uint64) {
 	draw := rand.New(rand.NewPCG(seed, 1))
 	for n := 0; ctx.Err() == nil; n++ {
 		r := Request{Name: fmt.Sprintf("n%d-%d", seed, n%20), Count: new(1 + draw.IntN(3))}
+		if draw.IntN(3) == 0 {
+			r.Labels = job
+		}
 		if draw.IntN(3) > 0 {
 			r.Lease = new(15 * time.Millisecond)
 		}

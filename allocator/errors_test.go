@@ -71,7 +71,7 @@ func everyCall(t *testing.T, a *Allocator, offer Offer) map[string]error {
 	errs["remove"] = a.Remove(ctx, Caller{}, DefaultPool, "web")
 	_, errs["service"] = a.Service(ctx, DefaultPool, "web")
 	_, _, errs["services"] = a.Services(ctx, DefaultPool, "", 1)
-	_, _, errs["offers"] = a.Offers(ctx, DefaultPool, "web", "", "", 1)
+	_, _, errs["offers"] = a.Offers(ctx, DefaultPool, "web", Filter{}, "", 1)
 	_, _, errs["pools"] = a.Pools(ctx, nil, "", 1)
 	_, errs["check"] = a.Check(ctx)
 	return errs

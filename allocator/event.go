@@ -42,8 +42,9 @@ type Event struct {
 	RequestID string    // of the HTTP request that caused it
 	Until     time.Time // when the lease ends, as far as was known then, or ended; zero if there is none
 	Expired   time.Time // of an allocation that nothing has ended: when its lease ran out
-	Start     int       // of the range of a service
-	End       int
+	Start     int       // the first port of a service
+	End       int       // the last
+	Ranges    []Range   // if the service has several
 
 	id   eventID
 	Tied bool // the next event that a Listener gets has the same ID, in another service
@@ -121,6 +122,11 @@ func parseEvent(service string, entry executor.Entry) (Event, error) {
 	}
 	if e.Port != 0 && e.Count == 0 {
 		e.Count = 1
+	}
+	if ranges := text("ranges"); ranges != "" {
+		var areRanges bool
+		e.Ranges, areRanges = parseRanges(ranges)
+		malformedField = malformedField || !areRanges
 	}
 	if !ok || e.Kind == "" || malformedField {
 		return Event{}, malformed("an event of", service)

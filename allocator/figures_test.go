@@ -132,7 +132,7 @@ func TestPageEndsWhereServicesCannotBeRead(t *testing.T) {
 	must(t, store.Admin.Rename(t.Context(), broken, "aside").Err())
 	must(t, store.Admin.Set(t.Context(), broken, "not a hash", 0).Err())
 	page, next, err := a.Services(t.Context(), DefaultPool, "", MaxPage)
-	if err != nil || len(page) != servicesPerScript || next != fmt.Sprint(page[servicesPerScript-1].End+1) {
+	if err != nil || len(page) != servicesPerScript || next != fmt.Sprint(page[servicesPerScript-1].Start+1) {
 		t.Errorf("%d services, next %q, %v", len(page), next, err)
 	}
 	if page, next, err := a.Services(t.Context(), DefaultPool, next, MaxPage); err == nil {

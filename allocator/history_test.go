@@ -20,7 +20,7 @@ func withHistory(store storetest.Store, ttl time.Duration, length int) *Allocato
 }
 
 // eventFields are the fields of an event, in their order.
-var eventFields = []string{"event", "name", "port", "count", "fence", "owner", "start", "end", "request", "until"}
+var eventFields = []string{"event", "name", "port", "count", "fence", "owner", "start", "end", "ranges", "request", "until"}
 
 // eventsOf returns the history of a service, an event a line, oldest first. The fields of each must be in their order.
 func eventsOf(t testing.TB, store storetest.Store, pool, service string) (lines []string) {

@@ -13,20 +13,27 @@ const MaxPage = 1000
 // portsPerCommand bounds how many ports one command of a list looks at, so that other calls do not wait long behind it.
 const portsPerCommand = 250
 
-// list walks the ports of a service that were ever handed out, from cursor upwards, and reads the record that each has in
-// the hash: parse turns it into an item, or reports that it is none. If owner is not "", it passes over what others own. It stops after
-// limit items, and returns the cursor of the rest, "" if there is none.
+// The bounds of a page beside its limit: how many ports that were ever handed out it looks at, and how many bytes of labels it reads, or
+// those of one more command. A page that reaches one has a cursor, and may be empty.
+const (
+	portsPerPage  = 10_000
+	labelsPerPage = 1 << 20
+)
+
+// list walks the ports of a service that were ever handed out, from cursor upwards, and reads the record that each has in the hash: parse
+// turns those that are meant into items, or reports that one is none. It stops after limit items or at a bound of a page, and returns
+// the cursor of the rest, "" if there is none.
 //
 // The hash is never read whole: a page costs only what it looks at, however many ports are held, and other calls can run between
 // its commands.
 func list[T any](
-	ctx context.Context, a *Allocator, pool, service string, hash func(keyspace.Pool, string) string, owner, cursor string, limit int,
+	ctx context.Context, a *Allocator, pool, service string, hash func(keyspace.Pool, string) string, of Filter, cursor string, limit int,
 	parse func(s Service, r record) (item T, ok bool, err error),
 ) (items []T, next string, err error) {
 	f := checkService(pool, service)
 	from := f.cursor(cursor)
 	f.limit(limit)
-	f.owner("owner", owner)
+	f.filter(of)
 	if err := f.err(); err != nil {
 		return nil, "", err
 	}
@@ -34,22 +41,25 @@ func list[T any](
 	if err != nil {
 		return nil, "", err
 	}
-	key := hash(a.keys.Pool(pool), service)
-	for {
-		ports, err := a.handedOut(ctx, a.keys.Pool(pool).Fresh(service), max(from, s.Start), s.End)
+	k := a.keys.Pool(pool)
+	for looked, labelled := 0, 0; ; {
+		ports, err := a.portsOf(ctx, k, s, of, from)
 		if err != nil || len(ports) == 0 {
 			return items, "", err
 		}
-		records, err := a.records(ctx, key, ports)
+		if looked += len(ports); looked > portsPerPage || labelled >= labelsPerPage {
+			return items, strconv.Itoa(ports[0]), nil
+		}
+		records, size, err := a.recordsOf(ctx, k, service, hash(k, service), ports, of)
 		if err != nil {
 			return nil, "", err
 		}
-		for i, found := range records {
-			text, held := found.(string)
-			if !held || owner != "" && record(text).owner() != owner {
+		labelled += size
+		for i, record := range records {
+			if record == "" || !of.matches(record) {
 				continue
 			}
-			item, ok, err := parse(s, record(text))
+			item, ok, err := parse(s, record)
 			if err != nil {
 				return nil, "", err
 			}
@@ -64,13 +74,76 @@ func list[T any](
 	}
 }
 
+// portsOf returns the next ports at which what is meant may be, from a port upwards: that of a name, or else as handedOut.
+func (a *Allocator) portsOf(ctx context.Context, k keyspace.Pool, s Service, of Filter, from int) (ports []int, err error) {
+	if of.Name == "" {
+		return a.handedOut(ctx, k.Fresh(s.Name), max(from, s.Start), s.End)
+	}
+	found, err := a.executor.Fields(ctx, k.Names(s.Name), of.Name)
+	if err != nil {
+		return nil, translate(err)
+	}
+	text, has := found[0].(string)
+	if port, err := strconv.Atoi(text); has && err == nil && port >= from {
+		return []int{port}, nil
+	}
+	return nil, nil
+}
+
+// recordsOf returns the records that a hash has at ports, "" for those that are missing, or surely not meant: with their labels behind
+// them, of which it also returns the size in bytes.
+func (a *Allocator) recordsOf(ctx context.Context, k keyspace.Pool, service, hash string, ports []int, of Filter) (
+	records []record, size int, err error,
+) {
+	found, err := a.records(ctx, hash, ports)
+	if err != nil {
+		return nil, 0, err
+	}
+	records = make([]record, len(found))
+	for i, each := range found {
+		if text, _ := each.(string); of.isAll() || of.matchesPlain(record(text)) {
+			records[i] = record(text)
+		}
+	}
+	size, err = a.addLabels(ctx, k.Labels(service), ports, records)
+	return records, size, err
+}
+
+// labelsPerCommand bounds how many labels one command of a list reads, so that other calls do not wait long behind it: some 128 KiB.
+const labelsPerCommand = 64
+
+// addLabels puts the labels of records at ports behind them, and returns their size in bytes. Records that have none cost nothing. A
+// hold that ended since its record was read has none.
+func (a *Allocator) addLabels(ctx context.Context, key string, ports []int, records []record) (size int, err error) {
+	var which, at []int
+	for i, r := range records {
+		if r.hasLabels() {
+			which, at = append(which, i), append(at, ports[i])
+		}
+	}
+	for first := 0; first < len(at); first += labelsPerCommand {
+		last := min(first+labelsPerCommand, len(at))
+		entries, err := a.records(ctx, key, at[first:last])
+		if err != nil {
+			return 0, err
+		}
+		for i, each := range entries {
+			entry, _ := each.(string)
+			r := &records[which[first+i]]
+			*r += record(r.labelsIn(entry))
+			size += len(entry)
+		}
+	}
+	return size, nil
+}
+
 func (a *Allocator) records(ctx context.Context, key string, ports []int) ([]any, error) {
 	fields := make([]string, len(ports))
 	for i, port := range ports {
 		fields[i] = strconv.Itoa(port)
 	}
-	records, err := a.executor.Fields(ctx, key, fields...)
-	return records, translate(err)
+	found, err := a.executor.Fields(ctx, key, fields...)
+	return found, translate(err)
 }
 
 // runsPerCommand bounds how many runs of fresh ports one command of a list looks at.

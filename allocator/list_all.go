@@ -14,7 +14,7 @@ import (
 func (a *Allocator) AllAllocations(ctx context.Context, pool, service string) iter.Seq2[[]Allocation, error] {
 	return func(yield func([]Allocation, error) bool) {
 		for cursor := ""; ; {
-			page, next, err := a.Allocations(ctx, pool, service, "", cursor, MaxPage)
+			page, next, err := a.Allocations(ctx, pool, service, Filter{}, cursor, MaxPage)
 			if !yield(page, err) || err != nil || next == "" {
 				return
 			}
@@ -95,20 +95,36 @@ func (a *Allocator) yieldSmall(ctx context.Context, pool string, services []Serv
 	}
 	var page []Allocation
 	for i, s := range services {
-		for _, found := range answers[i] {
-			text, held := found.(string)
-			if !held {
-				continue
-			}
-			allocation, live, err := allocationOf(s, record(text))
-			if err != nil {
-				yield(nil, err)
-				return false
-			}
-			if live {
-				page = append(page, allocation)
-			}
+		some, err := a.liveOf(ctx, pool, s, answers[i])
+		if err != nil {
+			yield(nil, err)
+			return false
 		}
+		page = append(page, some...)
 	}
 	return yield(page, nil)
+}
+
+// liveOf returns the allocations among what the ports of a whole service have.
+func (a *Allocator) liveOf(ctx context.Context, pool string, s Service, answers []any) (live []Allocation, err error) {
+	ports, records := make([]int, len(answers)), make([]record, len(answers))
+	for i, found := range answers {
+		ports[i], records[i] = s.Start+i, recordIn(found)
+	}
+	if _, err := a.addLabels(ctx, a.keys.Pool(pool).Labels(s.Name), ports, records); err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		if r == "" {
+			continue
+		}
+		allocation, isLive, err := allocationOf(s, r)
+		if err != nil {
+			return nil, err
+		}
+		if isLive {
+			live = append(live, allocation)
+		}
+	}
+	return live, nil
 }

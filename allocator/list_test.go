@@ -27,7 +27,7 @@ func TestListsInPages(t *testing.T) {
 		}
 		for _, limit := range []int{1, 7, len(offered), MaxPage} {
 			got := pages(t, limit, func(cursor string) (items []string, next string, err error) {
-				offers, next, err := a.Offers(t.Context(), DefaultPool, "web", "", cursor, limit)
+				offers, next, err := a.Offers(t.Context(), DefaultPool, "web", Filter{}, cursor, limit)
 				for _, o := range offers {
 					if o.Secret != "" {
 						t.Error("a list shows a secret")
@@ -40,7 +40,7 @@ func TestListsInPages(t *testing.T) {
 				t.Errorf("offers, %d a page: %s, want %s", limit, got, want)
 			}
 			got = pages(t, limit, func(cursor string) (items []string, next string, err error) {
-				allocations, next, err := a.Allocations(t.Context(), DefaultPool, "web", "", cursor, limit)
+				allocations, next, err := a.Allocations(t.Context(), DefaultPool, "web", Filter{}, cursor, limit)
 				for _, o := range allocations {
 					items = append(items, fmt.Sprint(o.Port, o.Name))
 				}
@@ -101,12 +101,12 @@ func TestListsRefuseWhatTheyDidNotGive(t *testing.T) {
 		cursor string
 		limit  int
 	}{{"", 0}, {"", MaxPage + 1}, {"", -1}, {"x", 1}, {"-1", 1}} {
-		_, _, err := a.Offers(t.Context(), DefaultPool, "web", "", page.cursor, page.limit)
+		_, _, err := a.Offers(t.Context(), DefaultPool, "web", Filter{}, page.cursor, page.limit)
 		wantError(t, fmt.Sprintf("offers %+v", page), err, ErrInvalid)
 		_, _, err = a.Services(t.Context(), DefaultPool, page.cursor, page.limit)
 		wantError(t, fmt.Sprintf("services %+v", page), err, ErrInvalid)
 	}
-	_, _, err := a.Allocations(t.Context(), DefaultPool, "none", "", "", 1)
+	_, _, err := a.Allocations(t.Context(), DefaultPool, "none", Filter{}, "", 1)
 	wantError(t, "no such service", err, ErrServiceNotFound)
 }
 

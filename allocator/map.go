@@ -2,6 +2,7 @@ package allocator
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,7 +25,8 @@ const (
 type PortMap struct {
 	Service    string
 	Time       time.Time // when the first of the entries was read, by Redis's clock
-	Start, End int       // the range of the service, both ends included
+	Start, End int       // the range of the service, both ends included; if it has several, the first and the last of all ports
+	Ranges     []Range   // if the service has several, in their order
 	Entries    []MapEntry
 }
 
@@ -38,12 +40,12 @@ type MapEntry struct {
 	Until      time.Time // when the state ends unless something is done; zero if it does not: free, or allocated without a lease
 }
 
-// MaxMapped is how many ports a page of a map covers at most. Its last entry may reach beyond that, since a holder is one entry.
+// MaxMapped is how many ports of the service a page of a map covers at most. Its last entry may reach beyond that, since a holder is one entry.
 const MaxMapped = 4096
 
 // Map reads what the ports of a service are doing, in ascending order: limit of them from cursor on ("" for the first). next is the
-// cursor of the rest, "" if there is none. Ports that are read together, some 512, are of one moment; a page takes up to eight
-// readings. It returns ErrInvalid or ErrServiceNotFound.
+// cursor of the rest, "" if there is none. Ports of one range that are read together, some 512, are of one moment; a page of a service
+// with one range takes up to eight readings. It returns ErrInvalid or ErrServiceNotFound.
 //
 // A holder is one entry, however long its block is. So a page, or a reading, ends after the last port of its last holder, and the next
 // one begins there. If that holder came in between the two, the next page begins with it: before its cursor.
@@ -56,37 +58,43 @@ func (a *Allocator) Map(ctx context.Context, pool, service, cursor string, limit
 	if err := f.err(); err != nil {
 		return PortMap{}, "", err
 	}
-	r, err := a.readMap(ctx, pool, service, from, limit)
-	if err != nil {
-		return PortMap{}, "", err
-	}
-	m = PortMap{Service: service, Time: r.now}
-	from = max(from, r.start)
-	last := from + limit - 1 // of the page
-	for from <= min(last, r.end) {
-		entries, err := r.entries(from, min(last, r.end))
+	m = PortMap{Service: service}
+	for {
+		r, err := a.readMap(ctx, pool, service, from, limit)
+		if err != nil {
+			return PortMap{}, "", err
+		}
+		if m.Time.IsZero() {
+			m.Time = r.now
+		}
+		m.Start, m.End, m.Ranges = r.ranges[0].Start, r.ranges[len(r.ranges)-1].End, nil
+		if len(r.ranges) > 1 {
+			m.Ranges = r.ranges
+		}
+		at := slices.IndexFunc(r.ranges, func(one Range) bool { return one.End >= from })
+		if at < 0 {
+			return m, "", nil
+		}
+		from = max(from, r.ranges[at].Start)
+		entries, err := r.entries(from, min(from+limit-1, r.ranges[at].End))
 		if err != nil {
 			return PortMap{}, "", err
 		}
 		m.add(entries)
-		if from = entries[len(entries)-1].End + 1; from > min(last, r.end) {
-			break
+		end := entries[len(entries)-1].End
+		if limit -= end + 1 - from; end >= m.End {
+			return m, "", nil
 		}
-		if r, err = a.readMap(ctx, pool, service, from, last-from+1); err != nil {
-			return PortMap{}, "", err
+		if from = end + 1; limit <= 0 {
+			return m, strconv.Itoa(from), nil
 		}
-		from = max(from, r.start)
 	}
-	if m.Start, m.End = r.start, r.end; from <= m.End {
-		next = strconv.Itoa(from)
-	}
-	return m, next, nil
 }
 
 // add appends entries. A run of free ports goes on across two readings.
 func (m *PortMap) add(entries []MapEntry) {
 	for _, e := range entries {
-		if n := len(m.Entries); e.State == StateFree && n > 0 && m.Entries[n-1].State == StateFree {
+		if n := len(m.Entries); e.State == StateFree && n > 0 && m.Entries[n-1].State == StateFree && m.Entries[n-1].End == e.Start-1 {
 			m.Entries[n-1].End = e.End
 		} else {
 			m.Entries = append(m.Entries, e)
@@ -98,7 +106,7 @@ func (m *PortMap) add(entries []MapEntry) {
 type mapReading struct {
 	service                            string
 	now                                time.Time
-	start, end                         int
+	ranges                             []Range
 	cooldown                           time.Duration
 	first                              int // the port that the lists begin with; those before it are free
 	free, resting, offers, allocations []any
@@ -124,22 +132,24 @@ func (a *Allocator) readMap(ctx context.Context, pool, service string, from, cou
 
 func parseMap(service string, answer any) (mapReading, error) {
 	parts, _ := answer.([]any)
-	if len(parts) != 9 {
+	if len(parts) != 8 {
 		return mapReading{}, malformed("the map of", service)
 	}
-	var n [5]int64
-	for i := range n {
+	text, _ := parts[1].(string)
+	ranges, ok := parseRanges(text)
+	var n [3]int64
+	for i, at := range []int{0, 2, 3} {
 		var err error
-		if n[i], err = toInt(parts[i]); err != nil {
+		if n[i], err = toInt(parts[at]); err != nil || !ok {
 			return mapReading{}, malformed("the map of", service)
 		}
 	}
 	r := mapReading{
-		service: service, now: time.UnixMilli(n[0]).UTC(), start: int(n[1]), end: int(n[2]),
-		cooldown: time.Duration(n[3]) * time.Millisecond, first: int(n[4]),
+		service: service, now: time.UnixMilli(n[0]).UTC(), ranges: ranges,
+		cooldown: time.Duration(n[1]) * time.Millisecond, first: int(n[2]),
 	}
 	for i, list := range []*[]any{&r.free, &r.resting, &r.offers, &r.allocations} {
-		if *list, _ = parts[5+i].([]any); len(*list) != len(r.free) {
+		if *list, _ = parts[4+i].([]any); len(*list) != len(r.free) {
 			return mapReading{}, malformed("the map of", service)
 		}
 	}

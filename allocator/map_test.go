@@ -20,7 +20,7 @@ func wholeMap(ctx context.Context, a *Allocator, pool, service string, limit int
 			return PortMap{}, err
 		}
 		if cursor == "" {
-			whole = PortMap{Service: m.Service, Time: m.Time, Start: m.Start, End: m.End}
+			whole = PortMap{Service: m.Service, Time: m.Time, Start: m.Start, End: m.End, Ranges: m.Ranges}
 		}
 		whole.add(m.Entries)
 		if cursor = next; cursor == "" {
@@ -31,10 +31,12 @@ func wholeMap(ctx context.Context, a *Allocator, pool, service string, limit int
 
 // mapOf has one entry for each hold and each port that is kept out, and joins free ports.
 func (m *model) mapOf(service string, s *modelService) PortMap {
-	of := PortMap{Service: service, Time: date(m.now), Start: s.start, End: s.end}
+	of := PortMap{Service: service, Time: date(m.now), Start: s.start, End: s.end, Ranges: s.several()}
 	for number := s.start; number <= s.end; number++ {
 		e, port := MapEntry{Start: number, End: number, State: StateFree}, s.ports[number]
 		switch {
+		case s.holes[number]:
+			continue
 		case port == nil:
 		case port.hold.lives(m.now):
 			h := port.hold
@@ -159,7 +161,7 @@ func TestMapDuringChange(t *testing.T) {
 		a := newAllocator(store, long)
 		define := func(d Definition) {
 			call := a.keys.Pool(DefaultPool).Call(lua.Define, d.Name, "",
-				a.withEvents(Caller{}, d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(true), a.opts.MaxServices)...)
+				a.withEvents(Caller{}, d.Name, d.Description, fmt.Sprintf("%d-%d", d.Start, d.End), d.Cooldown.Milliseconds(), flag(true), a.opts.MaxServices)...)
 			for answer := any(int64(0)); answer == int64(0); { // and no settle.lua
 				var err error
 				answer, err = a.write(t.Context(), call)

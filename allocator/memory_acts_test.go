@@ -53,6 +53,7 @@ func claimAct(want Request, before func(t *testing.T, a *Allocator, pool string)
 func defineAct(d Definition, before func(t *testing.T, a *Allocator, pool string)) act {
 	found := claimAct(Request{}, before)
 	found.call = func(ctx context.Context, a *Allocator, pool, _ string) error {
+		d.Ranges = []Range{{d.Start, d.End}}
 		_, _, _, err := a.defineOnce(ctx, Caller{}, pool, d, true) // the script, which goes behind that of the list of pools
 		return err
 	}
@@ -92,6 +93,7 @@ var newcomers = map[string]act{
 	"a claim with a lease":     claimAct(Request{Name: "ann", Lease: new(time.Hour)}, nil),
 	"a claim of a port before": claimAct(Request{Name: "ann"}, inPieces),
 	"a claim of a block":       claimAct(Request{Name: "ann", Count: new(10)}, givenBack),
+	"a claim with labels":      claimAct(Request{Name: "ann", Labels: job}, nil),
 	"a claim of a port":        claimAct(Request{Name: "ann", Port: new(2002)}, inPieces),
 	"a claim after a lease": claimAct(Request{Name: "ann", Port: new(2003)}, func(t *testing.T, a *Allocator, pool string) {
 		claimOf(t, a, pool, Request{Name: "bob", Port: new(2001), Count: new(5), Lease: new(MinLease)})
@@ -113,6 +115,20 @@ var newcomers = map[string]act{
 		func(*testing.T, *Allocator, string) string { return "" },
 		func(ctx context.Context, a *Allocator, pool, _ string) error {
 			_, _, err := offerOne(ctx, a, pool, "web", Request{Name: "ann"}, 0)
+			return err
+		},
+	},
+	"an offer with labels": {
+		func(*testing.T, *Allocator, string) string { return "" },
+		func(ctx context.Context, a *Allocator, pool, _ string) error {
+			_, _, err := offerOne(ctx, a, pool, "web", Request{Name: "ann", Labels: job}, 0)
+			return err
+		},
+	},
+	"a change of labels": {
+		func(t *testing.T, a *Allocator, pool string) string { return claimOf(t, a, pool, Request{Name: "ann"}) },
+		func(ctx context.Context, a *Allocator, pool, secret string) error {
+			_, err := a.ChangeLabels(ctx, Caller{}, pool, "web", "ann", secret, map[string]*string{"job": new("4711")})
 			return err
 		},
 	},
@@ -174,17 +190,29 @@ var holders = map[string]act{
 			return offerOf(t, anew(a, opts), pool, Request{Name: "ann"})
 		},
 		acceptAct(Request{}, 0).call),
-	"accept for a lease":     acceptAct(Request{Name: "ann"}, time.Hour),
-	"accept a leased block":  acceptAct(Request{Name: "ann", Count: new(100), Lease: new(time.Hour)}, 0),
-	"accept a block":         acceptAct(Request{Name: "ann", Count: new(100)}, 0),
-	"renew":                  renewAct(Request{Name: "ann", Lease: new(time.Hour)}),
-	"renew what has none":    renewAct(Request{Name: "ann"}),
-	"renew a block":          renewAct(Request{Name: "ann", Lease: new(time.Hour), Count: new(100)}),
-	"release":                releaseAct(Request{Name: "ann"}, false),
+	"accept for a lease":    acceptAct(Request{Name: "ann"}, time.Hour),
+	"accept a leased block": acceptAct(Request{Name: "ann", Count: new(100), Lease: new(time.Hour)}, 0),
+	"accept with labels":    acceptAct(Request{Name: "ann", Labels: job}, 0),
+	"accept a block":        acceptAct(Request{Name: "ann", Count: new(100)}, 0),
+	"renew":                 renewAct(Request{Name: "ann", Lease: new(time.Hour)}),
+	"renew what has none":   renewAct(Request{Name: "ann"}),
+	"renew with labels":     renewAct(Request{Name: "ann", Labels: job}),
+	"renew a block":         renewAct(Request{Name: "ann", Lease: new(time.Hour), Count: new(100)}),
+	"release":               releaseAct(Request{Name: "ann"}, false),
+	"release with labels":   releaseAct(Request{Name: "ann", Labels: job}, false),
+	"take labels away": holderAct(
+		func(t *testing.T, a *Allocator, pool string) string {
+			return claimOf(t, a, pool, Request{Name: "ann", Labels: other})
+		},
+		func(ctx context.Context, a *Allocator, pool, secret string) error {
+			_, err := a.ChangeLabels(ctx, Caller{}, pool, "web", "ann", secret, map[string]*string{"job": nil})
+			return err
+		}),
 	"release with a secret":  releaseAct(Request{Name: "ann"}, true),
 	"release a lease":        releaseAct(Request{Name: "ann", Lease: new(time.Hour)}, false),
 	"release a leased block": releaseAct(Request{Name: "ann", Lease: new(time.Hour), Count: new(100)}, true),
 	"reject":                 rejectAct(Request{Name: "ann"}, false),
+	"reject with labels":     rejectAct(Request{Name: "ann", Labels: job}, true),
 	"reject a block":         rejectAct(Request{Name: "ann", Count: new(100)}, false),
 	"reject as in use":       rejectAct(Request{Name: "ann"}, true),
 	"accept by an owner": ownedAct(Request{Name: "ann"}, false, func(ctx context.Context, a *Allocator, pool, secret string) error {

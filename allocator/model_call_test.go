@@ -20,7 +20,7 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	}
 	ctx := t.Context()
 	var err error
-	d := Definition{Name: c.service, Description: c.description, Start: c.start, End: c.end, Cooldown: c.cooldown}
+	d := Definition{Name: c.service, Description: c.description, Start: c.start, End: c.end, Exclude: c.exclude, Cooldown: c.cooldown}
 	one := func(allocation Allocation) { got.Allocations = []Allocation{allocation} }
 	var offer Offer
 	var allocation Allocation
@@ -55,9 +55,9 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	case "services":
 		got.Services, _, err = a.Services(ctx, c.pool, "", MaxPage)
 	case "offers":
-		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, "", "", MaxPage)
+		got.Offers, _, err = a.Offers(ctx, c.pool, c.service, Filter{}, "", MaxPage)
 	case "allocations":
-		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, "", "", MaxPage)
+		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, Filter{}, "", MaxPage)
 	case "map":
 		got.Map, err = wholeMap(t.Context(), a, c.pool, c.service, 1+r.steps%4)
 	case "readOffer":

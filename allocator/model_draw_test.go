@@ -104,6 +104,7 @@ func (r *run) define(t *rapid.T) {
 	c.description = rapid.SampledFrom([]string{"", `it's "quoted" <ü>`}).Draw(t, "description")
 	c.start = rapid.IntRange(modelMin, modelMax).Draw(t, "start")
 	c.end = min(modelMax, c.start+rapid.IntRange(0, 6).Draw(t, "more"))
+	c.exclude = excluded(t, c.start, c.end)
 	c.cooldown = r.cooldown(t)
 	r.step(t, c)
 }
@@ -121,6 +122,7 @@ func (r *run) resize(t *rapid.T) {
 	}
 	c.start = s.start + rapid.IntRange(-2, 2).Draw(t, "start by")
 	c.end = max(c.start, s.end+rapid.IntRange(-2, more).Draw(t, "end by"))
+	c.exclude = excluded(t, c.start, c.end)
 	if c.cooldown = time.Duration(s.cooldown) * time.Millisecond; rapid.Bool().Draw(t, "another") {
 		c.cooldown = r.cooldown(t)
 	}
@@ -193,6 +195,7 @@ func (r *run) want(t *rapid.T, c request, exact bool) (w want) {
 	w.Secret = rapid.SampledFrom(append([]string{"", "", "", ""}, modelSecrets...)).Draw(t, "secret")
 	w.own = w.Secret != ""
 	w.Lease = optional(r.lease(t))
+	w.Labels = rapid.SampledFrom([]Labels{"", "", "", job, other}).Draw(t, "labels")
 	port := modelMin
 	if s := r.model.pool(c.pool).services[c.service]; s != nil {
 		port = rapid.IntRange(s.start, s.end).Draw(t, "port")

@@ -41,7 +41,13 @@ func (h *modelHistory) addInUse(c request, of *hold) {
 
 // addRange adds that the service was defined or changed.
 func (h *modelHistory) addRange(event string, c request) {
-	h.events = append(h.events, strings.TrimSuffix(fmt.Sprintf("%s start=%d end=%d request=%s", event, c.start, c.end, c.caller.RequestID), " request="))
+	var s modelService
+	s.setRanges(c.portsOf())
+	line := fmt.Sprintf("%s start=%d end=%d", event, s.start, s.end)
+	if s.several() != nil {
+		line += " ranges=" + textOf(s.several())
+	}
+	h.events = append(h.events, strings.TrimSuffix(line+" request="+c.caller.RequestID, " request="))
 }
 
 // readEvents asks for the events that the services of a pool have got since the last call; what is returned gives them.

@@ -102,7 +102,9 @@ func (m *model) accept(p *modelPool, c request) answer {
 	if lease == 0 {
 		lease = h.lease
 	}
-	accepted := m.allocate(p, p.services[c.service], c, hold{name: h.name, secret: h.secret, owner: h.owner, port: h.port, count: h.count, lease: lease})
+	accepted := m.allocate(p, p.services[c.service], c, hold{
+		name: h.name, secret: h.secret, owner: h.owner, labels: h.labels, port: h.port, count: h.count, lease: lease,
+	})
 	return answer{Created: true, Allocations: []Allocation{accepted.allocation(c.service)}}
 }
 

@@ -51,16 +51,17 @@ func (m *model) pick(p *modelPool, s *modelService, c request, missing []int) (p
 // impossible refuses ports that the service does not have, and more than it has.
 func (c request) impossible(s *modelService, missing []int) answer {
 	var fields []string
-	size, total := s.end-s.start+1, 0
+	size, longest := s.size()
+	total := 0
 	for _, i := range missing {
 		w := c.wants[i]
 		total += w.count()
 		switch {
-		case w.count() > size:
+		case w.count() > longest:
 			fields = append(fields, c.field(i, "count"))
-		case w.Port != nil && (*w.Port < s.start || *w.Port+w.count()-1 > s.end):
+		case w.Port != nil && !s.hasAll(*w.Port, w.count()):
 			fields = append(fields, c.field(i, "port"))
-		case w.Prefer != nil && (*w.Prefer < s.start || *w.Prefer > s.end):
+		case w.Prefer != nil && !s.has(*w.Prefer):
 			fields = append(fields, c.field(i, "prefer"))
 		}
 	}
@@ -182,7 +183,7 @@ func (p *picker) take(port, count int) {
 }
 
 func (p *picker) isFresh(number int) bool {
-	return number >= p.s.start && number <= p.s.end && p.s.ports[number] == nil && !p.picked[number]
+	return p.s.has(number) && p.s.ports[number] == nil && !p.picked[number]
 }
 
 func (p *picker) isFree(number int) bool {

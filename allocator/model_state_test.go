@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -32,12 +33,14 @@ func (m *model) describe(pools []string) (lines []string) {
 		}
 		for service, s := range p.services {
 			at := name + "/" + service
-			lines = append(lines, fmt.Sprintf("%s %d-%d %q created %d, cool-down %d", at, s.start, s.end, s.description, s.created, s.cooldown))
+			lines = append(lines, fmt.Sprintf("%s %s %q created %d, cool-down %d", at, textOf(s.spans()), s.description, s.created, s.cooldown))
 			for i, w := range m.waiting(p, s) {
 				lines = append(lines, fmt.Sprintf("%s line %d: %s until %d", at, i, w.ticket, p.beats[serverOf(w.ticket)]))
 			}
 			for number := s.start; number <= s.end; number++ {
-				lines = append(lines, fmt.Sprintf("%s %d ", at, number)+m.describePort(s, s.ports[number]))
+				if s.has(number) {
+					lines = append(lines, fmt.Sprintf("%s %d ", at, number)+m.describePort(s, s.ports[number]))
+				}
 			}
 		}
 	}
@@ -62,8 +65,8 @@ func (h *hold) String() string {
 	if h.fence > 0 {
 		what = fmt.Sprintf("fence %d allocated to ", h.fence)
 	}
-	return what + fmt.Sprintf("%s at %d+%d, created %d, until %d, lease %d, secret %s, owner %q", h.name, h.port, h.count, h.created,
-		h.expires, h.lease, h.secret, h.owner)
+	return what + fmt.Sprintf("%s at %d+%d, created %d, until %d, lease %d, secret %s, owner %q, labels %s", h.name, h.port, h.count, h.created,
+		h.expires, h.lease, h.secret, h.owner, h.labels)
 }
 
 // state is that of some pools, read at one time.
@@ -94,6 +97,7 @@ type stored struct {
 	leases, resting      map[string]ms
 	line                 []string
 	names, offers, ports map[string]string
+	labels               map[string]string
 }
 
 func (s *stored) at() string              { return s.pool + "/" + s.service }
@@ -103,7 +107,7 @@ func (s *stored) port(port string) string { return s.at() + " " + port }
 func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	ctx, a := t.Context(), r.allocators[long]
 	var read []func() *stored
-	services := map[string][2]*redis.ZSliceCmd{}
+	services := map[string][3]*redis.ZSliceCmd{}
 	beats, lines, rest := map[string]*redis.ZSliceCmd{}, map[string]*redis.ZSliceCmd{}, map[string]*redis.MapStringStringCmd{}
 	left, owned := map[string]*redis.IntCmd{}, map[string]*redis.ZSliceCmd{}
 	var listed *redis.BoolSliceCmd
@@ -113,7 +117,9 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		events = r.readEvents(t, p, c.pool)
 		for _, pool := range pools {
 			k := a.keys.Pool(pool)
-			services[pool] = [2]*redis.ZSliceCmd{p.ZRangeWithScores(ctx, k.Services(), 0, -1), p.ZRangeWithScores(ctx, k.Ends(), 0, -1)}
+			services[pool] = [3]*redis.ZSliceCmd{
+				p.ZRangeWithScores(ctx, k.Services(), 0, -1), p.ZRangeWithScores(ctx, k.Ends(), 0, -1), p.ZRangeWithScores(ctx, k.Ranges(), 0, -1),
+			}
 			beats[pool], lines[pool] = p.ZRangeWithScores(ctx, k.Heartbeats(), 0, -1), p.ZRangeWithScores(ctx, k.Waitlists(), 0, -1)
 			rest[pool] = p.HGetAll(ctx, k.Rest())
 			for _, owner := range modelOwners {
@@ -153,22 +159,23 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 	}
 	for at, keys := range left {
 		pool, service, _ := strings.Cut(at, "/")
-		if _, listed := scores(services[pool][0])[service]; listed || keys.Val() > 0 {
+		if _, listed := scores(services[pool][0])[service]; listed || keys.Val() > 0 || rangesInPool(service, services[pool]) != "" {
 			s.add("%s is not there, and left %d keys, listed %v", at, keys.Val(), listed)
 		}
 	}
 	for _, read := range read {
 		of := read()
 		start, listed := scores(services[of.pool][0])[of.service]
-		end := scores(services[of.pool][1])[of.service]
+		inPool := rangesInPool(of.service, services[of.pool])
 		if !listed {
 			of.mustBeEmpty(s)
 			continue
 		}
-		if of.about["start"] != fmt.Sprint(start) || of.about["end"] != fmt.Sprint(end) {
-			s.add("%s is listed with another range than its own", of.at())
+		ranges := cmp.Or(of.about["ranges"], of.about["start"]+"-"+of.about["end"])
+		if inPool != ranges || of.about["start"] != fmt.Sprint(start) || !strings.HasSuffix(ranges, "-"+of.about["end"]) {
+			s.add("%s is %s, and listed from %d on as %s", of.at(), ranges, start, inPool)
 		}
-		s.add("%s %d-%d %q created %s, cool-down %s", of.at(), start, end, of.about["description"], of.about["created"], of.about["cooldown"])
+		s.add("%s %s %q created %s, cool-down %s", of.at(), ranges, of.about["description"], of.about["created"], of.about["cooldown"])
 		of.describe(s)
 		if _, listed := scores(lines[of.pool])[of.service]; listed != (len(of.line) > 0) {
 			s.add("%s has %d calls on the waitlist, and is listed among the waitlists: %v", of.at(), len(of.line), listed)
@@ -180,7 +187,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 
 // ofService are the keys that are a service's own.
 func ofService(k keyspace.Pool, service string) []string {
-	ofPool := []string{k.Services(), k.Ends(), k.Rest(), k.Heartbeats(), k.Waitlists(), k.Events(service)}
+	ofPool := []string{k.Services(), k.Ends(), k.Ranges(), k.Rest(), k.Heartbeats(), k.Waitlists(), k.Events(service)}
 	return slices.DeleteFunc(k.Call(lua.Define, service, "").Keys, func(key string) bool { return slices.Contains(ofPool, key) })
 }
 
@@ -191,11 +198,11 @@ func readService(t *rapid.T, p redis.Pipeliner, a *Allocator, pool, service stri
 	set := func(key string) *redis.ZSliceCmd { return p.ZRangeWithScores(ctx, key, 0, -1) }
 	about, names, offers, ports := hash(k.Service(service)), hash(k.Names(service)), hash(k.Offers(service)), hash(k.Ports(service))
 	free, fresh, room, leases := set(k.Free(service)), set(k.Fresh(service)), set(k.RunLengths(service)), set(k.Leases(service))
-	resting, line := set(k.Resting(service)), set(k.Waitlist(service))
+	resting, line, labels := set(k.Resting(service)), set(k.Waitlist(service)), hash(k.Labels(service))
 	return func() *stored {
 		s := &stored{
 			pool: pool, service: service, about: about.Val(), names: names.Val(), offers: offers.Val(), ports: ports.Val(),
-			free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), resting: scores(resting),
+			labels: labels.Val(), free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), resting: scores(resting),
 		}
 		for _, z := range line.Val() {
 			s.line = append(s.line, z.Member.(string))
@@ -213,7 +220,7 @@ func scores(set *redis.ZSliceCmd) map[string]ms {
 }
 
 func (s *stored) mustBeEmpty(to *state) {
-	left := len(s.about) + len(s.names) + len(s.offers) + len(s.ports) + len(s.line)
+	left := len(s.about) + len(s.labels) + len(s.names) + len(s.offers) + len(s.ports) + len(s.line)
 	for _, set := range []map[string]ms{s.free, s.fresh, s.room, s.leases, s.resting} {
 		left += len(set)
 	}
@@ -227,10 +234,13 @@ func (s *stored) describe(to *state) {
 	s.describeFresh(to)
 	names, held := map[string]string{}, map[string]bool{}
 	for port, text := range s.ports {
-		s.describeAllocation(to, port, record(text), names, held)
+		s.describeAllocation(to, port, s.labelled(port, record(text)), names, held)
 	}
 	for port, text := range s.offers {
-		s.describeOffer(to, port, record(text), names, held)
+		s.describeOffer(to, port, s.labelled(port, record(text)), names, held)
+	}
+	for port, entry := range s.labels {
+		to.add("%s has the labels of nobody: %s", s.port(port), entry)
 	}
 	if !maps.Equal(names, s.names) {
 		to.add("%s has the names %v, and they should be %v", s.at(), s.names, names)
@@ -328,7 +338,8 @@ func (s *stored) describeAllocation(to *state, port string, r record, names map[
 		to.add("%s is allocated as %s", s.port(port), r)
 		return
 	}
-	h := hold{name: allocation.Name, port: allocation.Port, count: allocation.Count, owner: allocation.Owner, created: allocation.Created.UnixMilli(), fence: allocation.Fence}
+	h := hold{name: allocation.Name, port: allocation.Port, count: allocation.Count, owner: allocation.Owner, labels: allocation.Labels,
+		created: allocation.Created.UnixMilli(), fence: allocation.Fence}
 	h.secret, _ = r.text(`"secret":"`)
 	h.lease, _ = r.number(`"lease":`)
 	if !allocation.Expires.IsZero() {
@@ -363,7 +374,7 @@ func (s *stored) describeOffer(to *state, port string, r record, names map[strin
 	}
 	h := hold{
 		name: offer.Name, port: offer.Port, count: offer.Count, owner: offer.Owner, created: offer.Created.UnixMilli(), expires: offer.Expires.UnixMilli(),
-		lease: offer.Lease.Milliseconds(),
+		lease: offer.Lease.Milliseconds(), labels: offer.Labels,
 	}
 	h.secret, _ = r.text(`"secret":"`)
 	names[h.name] = port

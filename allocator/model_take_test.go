@@ -120,7 +120,7 @@ func (c request) field(i int, field string) string { return fmt.Sprintf("[%d].%s
 
 func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port int) *hold {
 	h := &hold{
-		name: w.Name, secret: w.Secret, owner: c.caller.Owner, port: port, count: w.count(), created: m.now, lease: valueOf(w.Lease).Milliseconds(),
+		name: w.Name, secret: w.Secret, owner: c.caller.Owner, labels: w.Labels, port: port, count: w.count(), created: m.now, lease: valueOf(w.Lease).Milliseconds(),
 		expires: m.now + c.ttl.Milliseconds(),
 	}
 	m.rememberHold(p, c.service, h, h.expires)
@@ -134,6 +134,11 @@ func (m *model) claim(p *modelPool, s *modelService, c request, w want, of hold)
 		of.lease = w.Lease.Milliseconds()
 	} else if of.lease > 0 {
 		m.note("claimed with the lease of its offer")
+	}
+	if w.Labels != "" {
+		of.labels = w.Labels
+	} else if of.labels != "" {
+		m.note("claimed with the labels of its offer")
 	}
 	of.expires = 0
 	h := m.allocate(p, s, c, of)

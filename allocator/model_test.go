@@ -37,6 +37,7 @@ type request struct {
 	fences        []int64
 	description   string // create, put
 	start, end    int
+	exclude       []Range // create, put
 	cooldown      time.Duration
 }
 
@@ -102,6 +103,7 @@ type modelPool struct {
 type modelService struct {
 	description string
 	start, end  int
+	holes       map[int]bool // ports between that it does not have
 	cooldown    ms
 	created     ms
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
@@ -123,6 +125,7 @@ type modelPort struct {
 type hold struct {
 	name, secret string
 	owner        string
+	labels       Labels
 	port, count  int
 	created      ms    // the offer, or the allocation
 	fence        int64 // 0 for an offer
@@ -206,12 +209,13 @@ func (m *model) define(p *modelPool, c request) answer {
 	if s != nil && c.act == "create" {
 		return answer{Code: CodeServiceExists}
 	}
+	ports := c.portsOf()
 	for name, other := range p.services {
-		if name != c.service && other.start <= c.end && other.end >= c.start {
+		if name != c.service && slices.ContainsFunc(ports, other.has) {
 			return answer{Code: CodeRangeOverlap}
 		}
 	}
-	outside := func(number int) bool { return number < c.start || number > c.end }
+	outside := func(number int) bool { return !slices.Contains(ports, number) }
 	created := s == nil
 	if created {
 		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}, history: p.history(c.service)}
@@ -236,16 +240,18 @@ func (m *model) define(p *modelPool, c request) answer {
 	if created {
 		p.services[c.service] = s
 	}
-	for number := c.start; number <= c.end; number++ {
-		if rests := p.rest[number]; (number < s.start || number > s.end) && rests > m.now {
+	for _, number := range ports {
+		if rests := p.rest[number]; !s.has(number) && rests > m.now {
 			m.note("came back while it rests")
 			s.ports[number] = &modelPort{rests: rests}
 		}
 	}
-	if !created && (s.description != c.description || s.start != c.start || s.end != c.end || s.cooldown != c.cooldown.Milliseconds()) {
+	was := s.spans()
+	s.setRanges(ports)
+	if !created && (!slices.Equal(was, s.spans()) || s.description != c.description || s.cooldown != c.cooldown.Milliseconds()) {
 		s.history.addRange("changed", c)
 	}
-	s.description, s.start, s.end, s.cooldown = c.description, c.start, c.end, c.cooldown.Milliseconds()
+	s.description, s.cooldown = c.description, c.cooldown.Milliseconds()
 	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
 	return answer{Created: created, Service: m.service(p, c.service, s)}
 }
@@ -280,7 +286,7 @@ func (m *model) remove(p *modelPool, c request) answer {
 }
 
 func (m *model) service(p *modelPool, name string, s *modelService) Service {
-	total := s.end - s.start + 1
+	total, _ := s.size()
 	counts := PortCounts{Total: total, Free: total}
 	for _, port := range s.ports {
 		of := &counts.Cooling
@@ -296,7 +302,7 @@ func (m *model) service(p *modelPool, name string, s *modelService) Service {
 		counts.Free--
 	}
 	return Service{
-		Name: name, Description: s.description, Start: s.start, End: s.end, Created: date(s.created),
+		Name: name, Description: s.description, Start: s.start, End: s.end, Ranges: s.several(), Created: date(s.created),
 		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Waiting: len(m.waiting(p, s)), Ports: counts,
 	}
 }
@@ -354,13 +360,15 @@ func (m *model) allocations(service string, s *modelService) (allocations []Allo
 
 func (h *hold) offer(service string) Offer {
 	return Offer{
-		Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Secret: h.secret, Created: date(h.created),
-		Expires: date(h.expires), Lease: time.Duration(h.lease) * time.Millisecond,
+		Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Labels: h.labels, Secret: h.secret,
+		Created: date(h.created), Expires: date(h.expires), Lease: time.Duration(h.lease) * time.Millisecond,
 	}
 }
 
 func (h *hold) allocation(service string) Allocation {
-	allocation := Allocation{Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Created: date(h.created), Fence: h.fence}
+	allocation := Allocation{
+		Service: service, Name: h.name, Port: h.port, Count: h.count, Owner: h.owner, Labels: h.labels, Created: date(h.created), Fence: h.fence,
+	}
 	if h.expires > 0 {
 		allocation.Expires = date(h.expires)
 	}

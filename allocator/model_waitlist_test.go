@@ -68,10 +68,11 @@ func (m *model) free(p *modelPool, s *modelService) int { return m.service(p, ""
 func (m *model) called(p *modelPool, s *modelService) (tickets []string, needNot map[string]bool) {
 	spare, missing := m.free(p, s), math.MaxInt
 	needNot = map[string]bool{}
+	size, longest := s.size()
 	for _, w := range m.waiting(p, s) {
 		ports, rows := w.demand()
 		switch {
-		case ports > s.end-s.start+1:
+		case ports > size || rows[0] > longest:
 			tickets = append(tickets, w.ticket)
 		case ports > spare:
 			return tickets, needNot
@@ -166,7 +167,8 @@ func (m *model) look(p *modelPool, s *modelService, c request) (got answer) {
 		return answer{RetryAfter: -1}
 	}
 	tickets, needNot := m.called(p, s)
-	got = answer{Tickets: tickets, needNot: needNot, Size: s.end - s.start + 1, RetryAfter: m.nextFree(s)}
+	size, _ := s.size()
+	got = answer{Tickets: tickets, needNot: needNot, Size: size, RetryAfter: m.nextFree(s)}
 	if got.RetryAfter == 0 {
 		got.RetryAfter = -1
 	}

@@ -17,6 +17,7 @@ type Offer struct {
 	Port    int    // the first
 	Count   int    // of consecutive ports, 1 or more
 	Owner   string // whose it is; "": nobody's in particular
+	Labels  Labels // "": none
 	Secret  string // empty in a list
 	Created time.Time
 	Expires time.Time
@@ -126,12 +127,12 @@ func (a *Allocator) OpenOffer(ctx context.Context, caller Caller, pool, service,
 	return offer, err
 }
 
-// Offers lists the open offers of a service by port, without their secrets, those of one owner if it is not "": at most limit of them,
-// from cursor ("" for the first). next is the cursor of the rest, "" if there is none. It returns ErrInvalid or ErrServiceNotFound.
-func (a *Allocator) Offers(ctx context.Context, pool, service, owner, cursor string, limit int) (
+// Offers lists those open offers of a service that are meant, without their secrets, in pages as Allocations does. It returns ErrInvalid
+// or ErrServiceNotFound.
+func (a *Allocator) Offers(ctx context.Context, pool, service string, of Filter, cursor string, limit int) (
 	offers []Offer, next string, err error,
 ) {
-	return list(ctx, a, pool, service, keyspace.Pool.Offers, owner, cursor, limit, func(s Service, record record) (Offer, bool, error) {
+	return list(ctx, a, pool, service, keyspace.Pool.Offers, of, cursor, limit, func(s Service, record record) (Offer, bool, error) {
 		if record == leased {
 			return Offer{}, false, nil
 		}

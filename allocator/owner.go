@@ -3,6 +3,7 @@ package allocator
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -10,39 +11,48 @@ import (
 	"portmaster/lua"
 )
 
-// releasesAtOnce is how many allocations of an owner are released at a time.
+// releasesAtOnce is how many allocations of a page are released at a time.
 const releasesAtOnce = 64
 
-// ReleaseOwned releases all allocations of an owner in a service, page by page, each by its fence, and returns them. Open offers
-// stay: they end by themselves. Entries of the owner's key that stand for nothing are dropped, so that its quota is right. A call that
-// fails has released those that it returns, and may be repeated. It returns ErrInvalid,
-// ErrServiceNotFound, ErrNotOwner unless the caller is that owner, an operator, or nobody in particular, and what Release does.
-func (a *Allocator) ReleaseOwned(ctx context.Context, caller Caller, pool, service, owner string) (released []Allocation, err error) {
+// ReleaseMatching releases all allocations of a service that are meant, page by page, each by its fence, and returns them. The filter
+// must not be empty. Open offers stay: they end by themselves. A caller with an owner that is no operator releases what it may release
+// one by one: what others own stays. If all of an owner is meant, entries of the owner's key that stand for nothing are dropped, so that
+// its quota is right. A call that fails has released those that it returns, and may be repeated. It returns ErrInvalid,
+// ErrServiceNotFound, ErrNotOwner if the filter names another owner than the caller, who is no operator, and what Release does.
+func (a *Allocator) ReleaseMatching(ctx context.Context, caller Caller, pool, service string, of Filter) (released []Allocation, err error) {
 	f := checkService(pool, service)
-	f.owner("owner", owner)
-	if owner == "" {
-		f.add("owner", "is required")
+	f.filter(of)
+	if of.isAll() {
+		f.add("query", "must have owner, name, name_prefix or label")
 	}
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	if caller.Owner != "" && caller.Owner != owner && !caller.IsOperator {
-		return nil, &Error{Code: CodeNotOwner, Detail: "the ports of " + owner + " belong to another owner"}
+	mustOwn := caller.Owner != "" && !caller.IsOperator
+	if mustOwn && of.Owner != "" && caller.Owner != of.Owner {
+		return nil, &Error{Code: CodeNotOwner, Detail: "the ports of " + of.Owner + " belong to another owner"}
 	}
 	for cursor := ""; ; {
-		page, next, err := a.Allocations(ctx, pool, service, owner, cursor, MaxPage)
+		page, next, err := a.Allocations(ctx, pool, service, of, cursor, MaxPage)
 		if err != nil {
 			return released, err
+		}
+		if mustOwn {
+			page = slices.DeleteFunc(page, func(of Allocation) bool { return of.Owner != "" && of.Owner != caller.Owner })
 		}
 		some, err := a.releaseEach(ctx, caller.RequestID, pool, page)
 		released = append(released, some...)
 		if err != nil {
 			return released, err
 		}
-		if next == "" {
-			return released, a.dropEntries(ctx, pool, service, owner)
+		if next != "" {
+			cursor = next
+			continue
 		}
-		cursor = next
+		if of == (Filter{Owner: of.Owner}) {
+			err = a.dropEntries(ctx, pool, service, of.Owner)
+		}
+		return released, err
 	}
 }
 
@@ -56,7 +66,7 @@ func (a *Allocator) dropEntries(ctx context.Context, pool, service, owner string
 	return err
 }
 
-// releaseEach releases allocations of one owner that still are what they were, and returns those.
+// releaseEach releases allocations that still are what they were, and returns those.
 func (a *Allocator) releaseEach(ctx context.Context, requestID, pool string, allocations []Allocation) (released []Allocation, err error) {
 	done, failed := make([]bool, len(allocations)), make([]error, len(allocations))
 	work, all := make(chan int), sync.WaitGroup{}

@@ -121,7 +121,7 @@ func TestOwners(t *testing.T) {
 // clearHeld gives back what "held" has, after which its owner has nothing, in its set either.
 func clearHeld(t *testing.T, a *Allocator, store storetest.Store) {
 	t.Helper()
-	offers, _, err := a.Offers(t.Context(), DefaultPool, "web", "", "", MaxPage)
+	offers, _, err := a.Offers(t.Context(), DefaultPool, "web", Filter{}, "", MaxPage)
 	must(t, err)
 	for _, offer := range offers {
 		secret, _ := record(store.Admin.HGet(t.Context(), store.Prefix+":{default}:offers:web", strconv.Itoa(offer.Port)).Val()).text(`"secret":"`)
@@ -257,7 +257,7 @@ func TestQuotaIsExact(t *testing.T) {
 			if n := granted.Load(); n != quota || refused.Load() == 0 {
 				t.Errorf("%d ports of %d were granted, and %d calls refused", n, quota, refused.Load())
 			}
-			released, err := servers[0].ReleaseOwned(t.Context(), caller, DefaultPool, "web", caller.Owner)
+			released, err := servers[0].ReleaseMatching(t.Context(), caller, DefaultPool, "web", Filter{Owner: caller.Owner})
 			if err != nil || len(released) == 0 {
 				t.Errorf("%d allocations released, error %v", len(released), err)
 			}
@@ -276,15 +276,15 @@ func TestReleaseOwned(t *testing.T) {
 		}
 		offerAs(t, a, all, Request{Name: "offer"})
 		must(t, store.Admin.ZAdd(t.Context(), store.Prefix+":{default}:owner:"+ann.Owner, redis.Z{Score: 1<<53 - 1, Member: "2150"}).Err())
-		_, err := a.ReleaseOwned(t.Context(), bob, DefaultPool, "web", ann.Owner)
+		_, err := a.ReleaseMatching(t.Context(), bob, DefaultPool, "web", Filter{Owner: ann.Owner})
 		wantError(t, "another releases all", err, ErrNotOwner)
-		_, err = a.ReleaseOwned(t.Context(), operator, DefaultPool, "web", "")
+		_, err = a.ReleaseMatching(t.Context(), operator, DefaultPool, "web", Filter{Owner: ""})
 		wantError(t, "no owner", err, ErrInvalid)
-		if released, err := a.ReleaseOwned(t.Context(), operator, DefaultPool, "web", ann.Owner); len(released) != 20 || err != nil {
+		if released, err := a.ReleaseMatching(t.Context(), operator, DefaultPool, "web", Filter{Owner: ann.Owner}); len(released) != 20 || err != nil {
 			t.Errorf("%d released, error %v", len(released), err)
 		}
 		for owner, want := range map[string]int{ann.Owner: 0, "bob": 20, "": 20} {
-			if list, _, err := a.Allocations(t.Context(), DefaultPool, "web", owner, "", MaxPage); len(list) != want || err != nil {
+			if list, _, err := a.Allocations(t.Context(), DefaultPool, "web", Filter{Owner: owner}, "", MaxPage); len(list) != want || err != nil {
 				t.Errorf("%q has %d allocations, want %d, error %v", owner, len(list), want, err)
 			}
 		}

@@ -66,7 +66,28 @@ func (r record) time(label string) (time.Time, bool) {
 	return time.UnixMilli(n).UTC(), ok
 }
 
+// cutLabels returns a record without the labels that stand behind it, and the labels. No record has a } but at its end.
+func (r record) cutLabels() (record, Labels) {
+	end := strings.IndexByte(string(r), '}') + 1
+	return r[:end], Labels(r[end:])
+}
+
+// hasLabels reports whether what the record is about has labels.
+func (r record) hasLabels() bool { return strings.Contains(string(r), `"labels":true`) }
+
+// labelsIn returns the labels of an entry of the labels of a service, if they are of the hold that the record is about: the entry has its
+// secret.
+func (r record) labelsIn(entry string) Labels {
+	rest, ok1 := strings.CutPrefix(entry, `{"secret":"`)
+	secret, labels, ok2 := strings.Cut(rest, `","labels":`)
+	if its, _ := r.text(`"secret":"`); !ok1 || !ok2 || its != secret || !strings.HasSuffix(labels, "}}") {
+		return ""
+	}
+	return Labels(labels[:len(labels)-1])
+}
+
 func parseOffer(r record) (Offer, error) {
+	r, labels := r.cutLabels()
 	service, ok1 := r.text(`"service":"`)
 	name, ok2 := r.text(`"name":"`)
 	port, ok3 := r.number(`"port":`)
@@ -75,7 +96,7 @@ func parseOffer(r record) (Offer, error) {
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return Offer{}, malformed("an offer of", name)
 	}
-	offer := Offer{Service: service, Name: name, Port: int(port), Count: r.count(), Owner: r.owner(), Created: created, Expires: expires}
+	offer := Offer{Service: service, Name: name, Port: int(port), Count: r.count(), Owner: r.owner(), Labels: labels, Created: created, Expires: expires}
 	if lease, ok := r.number(`"lease":`); ok {
 		offer.Lease = time.Duration(lease) * time.Millisecond
 	}
@@ -83,6 +104,7 @@ func parseOffer(r record) (Offer, error) {
 }
 
 func parseAllocation(service string, r record) (Allocation, error) {
+	r, labels := r.cutLabels()
 	name, ok1 := r.text(`"name":"`)
 	port, ok2 := r.number(`"port":`)
 	created, ok3 := r.time(`"created":`)
@@ -91,7 +113,7 @@ func parseAllocation(service string, r record) (Allocation, error) {
 		return Allocation{}, malformed("an allocation of", service)
 	}
 	allocation := Allocation{
-		Service: service, Name: name, Port: int(port), Count: r.count(), Owner: r.owner(), Created: created, Fence: fence,
+		Service: service, Name: name, Port: int(port), Count: r.count(), Owner: r.owner(), Labels: labels, Created: created, Fence: fence,
 	}
 	if expires, leased := r.time(`"expires":`); leased {
 		allocation.Expires = expires

@@ -26,6 +26,7 @@ type Request struct {
 	Port   *int           // that port and no other
 	Prefer *int           // that port, or any other if it is taken
 	Count  *int           // how many consecutive ports, 1 to MaxCount; nil: one
+	Labels Labels         // what others are to know of it; "": nothing
 
 	generated bool // the secret was generated here
 }

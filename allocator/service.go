@@ -12,18 +12,27 @@ import (
 	"portmaster/lua"
 )
 
-// Service is a named range of ports of a pool.
+// Service is a name for ports of a pool: of one range, or of several.
 type Service struct {
 	Name        string
 	Description string
-	Start, End  int           // the range, both ends included
+	Start, End  int           // the range, both ends included; if there are several, the first and the last of all ports
+	Ranges      []Range       // if there are several, in their order
 	Cooldown    time.Duration // how long a port is not offered again after it was released, or its lease ended
 	Created     time.Time
 	Ports       PortCounts
 	Waiting     int      // how many calls wait for a port
-	Warnings    []string // what an operator should know about the range
+	Warnings    []string // what an operator should know about the ranges
 
 	now time.Time // Redis's, when this was read
+}
+
+// ranges returns the ranges of the service, also if there is one.
+func (s Service) ranges() []Range {
+	if s.Ranges != nil {
+		return s.Ranges
+	}
+	return []Range{{s.Start, s.End}}
 }
 
 // PortCounts counts the ports of a service by their state. Total is the sum of the others.
@@ -34,6 +43,8 @@ type Definition struct {
 	Name        string
 	Description string
 	Start, End  int
+	Ranges      []Range       // in place of Start and End: 1 to MaxRanges, in any order, none of which overlaps another
+	Exclude     []Range       // ports of these that the service does not have; others are ignored. At most 1,000
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
 }
 
@@ -49,17 +60,18 @@ func (a *Allocator) Create(ctx context.Context, caller Caller, pool string, d De
 	return service, err
 }
 
-// Define defines a service, or changes the range and description of the one of that name; created says which it was. It
+// Define defines a service, or changes the ranges and description of the one of that name; created says which it was. It
 // returns ErrInvalid, ErrLimitReached, ErrRangeOverlap, or ErrRangeInUse if a port held or on offer would fall outside: then nothing
 // is changed.
 func (a *Allocator) Define(ctx context.Context, caller Caller, pool string, d Definition) (service Service, created bool, err error) {
 	return a.define(ctx, caller, pool, d, true)
 }
 
-func (a *Allocator) define(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool) (
+// define defines a service. If it must be as another call has read it, was is what that has read.
+func (a *Allocator) define(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool, was ...any) (
 	service Service, created bool, err error,
 ) {
-	if err := a.checkDefinition(pool, d); err != nil {
+	if d.Ranges, err = a.checkDefinition(pool, d); err != nil {
 		return Service{}, false, err
 	}
 	// A store that lost its state has no service. The loss must be noticed before one is defined there, and hands out ports.
@@ -73,7 +85,7 @@ func (a *Allocator) define(ctx context.Context, caller Caller, pool string, d De
 	if err != nil {
 		return Service{}, false, err
 	}
-	service, created, settled, err := a.defineOnce(ctx, caller, pool, d, mayExist)
+	service, created, settled, err := a.defineOnce(ctx, caller, pool, d, mayExist, was...)
 	if err != nil && listed && wasRefused(err) {
 		a.unlist(ctx, pool)
 	}
@@ -95,11 +107,11 @@ const maxSteps = 10 + 2*65536/100
 
 // defineOnce runs the script until it has an answer: each time that it asks for another call, it has looked at some ports.
 // settled is false if the service must be settled afterwards.
-func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool) (
+func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool, was ...any) (
 	service Service, created, settled bool, err error,
 ) {
-	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller,
-		d.Name, d.Description, d.Start, d.End, d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices)...)
+	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices}
+	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller, append(args, was...)...)...)
 	for range maxSteps {
 		answer, err := a.write(ctx, call)
 		if err != nil {
@@ -107,6 +119,9 @@ func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, 
 		}
 		if answer == int64(0) {
 			continue
+		}
+		if answer == int64(1) {
+			return Service{}, false, false, errChanged
 		}
 		parts, _ := answer.([]any)
 		if len(parts) != 3 {
@@ -192,7 +207,7 @@ func (a *Allocator) Services(ctx context.Context, pool, cursor string, limit int
 		if err != nil && len(services) == 0 {
 			return nil, "", err
 		} else if err != nil {
-			return services, strconv.Itoa(services[len(services)-1].End + 1), nil
+			return services, strconv.Itoa(services[len(services)-1].Start + 1), nil
 		}
 	}
 	return services, listed.Next, nil
@@ -236,7 +251,7 @@ func parseServices(of []string, r executor.Result, add func(Service)) error {
 // parseService reads what parts/services/describe.lua returns.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
-	if !ok || len(fields) != 10 && len(fields) != 8 {
+	if !ok || len(fields) != 11 && len(fields) != 9 {
 		return Service{}, malformed("service", name)
 	}
 	var n [8]int64
@@ -254,18 +269,24 @@ func parseService(name string, answer any) (Service, error) {
 		Waiting:  int(n[6]),
 		now:      time.UnixMilli(n[7]),
 	}
-	if len(fields) == 10 {
-		s.Description, _ = fields[8].(string)
-		created, err := toInt(fields[9])
+	if text, _ := fields[8].(string); text != "" {
+		// Servers that know no ranges may have changed start or end since.
+		if ranges, ok := parseRanges(text); ok && ranges[0].Start == s.Start && ranges[len(ranges)-1].End == s.End {
+			s.Ranges = ranges
+		}
+	}
+	if len(fields) == 11 {
+		s.Description, _ = fields[9].(string)
+		created, err := toInt(fields[10])
 		if err != nil {
 			return Service{}, malformed("service", name)
 		}
 		s.Created = time.UnixMilli(created).UTC()
 	}
-	p := PortCounts{Total: s.End - s.Start + 1, Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
+	p := PortCounts{Total: sizeOf(s.ranges()), Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
 	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling
 	s.Ports = p
-	if s.Start <= ephemeralMax && s.End >= ephemeralMin {
+	if slices.ContainsFunc(s.ranges(), func(r Range) bool { return r.Start <= ephemeralMax && r.End >= ephemeralMin }) {
 		s.Warnings = []string{fmt.Sprintf(
 			"the range meets Linux's own ephemeral ports (%d-%d): set net.ipv4.ip_local_reserved_ports on the hosts",
 			ephemeralMin, ephemeralMax)}

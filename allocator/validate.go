@@ -63,14 +63,15 @@ func (f *faults) description(description string) {
 	}
 }
 
-func (a *Allocator) checkDefinition(pool string, d Definition) error {
+// checkDefinition returns the ranges of a definition, or what is wrong with it.
+func (a *Allocator) checkDefinition(pool string, d Definition) ([]Range, error) {
 	var f faults
 	f.name("pool", pool)
 	f.name("name", d.Name)
 	f.description(d.Description)
-	f.portRange(d.Start, d.End, a.opts.PortMin, a.opts.PortMax)
+	ranges := f.rangesOf(d, a.opts.PortMin, a.opts.PortMax)
 	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
-	return f.err()
+	return ranges, f.err()
 }
 
 func (a *Allocator) checkAcquisition(c acquisition) error {
@@ -132,6 +133,7 @@ func (f *faults) request(r Request, at string, most int) {
 	if most = min(most, MaxCount); r.Count != nil && (*r.Count < 1 || *r.Count > most) {
 		f.add(at+"count", "must be within 1-%d", most)
 	}
+	f.labels(at+"labels", r.Labels)
 	if r.Prefer != nil && r.Port != nil {
 		f.add(at+"prefer", "cannot be combined with port")
 	}

@@ -32,13 +32,14 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	say(c.Service(ctx, service))
 	say(c.Define(ctx, client.Definition{Name: service, Start: 1, End: 70000}))
 
-	offer, err := c.Offer(ctx, service, client.Request{Name: names(1), Lease: time.Hour}, client.Wait{})
+	offer, err := c.Offer(ctx, service, client.Request{Name: names(1), Lease: time.Hour, Labels: map[string]string{"job": "<1>"}}, client.Wait{})
 	say(offer, err)
 	say(c.OpenOffer(ctx, service, offer.Secret))
 	taken, err := c.Accept(ctx, service, offer.Secret, 0)
 	say(taken, err)
 	say(c.Accept(ctx, service, client.NewSecret(), time.Minute))
 	say(c.Renew(ctx, taken, 2*time.Hour))
+	say(c.ChangeLabels(ctx, taken, map[string]*string{"job": nil, "gone": nil}))
 	other := taken
 	other.Secret = client.NewSecret()
 	say(c.Renew(ctx, other, 0))
@@ -126,10 +127,11 @@ const calls = `
 {"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
 {"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
 {"name":"","description":"","start":0,"end":0,"ports":{"total":0,"free":0,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0} INVALID [{start must be within 1024-49151} {end must be within 1024-49151}]
-{"service":"s0","name":"holder-0-1","port":10000,"lease":3600}  []
-{"service":"s0","name":"holder-0-1","port":10000,"lease":3600}  []
-{"service":"s0","name":"holder-0-1","port":10000}  []
+{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"},"lease":3600}  []
+{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"},"lease":3600}  []
+{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
 {"service":"","name":"","port":0} OFFER_NOT_FOUND []
+{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
 {"service":"s0","name":"holder-0-1","port":10000}  []
 {"service":"","name":"","port":0} SECRET_MISMATCH []
 null SECRET_MISMATCH []

@@ -46,6 +46,7 @@ type Event struct {
 	Expired   time.Time `json:"expired,omitzero"`     // of an allocation in a history: when its lease ended; zero: it did not
 	Start     int       `json:"start,omitempty"`      // first port of a service that was defined or changed
 	End       int       `json:"end,omitempty"`        // its last port
+	Ranges    []Range   `json:"ranges,omitempty"`     // if it has several
 }
 
 // MarshalJSON returns the event as the API has it.

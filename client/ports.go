@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"net/url"
 	"strconv"
 	"time"
 )
@@ -103,14 +102,14 @@ func (c *Client) giveBack(ctx context.Context, service, route string, requests [
 	once := *c
 	once.options.OnRetry = nil
 	for try := 0; try < 2 && len(requests) > 0 && (try == 0 || sleep(ctx, 1200*time.Millisecond)); try++ {
-		for _, r := range requests {
+		for i, r := range requests {
 			var err error
 			if route == "offers" {
 				err = once.Reject(ctx, service, r.Secret, false)
 			} else {
 				err = once.Release(ctx, Allocation{Service: service, Name: r.Name, Secret: r.Secret})
 			}
-			if r == requests[len(requests)-1] && err == nil {
+			if i == len(requests)-1 && err == nil {
 				return // the call had all or nothing
 			}
 		}
@@ -129,7 +128,7 @@ func (c *Client) OpenOffer(ctx context.Context, service, secret string) (o Offer
 
 // Offers lists the open offers of a service by port, without their secrets. An error is the last item.
 func (c *Client) Offers(ctx context.Context, service string) iter.Seq2[Offer, error] {
-	return c.OffersOf(ctx, service, "")
+	return c.OffersOf(ctx, service, Filter{})
 }
 
 // Accept accepts an offer: for a lease of 1 s to 30 days, or, if lease is 0, for the one that its request had. It returns ErrInvalid,
@@ -194,6 +193,24 @@ func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Du
 	return renewed, nil
 }
 
+// ChangeLabels sets labels of an allocation, which is found as by Renew, and removes those that are nil; others stay. It returns
+// ErrInvalid, ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch. What is returned has the secret, but not the lease.
+func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[string]*string) (changed Allocation, err error) {
+	path, err := c.path("services", a.Service, "ports", a.holder())
+	if err != nil {
+		return Allocation{}, err
+	}
+	body := struct {
+		Secret string             `json:"secret"`
+		Labels map[string]*string `json:"labels"`
+	}{a.Secret, labels}
+	if _, err = c.do(ctx, call{method: "PATCH", path: path, body: body, answer: &changed}); err != nil {
+		return Allocation{}, err
+	}
+	changed.Secret = a.Secret
+	return changed, nil
+}
+
 // Release releases an allocation, which is found by its service and name (or port). It returns ErrServiceNotFound or ErrPortNotFound.
 //
 // Give the secret or the fence, if you know them: then this allocation is released and no other, and Release returns
@@ -242,38 +259,5 @@ func (c *Client) Allocation(ctx context.Context, service, portOrName string) (a 
 
 // Allocations lists the allocations of a service by port, without their secrets. An error is the last item.
 func (c *Client) Allocations(ctx context.Context, service string) iter.Seq2[Allocation, error] {
-	return c.AllocationsOf(ctx, service, "")
-}
-
-// OffersOf is Offers of one owner, as the server knows it by a token; "" is all.
-func (c *Client) OffersOf(ctx context.Context, service, owner string) iter.Seq2[Offer, error] {
-	path, err := c.path("services", service, "offers")
-	return list[Offer](ctx, c, path, ofOwner(owner), err)
-}
-
-func ofOwner(owner string) url.Values {
-	if owner == "" {
-		return nil
-	}
-	return url.Values{"owner": {owner}}
-}
-
-// AllocationsOf is Allocations of one owner, as the server knows it by a token; "" is all.
-func (c *Client) AllocationsOf(ctx context.Context, service, owner string) iter.Seq2[Allocation, error] {
-	path, err := c.path("services", service, "ports")
-	return list[Allocation](ctx, c, path, ofOwner(owner), err)
-}
-
-// ReleaseAll releases all allocations of an owner in a service, and returns how many. Operators may do so, and the owner itself; others
-// get ErrNotOwner. It may be repeated: the call that succeeds tells only how many were left.
-func (c *Client) ReleaseAll(ctx context.Context, service, owner string) (released int, err error) {
-	if owner == "" {
-		return 0, &Error{Code: ErrInvalid.Code, Detail: "the request was not sent", Fields: []FieldError{{"owner", "is required"}}}
-	}
-	path, err := c.path("services", service, "ports")
-	var answer struct{ Released int }
-	if err == nil {
-		_, err = c.do(ctx, call{method: "DELETE", path: path + "?owner=" + url.QueryEscape(owner), answer: &answer})
-	}
-	return answer.Released, err
+	return c.AllocationsOf(ctx, service, Filter{})
 }

@@ -8,12 +8,21 @@ import (
 	"strings"
 )
 
-// Define defines a service, or changes its range, description and cooldown if there is one of that name. It returns ErrInvalid,
+// Define defines a service, or changes its ranges, description and cooldown if there is one of that name. It returns ErrInvalid,
 // ErrRangeOverlap, ErrRangeInUse or ErrLimitReached.
 func (c *Client) Define(ctx context.Context, d Definition) (s Service, err error) {
 	path, err := c.path("services", d.Name)
 	if err == nil {
 		_, err = c.do(ctx, call{method: "PUT", path: path, body: d, answer: &s})
+	}
+	return s, err
+}
+
+// Change changes a part of the definition of a service. It returns ErrServiceNotFound, and what Define returns.
+func (c *Client) Change(ctx context.Context, name string, change Change) (s Service, err error) {
+	path, err := c.path("services", name)
+	if err == nil {
+		_, err = c.do(ctx, call{method: "PATCH", path: path, body: change, answer: &s})
 	}
 	return s, err
 }

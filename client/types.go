@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -27,10 +28,12 @@ func (s *seconds) UnmarshalJSON(text []byte) error {
 // Definition is what a service is defined by.
 type Definition struct {
 	Name        string        `json:"name"`
-	Description string        `json:"description"` // at most 256 bytes
-	Start       int           `json:"start"`       // first port
-	End         int           `json:"end"`         // last port
-	Cooldown    time.Duration `json:"-"`           // for which a port rests after it was given back: 0 to 30 days, whole milliseconds
+	Description string        `json:"description"`       // at most 256 bytes
+	Start       int           `json:"start,omitempty"`   // first port
+	End         int           `json:"end,omitempty"`     // last port
+	Ranges      []Range       `json:"ranges,omitempty"`  // in place of Start and End: up to 32, none of which overlaps another
+	Exclude     []Range       `json:"exclude,omitempty"` // ports of these that the service does not have
+	Cooldown    time.Duration `json:"-"`                 // for which a port rests after it was given back: 0 to 30 days, whole milliseconds
 }
 
 // MarshalJSON returns the body that defines the service.
@@ -42,17 +45,56 @@ func (d Definition) MarshalJSON() ([]byte, error) {
 	}{plain(d), seconds(d.Cooldown)})
 }
 
-// Service is a named range of ports of a pool.
+// Range is a range of ports, both ends included.
+type Range struct {
+	Start int `json:"start"`
+	End   int `json:"end"`
+}
+
+// Change is a change of a part of a definition. What is nil stays.
+type Change struct {
+	Description *string        `json:"description,omitempty"`
+	Start       *int           `json:"start,omitempty"` // with End in place of all ranges, or alone if there is one
+	End         *int           `json:"end,omitempty"`
+	Ranges      []Range        `json:"ranges,omitempty"`
+	Exclude     []Range        `json:"exclude,omitempty"` // leaves the ranges that the service has then
+	Cooldown    *time.Duration `json:"-"`
+}
+
+// MarshalJSON returns the body that changes the service.
+func (c Change) MarshalJSON() ([]byte, error) {
+	type plain Change
+	return json.Marshal(struct {
+		plain
+		Cooldown *seconds `json:"cooldown,omitempty"`
+	}{plain(c), (*seconds)(c.Cooldown)})
+}
+
+// Service is a name for ports of a pool: of one range, or of several.
 type Service struct {
 	Name        string        `json:"name"`
 	Description string        `json:"description"`
-	Start       int           `json:"start"`
-	End         int           `json:"end"`
+	Start       int           `json:"start"`            // first port
+	End         int           `json:"end"`              // last port
+	Ranges      []Range       `json:"ranges,omitempty"` // if there are several
 	Cooldown    time.Duration `json:"-"`
 	Created     time.Time     `json:"created"`
 	Ports       PortCounts    `json:"ports"`
 	Waiting     int           `json:"waiting"`            // calls in the waitlist
 	Warnings    []string      `json:"warnings,omitempty"` // what an operator should know about the range
+}
+
+// AllRanges returns the ranges of the service, also if there is one.
+func (s Service) AllRanges() []Range {
+	if len(s.Ranges) > 0 {
+		return s.Ranges
+	}
+	return []Range{{s.Start, s.End}}
+}
+
+// Has reports whether the service has a port.
+func (s Service) Has(port int) bool {
+	return slices.ContainsFunc(s.AllRanges(), func(r Range) bool { return port >= r.Start && port <= r.End })
 }
 
 // PortCounts says how many ports of a service are in each state. Total is the sum of the others.
@@ -93,6 +135,9 @@ type Request struct {
 	Port   int           `json:"port,omitempty"`   // exactly this port, or the first of the block; 0: any
 	Prefer int           `json:"prefer,omitempty"` // this port, or any other if it is not free; not with Port or Count; 0: none
 	Count  int           `json:"count,omitempty"`  // of consecutive ports, up to 100; 0 is 1
+
+	// Labels are what others are to know: up to 16 keys of a-z 0-9 _, with values of up to 256 bytes, 2 KiB together.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // MarshalJSON returns the request as the API has it.
@@ -115,6 +160,8 @@ type Offer struct {
 	Created time.Time     `json:"created"`
 	Expires time.Time     `json:"expires"`
 	Lease   time.Duration `json:"-"` // of the allocation that it would become; 0: none
+
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // MarshalJSON returns the offer as the API has it.
@@ -150,6 +197,8 @@ type Allocation struct {
 	Fence   int64     `json:"fence"`            // grows with each allocation of the pool
 	Expires time.Time `json:"expires,omitzero"` // when its lease ends; zero: it has none
 	Secret  string    `json:"secret,omitempty"` // proves who holds it; "" where it was only read
+
+	Labels map[string]string `json:"labels,omitempty"`
 
 	// Lease is how long the lease lasts from one renewal to the next. The API does not tell: it is known to the client that claimed,
 	// accepted or renewed the allocation, and 0 otherwise, or if there is no lease.

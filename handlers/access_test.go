@@ -105,8 +105,9 @@ func (n *commands) byNext(do func()) (count int64) {
 
 // bodies are those of the operations that have one.
 var bodies = map[string]string{
-	"createService": `{"name":"SERVICE","start":5000,"end":5009}`, "defineService": `{"start":5000,"end":5009}`,
+	"createService": `{"name":"SERVICE","start":5000,"end":5009}`, "defineService": `{"start":5000,"end":5009}`, "changeService": `{"cooldown":60}`,
 	"offer": `{"name":"web-01"}`, "claim": `{"name":"web-01"}`, "renew": `{"secret":"6f8ffc86-d98a-49ba-848a-a7cbaaea9360","lease":60}`,
+	"changeLabels": `{"secret":"6f8ffc86-d98a-49ba-848a-a7cbaaea9360","labels":{"a":null}}`,
 }
 
 // Every route, for every role, in scope and out of scope: who may not use it gets 403, and Redis is not asked.
@@ -131,7 +132,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			may := r.access == everybody || cellOf(r.access, role) != "" && inScope
 			query := ""
 			switch {
-			case slices.Equal(r.query, ofOwner):
+			case slices.Equal(r.query, ofFilter):
 				query = "?owner=" + string(role) // the name of its token
 			case slices.Equal(r.query, ofTargets):
 				query = "?host=a"

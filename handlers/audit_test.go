@@ -74,8 +74,9 @@ func TestAudit(t *testing.T) {
 		a.post("/v1/services", `{"name":"django","start":5000,"end":5019}`).want(201)
 		a.put("/v1/pools/host-1/services/flask", `{"start":5000,"end":5001}`).want(201)
 		a.put("/v1/pools/host-1/services/flask", `{"start":5000,"end":5002}`).want(200)
+		a.do("PATCH", "/v1/pools/host-1/services/flask", `{"cooldown":1}`).want(200)
 		a.delete("/v1/pools/host-1/services/flask").want(204)
-		said("createService default django OK", "defineService host-1 flask OK", "defineService host-1 flask OK", "removeService host-1 flask OK")
+		said("createService default django OK", "defineService host-1 flask OK", "defineService host-1 flask OK", "changeService host-1 flask OK", "removeService host-1 flask OK")
 
 		a.post("/v1/services/django/offers", `{"name":"web-01","secret":"`+secret+`"}`).want(201)
 		a.post("/v1/services/django/offers", `{"name":"web-01","secret":"`+secret+`"}`).want(200)
@@ -92,17 +93,18 @@ func TestAudit(t *testing.T) {
 		held := read[[]allocation](a.post("/v1/services/django/ports", `[{"name":"a","lease":60},{"name":"farm","count":3}]`).want(201))
 		said("claim default django a 5005 F OK", "claim default django farm 5002 3 F OK")
 		a.post("/v1/services/django/ports/a/renew", `{"secret":"`+held[0].Secret+`"}`).want(200)
+		a.do("PATCH", "/v1/services/django/ports/a", `{"secret":"`+held[0].Secret+`","labels":{"a":"1"}}`).want(200)
 		a.delete("/v1/services/django/ports/5004", "Portmaster-Secret", held[1].Secret).want(204)
 		a.delete("/v1/services/django/ports/5004", "Portmaster-Secret", held[1].Secret).want(204)
 		a.delete("/v1/services/django/ports/a", "Portmaster-Secret", held[0].Secret).want(204)
 		a.claim("django", `{"name":"a"}`)
 		a.delete("/v1/services/django/ports/a", "Portmaster-Secret", held[0].Secret).want(204) // not that of the next a
 		a.delete("/v1/services/django/ports/a").want(204)
-		said("renew default django a 5005 F OK", "release default django farm 5002 3 F OK", "release default django 5004 OK true",
+		said("renew default django a 5005 F OK", "changeLabels default django a 5005 F OK", "release default django farm 5002 3 F OK", "release default django 5004 OK true",
 			"release default django a 5005 F OK", "claim default django a 5002 F OK", "release default django a OK true", "release default django a 5002 F OK")
 
 		a.delete("/v1/services/django/ports?owner=nobody").want(200)
-		said("releaseOwned default django OK")
+		said("releaseMatching default django OK")
 
 		a.get("/v1/services").want(200)
 		a.get("/v1/services/flask").want(404)

@@ -26,13 +26,29 @@ import (
 // decode reads the JSON of a request's body into target. Unknown and duplicate fields, wrong types, trailing data and broken
 // UTF-8 are an ErrInvalid that names the field.
 func decode(c *fiber.Ctx, target any) error {
+	if err := checkType(c); err != nil {
+		return err
+	}
+	return decodeJSON(c.Request().Body(), target)
+}
+
+// checkType refuses a body that is not JSON by its headers.
+func checkType(c *fiber.Ctx) error {
 	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the body must have no Content-Encoding")
 	}
-	if !isJSON(c.Get(fiber.HeaderContentType)) {
+	if !isJSON(c.Get(fiber.HeaderContentType)) && !(c.Method() == fiber.MethodPatch && c.Get(fiber.HeaderContentType) == mergePatch) {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the Content-Type must be application/json, in UTF-8")
 	}
-	return decodeJSON(c.Request().Body(), target)
+	return nil
+}
+
+// decodeNullable is decode for a body in which null has a meaning.
+func decodeNullable(c *fiber.Ctx, target any) error {
+	if err := checkType(c); err != nil {
+		return err
+	}
+	return unmarshal(c.Request().Body(), target)
 }
 
 // decodeAny is decode for an optional body: an absent one is the same as {}.
@@ -42,6 +58,9 @@ func decodeAny(c *fiber.Ctx, target any) error {
 	}
 	return decode(c, target)
 }
+
+// mergePatch is the Content-Type of RFC 7396, which a PATCH may have.
+const mergePatch = "application/merge-patch+json"
 
 func isJSON(contentType string) bool {
 	if contentType == fiber.MIMEApplicationJSON {
@@ -53,14 +72,22 @@ func isJSON(contentType string) bool {
 }
 
 func decodeJSON(body []byte, target any) error {
+	if err := unmarshal(body, target); err != nil {
+		return err
+	}
+	if field, found := findNull(body); found {
+		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "must not be null"})
+	}
+	return nil
+}
+
+// unmarshal is decodeJSON, but for null.
+func unmarshal(body []byte, target any) error {
 	if len(body) == 0 {
 		return allocator.Invalid(allocator.FieldError{Field: "body", Detail: "is required"})
 	}
 	if err := json.Unmarshal(body, target, json.RejectUnknownMembers(true)); err != nil {
 		return allocator.Invalid(bodyFault(err, isList(body)))
-	}
-	if field, found := findNull(body); found {
-		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "must not be null"})
 	}
 	return nil
 }
@@ -88,8 +115,8 @@ func bodyFault(err error, list bool) allocator.FieldError {
 		switch {
 		case errors.Is(e.Err, json.ErrUnknownName):
 			fault.Detail = "unknown field"
-		case errors.Is(e.Err, errDuration):
-			fault.Detail = errDuration.Error()
+		case errors.Is(e.Err, errDuration), errors.Is(e.Err, errLabels):
+			fault.Detail = e.Err.Error()
 		case e.GoType != nil && e.GoType.Kind().String() == "struct":
 			fault.Detail = "must be a JSON object"
 		case e.GoType != nil:

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func FuzzDecode(f *testing.F) {
 		`{"name":"a","name":"b"}`, `{"name":"a"}x`, "{\"name\":\"\xff\"}", `{"start":1e3}`, `{"start":-0}`, `{"a":{"b":[1]}}`,
 		`{"n\u0061me":"\ud83d\ude00"}`, `{"description":"\u0000"}`, `{"a/b":1}`, `{"end":9223372036854775808}`, `{"start":[]}`,
 		`{"cooldown":1.5}`, `{"cooldown":"1h30m"}`, `{"cooldown":-0.000000001}`, `{"cooldown":1e9}`, `{"cooldown":null}`,
+		`{"ranges":[{"start":1,"end":2},{}],"exclude":[5,{"start":6,"end":7},-0]}`, `{"exclude":["5"]}`, `{"exclude":[{"x":1}]}`, `{"ranges":[null]}`,
 		`{"cooldown":"1d12h0.5m"}`, `{"cooldown":"0"}`, `{"cooldown":"-0s"}`, `{"cooldown":"106751.99d"}`, `{"cooldown":"0.1ns"}`,
 	} {
 		f.Add("application/json", []byte(seed))
@@ -44,23 +46,44 @@ func FuzzDecode(f *testing.F) {
 		var standard struct {
 			Name, Description string
 			Start, End        int
+			Ranges            []allocator.Range
+			Exclude           []any
 			Cooldown          any
 		}
 		if err := json.Unmarshal(body, &standard); err != nil || !sameSpan(time.Duration(d.Cooldown), standard.Cooldown) ||
-			d != (definition{standard.Name, standard.Description, standard.Start, standard.End, d.Cooldown}) {
+			!slices.EqualFunc(d.Exclude, standard.Exclude, isRange) ||
+			!reflect.DeepEqual(d, definition{standard.Name, standard.Description, standard.Start, standard.End, standard.Ranges, d.Exclude, d.Cooldown}) {
 			t.Errorf("%q: %+v, and by the standard library %+v (%v)", body, d, standard, err)
 		}
 		again, err := json.Marshal(map[string]any{
 			"name": d.Name, "description": d.Description, "start": d.Start, "end": d.End,
 			"cooldown": json.RawMessage(big.NewRat(int64(d.Cooldown), int64(time.Second)).FloatString(9)),
+			"ranges":   append([]allocator.Range{}, d.Ranges...), "exclude": append([]allocator.Range{}, rangesIn(d.Exclude)...),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if repeated, err := read("application/json", again); err != nil || repeated != d {
+		if repeated, err := read("application/json", again); err != nil || !sameDefinition(repeated, d) {
 			t.Errorf("%q: %+v, encoded again %+v (%v)", body, d, repeated, err)
 		}
 	})
+}
+
+// sameDefinition reports whether two definitions are. No list is the same as an empty one.
+func sameDefinition(a, b definition) bool {
+	lists := slices.Equal(a.Ranges, b.Ranges) && slices.Equal(a.Exclude, b.Exclude)
+	a.Ranges, a.Exclude, b.Ranges, b.Exclude = nil, nil, nil, nil
+	return lists && reflect.DeepEqual(a, b)
+}
+
+// isRange reports whether a port or a range is what the standard library reads.
+func isRange(r portOrRange, standard any) bool {
+	of, isObject := standard.(map[string]any)
+	if !isObject {
+		return any(float64(r.Start)) == standard && r.End == r.Start
+	}
+	number := func(field string) float64 { n, _ := of[field].(float64); return n }
+	return float64(r.Start) == number("start") && float64(r.End) == number("end")
 }
 
 // FuzzDecodeRequests: the same of what is requested, one or a list. What is 0 where it is given is out of bounds to the allocator.

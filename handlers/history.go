@@ -54,7 +54,7 @@ func historyFilter(c *fiber.Ctx) (filter allocator.HistoryFilter, err error) {
 	if faults != nil {
 		return filter, allocator.Invalid(faults...)
 	}
-	filter.Name, filter.Owner = strings.Clone(c.Query("name")), owner(c)
+	filter.Name, filter.Owner = strings.Clone(c.Query("name")), strings.Clone(c.Query("owner"))
 	return filter, nil
 }
 
@@ -102,6 +102,7 @@ func appendEvent(b []byte, e allocator.Event) []byte {
 	}
 	b = appendNumber(b, `,"start":`, int64(e.Start))
 	b = appendNumber(b, `,"end":`, int64(e.End))
+	b = appendRanges(b, e.Ranges)
 	b = appendTimeIfAny(b, `,"until":`, e.Until)
 	b = appendTimeIfAny(b, `,"expired":`, e.Expired)
 	return append(b, '}')

@@ -31,6 +31,7 @@ func appendMap(b []byte, m allocator.PortMap) []byte {
 	b = append(b, `","time":`...)
 	b = appendTime(b, m.Time)
 	b = appendRange(append(b, ','), m.Start, m.End)
+	b = appendRanges(b, m.Ranges)
 	b = append(b, `,"ports":[`...)
 	for i, e := range m.Entries {
 		if i > 0 {
@@ -59,6 +60,22 @@ func appendEntry(b []byte, e allocator.MapEntry) []byte {
 		b = appendTime(b, e.Until)
 	}
 	return append(b, '}')
+}
+
+// appendRanges appends the ranges of a service that has several.
+func appendRanges(b []byte, ranges []allocator.Range) []byte {
+	for i, r := range ranges {
+		if i == 0 {
+			b = append(b, `,"ranges":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(appendRange(append(b, '{'), r.Start, r.End), '}')
+	}
+	if len(ranges) > 0 {
+		b = append(b, ']')
+	}
+	return b
 }
 
 func appendRange(b []byte, start, end int) []byte {

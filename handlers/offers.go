@@ -31,7 +31,7 @@ func (s *Server) offer(c *fiber.Ctx) error {
 // listOffers: GET /services/{service}/offers
 func (s *Server) listOffers(c *fiber.Ctx) error {
 	cursor, limit := page(c)
-	offers, next, err := s.allocator.Offers(c.UserContext(), pool(c), param(c, "service"), owner(c), cursor, limit)
+	offers, next, err := s.allocator.Offers(c.UserContext(), pool(c), param(c, "service"), filter(c), cursor, limit)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ func newDrawer(seed uint64) *drawer {
 		"start": {"5000", "7000", "7000"}, "end": {"5199", "6004", "7009"}, "port": {"5000", "5001", "5002", "5010", "6000", "6001"},
 		"prefer": {"5001", "6001"}, "count": {"1", "2", "3"}, "lease": {"60", "1.5", "90s", "1h", "30d"}, "cooldown": {"0", "0s", "0.1"},
 		"wait": {"0", "0.001", "10ms", ".01"}, "limit": {"1", "2", "1000"}, "cursor": {"0", "5001"}, "host": {"ci.example", "10.0.0.7", "[::1]"},
+		"name_prefix": {"web-", "web-1"}, "label": {"job=4711", "job="}, "job": {"4711", ""},
 		"If-Match": {"*", `"1"`, `"1" , "2"`},
 	}}
 	for i := range 40 {
@@ -227,6 +228,9 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 		return s.Const
 	}
 	kind := pick(d, s.Type.Slice())
+	if kind == "null" {
+		return nil
+	}
 	if text := d.likely(field); text != "" {
 		if kind == "string" {
 			return text
@@ -241,6 +245,12 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 		for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 			if slices.Contains(s.Required, name) || d.IntN(4) == 0 {
 				object[name] = d.value(name, s.Properties[name].Value)
+			}
+		}
+		if more := s.AdditionalProperties.Schema; more != nil {
+			for range int(s.MinProps) + d.IntN(3) {
+				name := pick(d, []string{"job", "url", d.matching(s.PropertyNames.Value)})
+				object[name] = d.value(name, more.Value)
 			}
 		}
 		return object

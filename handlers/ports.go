@@ -40,7 +40,7 @@ func locate(c *fiber.Ctx, a allocator.Allocation) {
 // listAllocations: GET /services/{service}/ports
 func (s *Server) listAllocations(c *fiber.Ctx) error {
 	cursor, limit := page(c)
-	allocations, next, err := s.allocator.Allocations(c.UserContext(), pool(c), param(c, "service"), owner(c), cursor, limit)
+	allocations, next, err := s.allocator.Allocations(c.UserContext(), pool(c), param(c, "service"), filter(c), cursor, limit)
 	if err != nil {
 		return err
 	}
@@ -85,21 +85,18 @@ func (s *Server) renew(c *fiber.Ctx) error {
 	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
 }
 
-// releaseOwned: DELETE /services/{service}/ports?owner=
-func (s *Server) releaseOwned(c *fiber.Ctx) error {
+// releaseMatching: DELETE /services/{service}/ports?owner=&name=&name_prefix=&label=
+func (s *Server) releaseMatching(c *fiber.Ctx) error {
 	if err := decodeAny(c, &struct{}{}); err != nil {
 		return err
 	}
-	released, err := s.allocator.ReleaseOwned(c.UserContext(), caller(c), pool(c), param(c, "service"), owner(c))
+	released, err := s.allocator.ReleaseMatching(c.UserContext(), caller(c), pool(c), param(c, "service"), filter(c))
 	s.audit.allocated(c, released, true)
 	if err != nil {
 		return err
 	}
 	return render(c, fiber.StatusOK, append(strconv.AppendInt([]byte(`{"released":`), int64(len(released)), 10), '}'))
 }
-
-// owner returns the owner in the query of a request; "" if there is none.
-func owner(c *fiber.Ctx) string { return strings.Clone(c.Query("owner")) }
 
 // headerSecret is the header with the secret of the allocation to release.
 const headerSecret = "Portmaster-Secret"

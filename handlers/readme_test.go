@@ -31,7 +31,7 @@ func TestReadmeRoutes(t *testing.T) {
 	}
 	parameter := regexp.MustCompile(`\{(\w+)\}`)
 	shown := map[string]bool{}
-	for _, cell := range regexp.MustCompile("(?m)^\\| (`(?:GET|PUT|POST|DELETE) [^|]*) \\|").FindAllStringSubmatch(readme(t), -1) {
+	for _, cell := range regexp.MustCompile("(?m)^\\| (`(?:GET|PUT|PATCH|POST|DELETE) [^|]*) \\|").FindAllStringSubmatch(readme(t), -1) {
 		for _, route := range strings.Split(strings.Trim(cell[1], "`"), "` `") {
 			shown[parameter.ReplaceAllString(route, ":$1")] = true
 		}

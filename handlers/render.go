@@ -65,6 +65,7 @@ func appendOffer(b []byte, o allocator.Offer) []byte {
 	b = strconv.AppendInt(b, int64(o.Port), 10)
 	b = appendCount(b, o.Count)
 	b = appendOwner(b, o.Owner)
+	b = appendLabels(b, o.Labels)
 	if o.Secret != "" {
 		b = append(b, `,"secret":"`...)
 		b = append(b, o.Secret...)
@@ -90,6 +91,7 @@ func appendAllocation(b []byte, a allocator.Allocation) []byte {
 	b = strconv.AppendInt(b, int64(a.Port), 10)
 	b = appendCount(b, a.Count)
 	b = appendOwner(b, a.Owner)
+	b = appendLabels(b, a.Labels)
 	b = append(b, `,"created":`...)
 	b = appendTime(b, a.Created)
 	b = append(b, `,"fence":`...)
@@ -121,6 +123,14 @@ func appendOwner(b []byte, owner string) []byte {
 		b = append(b, `,"owner":"`...)
 		b = append(b, owner...)
 		b = append(b, '"')
+	}
+	return b
+}
+
+// appendLabels appends the labels if there are any.
+func appendLabels(b []byte, labels allocator.Labels) []byte {
+	if labels != "" {
+		b = append(append(b, `,"labels":`...), labels...)
 	}
 	return b
 }

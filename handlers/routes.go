@@ -23,8 +23,7 @@ type route struct {
 // The query parameters of routes that list, and of those that take requests.
 var (
 	ofList     = []string{"limit", "cursor"}
-	ofHolds    = []string{"limit", "cursor", "owner"}
-	ofOwner    = []string{"owner"}
+	ofHolds    = append([]string{"limit", "cursor"}, ofFilter...)
 	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
 	ofHistory  = []string{"port", "name", "owner", "since", "until", "at", "limit", "cursor"}
@@ -37,6 +36,7 @@ var poolRoutes = []route{
 	{"GET", "/services", "listServices", reading, ofList, (*Server).listServices},
 	{"GET", "/services/:service", "readService", reading, nil, (*Server).readService},
 	{"PUT", "/services/:service", "defineService", defining, nil, (*Server).defineService},
+	{"PATCH", "/services/:service", "changeService", defining, nil, (*Server).changeService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
 	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
 
@@ -54,8 +54,9 @@ var poolRoutes = []route{
 
 	{"POST", "/services/:service/ports", "claim", acquiring, ofRequests, (*Server).claim},
 	{"GET", "/services/:service/ports", "listAllocations", reading, ofHolds, (*Server).listAllocations},
-	{"DELETE", "/services/:service/ports", "releaseOwned", releasing, ofOwner, (*Server).releaseOwned},
+	{"DELETE", "/services/:service/ports", "releaseMatching", releasing, ofFilter, (*Server).releaseMatching},
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
+	{"PATCH", "/services/:service/ports/:port", "changeLabels", holding, nil, (*Server).changeLabels},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
 	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
 

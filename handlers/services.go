@@ -3,6 +3,8 @@ package handlers
 import (
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gofiber/fiber/v2"
 
 	"portmaster/allocator"
@@ -10,30 +12,54 @@ import (
 
 // definition is the body that defines a service.
 type definition struct {
-	Name        string   `json:"name"`
-	Description string   `json:"description"`
-	Start       int      `json:"start"`
-	End         int      `json:"end"`
-	Cooldown    duration `json:"cooldown"`
+	Name        string            `json:"name"`
+	Description string            `json:"description"`
+	Start       int               `json:"start"`
+	End         int               `json:"end"`
+	Ranges      []allocator.Range `json:"ranges"`
+	Exclude     []portOrRange     `json:"exclude"`
+	Cooldown    duration          `json:"cooldown"`
 }
 
 func (d definition) definition() allocator.Definition {
 	return allocator.Definition{
-		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Cooldown: time.Duration(d.Cooldown),
+		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Ranges: d.Ranges, Exclude: rangesIn(d.Exclude),
+		Cooldown: time.Duration(d.Cooldown),
 	}
+}
+
+// portOrRange is a port, or a range of ports.
+type portOrRange allocator.Range
+
+// UnmarshalJSONFrom reads a number or an object.
+func (r *portOrRange) UnmarshalJSONFrom(from *jsontext.Decoder) error {
+	if from.PeekKind() != '0' {
+		return json.UnmarshalDecode(from, (*allocator.Range)(r))
+	}
+	err := json.UnmarshalDecode(from, &r.Start)
+	r.End = r.Start
+	return err
+}
+
+func rangesIn(list []portOrRange) (ranges []allocator.Range) {
+	for _, r := range list {
+		ranges = append(ranges, allocator.Range(r))
+	}
+	return ranges
 }
 
 // serviceBody is the body that describes a service.
 type serviceBody struct {
-	Name        string     `json:"name"`
-	Description string     `json:"description"`
-	Start       int        `json:"start"`
-	End         int        `json:"end"`
-	Cooldown    float64    `json:"cooldown"` // seconds
-	Created     string     `json:"created"`
-	Ports       portCounts `json:"ports"`
-	Waiting     int        `json:"waiting"`
-	Warnings    []string   `json:"warnings,omitempty"`
+	Name        string            `json:"name"`
+	Description string            `json:"description"`
+	Start       int               `json:"start"`
+	End         int               `json:"end"`
+	Ranges      []allocator.Range `json:"ranges,omitempty"` // if there are several
+	Cooldown    float64           `json:"cooldown"`         // seconds
+	Created     string            `json:"created"`
+	Ports       portCounts        `json:"ports"`
+	Waiting     int               `json:"waiting"`
+	Warnings    []string          `json:"warnings,omitempty"`
 }
 
 type portCounts struct {
@@ -46,7 +72,7 @@ type portCounts struct {
 
 func bodyOfService(s allocator.Service) serviceBody {
 	return serviceBody{
-		s.Name, s.Description, s.Start, s.End, float64(s.Cooldown.Milliseconds()) / 1000, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
+		s.Name, s.Description, s.Start, s.End, s.Ranges, float64(s.Cooldown.Milliseconds()) / 1000, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
 	}
 }
 
@@ -86,6 +112,59 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
 	}
 	return render(c, statusCreated(created), encode(bodyOfService(service)))
+}
+
+// changes is the body that changes a part of a definition.
+type changes struct {
+	Description *string           `json:"description"`
+	Start       *int              `json:"start"`
+	End         *int              `json:"end"`
+	Ranges      []allocator.Range `json:"ranges"`
+	Exclude     []portOrRange     `json:"exclude"`
+	Cooldown    *duration         `json:"cooldown"`
+}
+
+// apply changes a definition. start and end replace ranges, and the other way round. What is excluded leaves the ranges that there are
+// then.
+func (b changes) apply(d *allocator.Definition) error {
+	if b.Ranges != nil {
+		d.Start, d.End, d.Ranges = 0, 0, b.Ranges
+	}
+	if (b.Start == nil) != (b.End == nil) && b.Ranges == nil && d.Ranges != nil {
+		field := "start"
+		if b.Start != nil {
+			field = "end"
+		}
+		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "is required, or ranges: the service has several"})
+	}
+	if b.Start != nil && b.End != nil && b.Ranges == nil {
+		d.Ranges = nil
+	}
+	setIfGiven(&d.Start, b.Start)
+	setIfGiven(&d.End, b.End)
+	setIfGiven(&d.Description, b.Description)
+	setIfGiven(&d.Cooldown, (*time.Duration)(b.Cooldown))
+	d.Exclude = rangesIn(b.Exclude)
+	return nil
+}
+
+func setIfGiven[T any](to, given *T) {
+	if given != nil {
+		*to = *given
+	}
+}
+
+// changeService: PATCH /services/{service}
+func (s *Server) changeService(c *fiber.Ctx) error {
+	var body changes
+	if err := decode(c, &body); err != nil {
+		return err
+	}
+	service, err := s.allocator.Change(c.UserContext(), caller(c), pool(c), param(c, "service"), body.apply)
+	if err != nil {
+		return err
+	}
+	return render(c, fiber.StatusOK, encode(bodyOfService(service)))
 }
 
 // readService: GET /services/{service}

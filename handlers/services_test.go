@@ -45,7 +45,7 @@ func TestRangeOverlap(t *testing.T) {
 			{"touching the start", "4900-5000", "mid 5000-5999"},
 			{"touching the end", "5999-6100", "mid 5000-5999"},
 			{"one port", "7000-7000", "high 7000-7000"},
-			{"around all", "1024-49151", "high 7000-7000"},
+			{"around all", "1024-49151", "low 4000-4099"},
 		} {
 			start, end, _ := strings.Cut(test.span, "-")
 			body := `{"name":"new","start":` + start + `,"end":` + end + `}`

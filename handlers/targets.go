@@ -4,11 +4,14 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gofiber/fiber/v2"
 
 	"portmaster/allocator"
@@ -34,23 +37,29 @@ func (s *Server) listPoolTargets(c *fiber.Ctx) error {
 	return s.sendTargets(c, host, s.allocator.AllPoolAllocations(c.UserContext(), of, inScope))
 }
 
-// targetHost reads the host in the query, as it stands in front of a port: an IPv6 address has brackets.
+// targetHost reads the host in the query; "" if there is none: each allocation with a label of that name says its own.
 func targetHost(c *fiber.Ctx) (string, error) {
 	host := strings.Clone(c.Query("host"))
-	if host == "" {
-		return "", allocator.Invalid(allocator.FieldError{Field: "host", Detail: "is required: no allocation knows its host"})
+	target, ok := asTarget(host)
+	if host != "" && !ok {
+		return "", allocator.Invalid(allocator.FieldError{Field: "host", Detail: "must be a host name or an IP address, without a port"})
 	}
+	return target, nil
+}
+
+// asTarget returns a host as it stands in front of a port: an IPv6 address has brackets. ok is false if it is no host.
+func asTarget(host string) (target string, ok bool) {
 	inside, bracketed := strings.CutPrefix(host, "[")
 	if bracketed {
 		inside, bracketed = strings.CutSuffix(inside, "]")
 	}
 	switch address, err := netip.ParseAddr(inside); {
 	case err == nil && address.Is6() && address.Zone() == "" && bracketed == (inside != host):
-		return "[" + address.String() + "]", nil
+		return "[" + address.String() + "]", true
 	case err == nil && address.Is4() && inside == host, isHostName(host):
-		return host, nil
+		return host, true
 	}
-	return "", allocator.Invalid(allocator.FieldError{Field: "host", Detail: "must be a host name or an IP address, without a port"})
+	return "", false
 }
 
 // hostName matches labels of letters, digits and hyphens. The last one is not all digits: that would be a broken IPv4 address.
@@ -139,23 +148,43 @@ func (t *targets) write() error {
 			}
 			continue
 		}
-		for i := range t.page[0].Count {
-			t.rest = t.append(t.rest, t.page[0], i)
-		}
+		t.rest = t.append(t.rest, t.page[0])
 		t.page = t.page[1:]
 	}
 	return nil
 }
 
-// append appends the target for the port of an allocation that is i behind its first one. None of its texts needs escaping.
-func (t *targets) append(b []byte, a allocator.Allocation, i int) []byte {
+// append appends the targets of an allocation, one for each of its ports; none if neither the query nor a label says its host. No text but
+// the values of labels needs escaping.
+func (t *targets) append(b []byte, a allocator.Allocation) []byte {
+	labels := a.Labels.Map()
+	host := t.host
+	if host == "" {
+		host, _ = asTarget(labels["host"])
+	}
+	if host == "" {
+		return b
+	}
+	more := []byte{'"'} // behind the labels that all have
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		more = append(append(append(more, `,"__meta_portmaster_label_`...), key...), `":`...)
+		more, _ = jsontext.AppendQuote(more, labels[key])
+	}
+	for i := range a.Count {
+		b = append(append(t.appendOne(b, host, a, i), more...), `}}`...)
+	}
+	return b
+}
+
+// appendOne appends the target for the port that is i behind the first one, up to its last label.
+func (t *targets) appendOne(b []byte, host string, a allocator.Allocation, i int) []byte {
 	if t.some {
 		b = append(b, ',')
 	}
 	t.some = true
 	port := strconv.Itoa(a.Port + i)
 	b = append(b, `{"targets":["`...)
-	b = append(append(append(b, t.host...), ':'), port...)
+	b = append(append(append(b, host...), ':'), port...)
 	b = append(b, `"],"labels":{"__meta_portmaster_pool":"`...)
 	b = append(b, t.pool...)
 	b = append(b, `","__meta_portmaster_service":"`...)
@@ -169,6 +198,5 @@ func (t *targets) append(b []byte, a allocator.Allocation, i int) []byte {
 	b = append(b, `","__meta_portmaster_port":"`...)
 	b = append(b, port...)
 	b = append(b, `","__meta_portmaster_index":"`...)
-	b = strconv.AppendInt(b, int64(i), 10)
-	return append(b, `"}}`...)
+	return strconv.AppendInt(b, int64(i), 10)
 }

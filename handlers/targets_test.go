@@ -95,9 +95,36 @@ func TestTargetsNeedAHost(t *testing.T) {
 			}
 		}
 	}
-	for _, query := range []string{"", "?host=", "?host=a&host=b", "?host=a&port=1"} {
+	equal(t, "no host", a.get("/v1/targets").want(200).body, "[]")
+	for _, query := range []string{"?host=", "?host=a&host=b", "?host=a&port=1"} {
 		a.get("/v1/targets"+query).problem(400, "INVALID")
 	}
+}
+
+// An allocation may say its host in a label, and has its other labels in those of its targets.
+func TestTargetsOfLabels(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAPI(t, store)
+		a.define("web", "5000-5009")
+		a.claim("web", `{"name":"a","count":2,"labels":{"host":"ci-7.example","text":"\"\\é"}}`)
+		a.claim("web", `{"name":"b","labels":{"host":"::1"}}`)
+		a.claim("web", `{"name":"c","labels":{"host":"h:80"}}`)
+		a.claim("web", `{"name":"d","labels":{"job":"1"}}`)
+		a.claim("web", `{"name":"e"}`)
+		for _, path := range []string{"/v1/services/web/targets", "/v1/targets"} {
+			for query, want := range map[string]string{"": "ci-7.example:5000 ci-7.example:5001 [::1]:5002", "?host=h": "h:5000 h:5001 h:5002 h:5003 h:5004 h:5005"} {
+				var got []string
+				for _, g := range read[[]group](a.get(path + query).want(200)) {
+					got = append(got, g.Targets...)
+				}
+				equal(t, path+query, strings.Join(got, " "), want)
+			}
+			first := read[[]group](a.get(path).want(200))[1]
+			equal(t, "text", first.Labels["__meta_portmaster_label_text"], `"\é`)
+			equal(t, "host", first.Labels["__meta_portmaster_label_host"], "ci-7.example")
+			equal(t, "index", first.Labels["__meta_portmaster_index"], "1")
+		}
+	})
 }
 
 // crowd fills a pool with more targets than are sent at once: blocks of 100.

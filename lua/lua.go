@@ -40,6 +40,7 @@ var (
 	AcceptPlain    = script("ports/accept_plain")
 	Reject         = script("ports/reject")
 	Renew          = script("ports/renew")
+	ChangeLabels   = script("ports/change_labels")
 	Release        = script("ports/release")
 	ReleasePlain   = script("ports/release_plain")
 	ReadOffer      = script("ports/read_offer")

@@ -36,11 +36,14 @@ func (p Prefix) Pool(name string) Pool { return Pool(string(p) + ":{" + name + "
 // finds all of its keys on one node. The names of pools and services hold no brace.
 type Pool string
 
-// Services is a ZSET: service name, scored by the start of its range.
+// Services is a ZSET: service name, scored by the first of its ports.
 func (p Pool) Services() string { return string(p) + "services" }
 
-// Ends is a ZSET: service name, scored by the end of its range.
+// Ends is a ZSET: service name, scored by the end of its range. A service with several ranges is not in it.
 func (p Pool) Ends() string { return string(p) + "ends" }
+
+// Ranges is a ZSET: each range of a service that has several, as "SERVICE FIRST-LAST", scored by the first.
+func (p Pool) Ranges() string { return string(p) + "ranges" }
 
 // Fence is a STRING: the last fence number given in the pool, the time in microseconds or a little more.
 func (p Pool) Fence() string { return string(p) + "fence" }
@@ -48,7 +51,7 @@ func (p Pool) Fence() string { return string(p) + "fence" }
 // Removed is a STRING with a TTL of 31 days: the time (Unix ms) at which a service of the pool was removed last.
 func (p Pool) Removed() string { return string(p) + "removed" }
 
-// Service is a HASH: description, start, end, cooldown (ms), created (Unix ms), waiting while there is a waitlist, no_rows while
+// Service is a HASH: description, start, end, ranges if it has several, cooldown (ms), created (Unix ms), waiting while there is a waitlist, no_rows while
 // a call on it waits for rows of ports that do not exist, rests while there are resting ports (a time at which none of them is free
 // yet), and changing while a change of the range is under way.
 func (p Pool) Service(service string) string { return string(p) + "service:" + service }
@@ -98,6 +101,10 @@ func (p Pool) Offers(service string) string { return string(p) + "offers:" + ser
 
 // Ports is a HASH: port -> its allocation, as JSON. The first port of a block has the record; the others have the first one's number.
 func (p Pool) Ports(service string) string { return string(p) + "ports:" + service }
+
+// Labels is a HASH: first port of a hold that has labels -> the labels and the secret of the hold, as JSON. An entry of a hold that ended
+// stays as long as its record.
+func (p Pool) Labels(service string) string { return string(p) + "labels:" + service }
 
 // Events is a STREAM: the history of a service, at most Options.History events, written as parts/history.lua says. A removed service's
 // has a TTL of 31 days.
@@ -161,8 +168,10 @@ var ofAPool = map[string]keyOf{
 	"resting":     ofService(Pool.Resting),
 	"waitlist":    ofService(Pool.Waitlist),
 	"events":      ofService(Pool.Events),
+	"labels":      ofService(Pool.Labels),
 	"services":    ofPool(Pool.Services),
 	"ends":        ofPool(Pool.Ends),
+	"ranges":      ofPool(Pool.Ranges),
 	"rest":        ofPool(Pool.Rest),
 	"heartbeats":  ofPool(Pool.Heartbeats),
 	"waitlists":   ofPool(Pool.Waitlists),

@@ -10,9 +10,9 @@ func TestKeysKeepTheirNames(t *testing.T) {
 	want := map[string]string{
 		"service": "service:web", "free": "free:web", "fresh": "fresh:web", "run_lengths": "room:web", "names": "names:web",
 		"offers": "offers:web", "ports": "ports:web", "leases": "leases:web", "resting": "resting:web", "waitlist": "line:web",
-		"services": "services", "ends": "ends", "rest": "rest", "heartbeats": "beats", "waitlists": "lines", "fence": "fence", "removed": "removed",
+		"services": "services", "ends": "ends", "ranges": "ranges", "rest": "rest", "heartbeats": "beats", "waitlists": "lines", "fence": "fence", "removed": "removed",
 		"offer": "offer:secret", "owned": "owner:secret", "old_quarantine": "quarantine:web", "old_beats": "beats:web",
-		"events": "events:web",
+		"events": "events:web", "labels": "labels:web",
 	}
 	for name := range want {
 		want[name] = "portmaster:{blue}:" + want[name]

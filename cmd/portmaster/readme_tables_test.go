@@ -59,7 +59,7 @@ func TestReadmeKeys(t *testing.T) {
 	offer := p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-01"}`)
 	secret := volatile[0].pattern.FindString(offer)
 	p.must(t, 204, "POST", "/v1/services/django/offers/"+secret+"/reject", `{"reason":"in_use"}`)
-	p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"web-01","lease":60}`)
+	p.must(t, 201, "POST", "/v1/services/django/ports", `{"name":"web-01","lease":60,"labels":{"job":"4711"}}`)
 	p.must(t, 201, "POST", "/v1/services/django/offers", `{"name":"web-02"}`)
 	ports := allocator.New(store.Client, allocator.Options{
 		KeyPrefix: "portmaster", OfferTTL: time.Minute, PortMin: 5000, PortMax: 5009, Timeout: 5 * time.Second,

@@ -1,4 +1,5 @@
 // What the page looks at, and how that stays as it is on the server: by the stream, and by reading what no event tells.
+import { portsOf } from "./format.js";
 import { Pool, SERVICES, sum } from "./pool.js";
 import { Service } from "./service.js";
 import { Stream } from "./stream.js";
@@ -65,7 +66,7 @@ export class App {
     return this.#guard(async () => {
       await this.pool.load();
       const info = this.service && this.pool.find(this.service.info.name);
-      const isSame = info && info.start === this.service.info.start && info.end === this.service.info.end;
+      const isSame = info && portsOf(info) === portsOf(this.service.info);
       if (this.service && !isSame) this.#leave();
       else if (this.service) await this.#load();
       await this.#apply();
@@ -173,7 +174,7 @@ export class App {
     const { service } = this;
     if (!service) return;
     const info = this.pool.find(service.info.name);
-    if (info && info.start === service.info.start && info.end === service.info.end && info.cooldown === service.info.cooldown) {
+    if (info && portsOf(info) === portsOf(service.info) && info.cooldown === service.info.cooldown) {
       service.info = info;
       if (service.isStale) await this.#load();
       return;

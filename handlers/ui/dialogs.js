@@ -1,7 +1,7 @@
 // What operators do, each after a confirmation that names it. What the role of the caller does not include is refused by the server;
 // the dialog stays open and says so.
 import { $, el, say } from "./dom.js";
-import { count, duration, ports as portsText } from "./format.js";
+import { count, duration, ports as portsText, portsOf } from "./format.js";
 import { wordsOf } from "./api.js";
 
 // ask shows a dialog: a title, what will be done in words, fields, and a button that does it. act gets the values of the fields and
@@ -42,16 +42,23 @@ function ask({ title, words, fields = [], label, isDanger, act }) {
 }
 
 const rangeFields = (service) => [
-  { name: "start", text: "First port", value: service?.start, isNumber: true, isRequired: true },
-  { name: "end", text: "Last port", value: service?.end, isNumber: true, isRequired: true },
+  ...(service?.ranges ? [{ name: "ranges", text: "Ports", value: portsOf(service), isRequired: true }] : [
+    { name: "start", text: "First port", value: service?.start, isNumber: true, isRequired: true },
+    { name: "end", text: "Last port", value: service?.end, isNumber: true, isRequired: true },
+  ]),
   { name: "description", text: "Description", value: service?.description },
   { name: "cooldown", text: "Cooldown after a release", value: service ? duration(service.cooldown) : "", hint: "for example 5m; none if empty" },
 ];
 
 // bodyOf makes the body of a call from the fields. What is not a number is sent as it is, and the server says what is wrong with it.
-function bodyOf({ start, end, cooldown, ...texts }) {
+function bodyOf({ start, end, ranges, cooldown, ...texts }) {
   const number = (text) => (/^\d+$/.test(text) ? Number(text) : text);
-  return { ...texts, start: number(start), end: number(end), ...(cooldown && { cooldown: number(cooldown) }) };
+  const rangeOf = (text) => {
+    const [first, last = first] = text.split(/\s*[-–]\s*/);
+    return { start: number(first), end: number(last) };
+  };
+  const which = ranges === undefined ? { start: number(start), end: number(end) } : { ranges: ranges.split(/\s*,\s*/).map(rangeOf) };
+  return { ...texts, ...which, ...(cooldown && { cooldown: number(cooldown) }) };
 }
 
 // define asks for a new service. done is called with its name.
@@ -88,7 +95,7 @@ export function remove(api, path, service, done) {
   ask({
     title: `Remove ${service.name}?`,
     words: [
-      `This removes the service ${service.name}. Nobody can get its ports ${portsText(service.start, service.end)} any more.`,
+      `This removes the service ${service.name}. Nobody can get its ports ${portsOf(service)} any more.`,
       `The server refuses that as long as ports are allocated or on offer. Now ${used ? count(used) : "none"} are.`,
     ],
     label: `Remove ${service.name}`,

@@ -1,6 +1,6 @@
 // The feed: what happened in the pool, newest first, as the stream tells it.
 import { $, el, timeOf } from "./dom.js";
-import { ports as portsText } from "./format.js";
+import { ports as portsText, portsOf } from "./format.js";
 
 const MOST = 100; // lines that are kept
 
@@ -49,7 +49,7 @@ export class Feed {
 
   #line({ kind, data }) {
     const isPort = data.port !== undefined;
-    const what = isPort ? portsText(data.port, data.port + (data.count ?? 1) - 1) : portsText(data.start ?? "", data.end ?? "");
+    const what = isPort ? portsText(data.port, data.port + (data.count ?? 1) - 1) : data.start ? portsOf(data) : "";
     return el("li", { className: `event is-${kind}` },
       timeOf(Date.parse(data.time)),
       el("span", { className: "event-what" },

@@ -11,6 +11,15 @@ export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 // ports writes a row of ports.
 export const ports = (start, end) => (start === end ? `${start}` : `${start}–${end}`);
 
+// rangesOf returns the ranges of a service, also if there is one.
+export const rangesOf = (service) => service.ranges ?? [{ start: service.start, end: service.end }];
+
+// portsOf writes which ports a service has.
+export const portsOf = (service) => rangesOf(service).map(({ start, end }) => ports(start, end)).join(", ");
+
+// hasPort says whether a service has a port.
+export const hasPort = (service, port) => rangesOf(service).some(({ start, end }) => port >= start && port <= end);
+
 // percent writes a share. Only nothing is 0 %, and only all is 100 %.
 export function percent(part, whole) {
   if (whole === 0 || part === 0) return "0 %";

@@ -52,7 +52,10 @@ export function listen(view, now, choose) {
 
   function move(port) {
     const { start, end } = view.ports;
-    view.focused = Math.min(end, Math.max(start, port));
+    const step = port < (view.focused ?? start) ? -1 : 1;
+    let to = Math.min(end, Math.max(start, port));
+    while (!view.ports.has(to)) to += step; // between two ranges
+    view.focused = to;
     view.reveal(view.focused);
     $("map-at").textContent = describe(view.focused, view.ports.at(view.focused), now());
   }
@@ -80,7 +83,7 @@ export function listen(view, now, choose) {
   // nextHeld returns the nearest port that is not free and not of the same holder.
   function nextHeld(at, step) {
     const here = view.ports.at(at);
-    for (let port = at + step; view.ports.has(port); port += step) {
+    for (let port = at + step; port >= view.ports.start && port <= view.ports.end; port += step) {
       const entry = view.ports.at(port);
       if (entry && entry !== here) return entry.start;
     }

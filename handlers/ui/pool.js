@@ -1,4 +1,5 @@
 // What the page knows of a pool: its services and how full they are.
+import { hasPort } from "./format.js";
 
 // SERVICES is the query of a list of services. Redis counts the ports of each, so pages are short: others get their turn in between.
 export const SERVICES = { limit: 100 };
@@ -27,7 +28,7 @@ export class Pool {
 
   // at returns the service that has a port, or null.
   at(port) {
-    return this.services.find((service) => port >= service.start && port <= service.end) ?? null;
+    return this.services.find((service) => hasPort(service, port)) ?? null;
   }
 
   pathOf(service) {

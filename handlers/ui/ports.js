@@ -1,26 +1,33 @@
 // The ports of one service, as far as the page knows them: what the map said, and every event since.
 
+import { portsOf, rangesOf } from "./format.js";
+
 // Ports has an entry for each port that is not free. An entry is {start, end, state, name, owner, created, until}, with times in
 // milliseconds and null for what is absent; all ports of a block share one.
 export class Ports {
   version = 0; // grows with each change
   #at;
+  #isHole; // by port: between two ranges of the service
   #changed = new Map(); // port -> when an event last changed it, by the page's clock
 
   // service is what the API says of a service.
   constructor(service) {
     this.start = service.start;
     this.end = service.end;
+    this.ranges = portsOf(service);
     this.cooldown = service.cooldown * 1000;
     this.#at = new Array(service.end - service.start + 1).fill(null);
+    this.#isHole = new Uint8Array(this.#at.length).fill(1);
+    for (const { start, end } of rangesOf(service)) this.#isHole.fill(0, start - this.start, end - this.start + 1);
   }
 
+  // size is how many ports there are from the first to the last, with those that are not of the service.
   get size() {
     return this.#at.length;
   }
 
   has(port) {
-    return port >= this.start && port <= this.end;
+    return this.#isHole[port - this.start] === 0;
   }
 
   // at returns the entry of a port, or null if the port is free.
@@ -40,7 +47,8 @@ export class Ports {
   // counts returns how many ports have each state of STATES, by key.
   counts() {
     const counts = { free: 0, offered: 0, allocated: 0, leased: 0, cooling: 0, quarantined: 0 };
-    for (const entry of this.#at) {
+    for (const [i, entry] of this.#at.entries()) {
+      if (this.#isHole[i]) continue;
       if (!entry) counts.free++;
       else counts[entry.state === "allocated" && entry.until !== null ? "leased" : entry.state]++;
     }

@@ -28,6 +28,7 @@ export class Raster {
       const to = Math.min(ports.end, from + columns - 1);
       const y = pad - top + row * h;
       for (let port = from; port <= to; port++) {
+        if (!ports.has(port)) continue;
         const entry = ports.at(port);
         const isDim = matches !== null && !matches(port, entry);
         const isJoined = entry !== null && entry.end > port && port < to;

@@ -3,7 +3,7 @@ import { Card } from "./card.js";
 import { now } from "./clock.js";
 import { $, el, say } from "./dom.js";
 import { Feed } from "./feed.js";
-import { count, duration, plural, ports as portsText } from "./format.js";
+import { count, duration, plural, portsOf } from "./format.js";
 import { holders } from "./holders.js";
 import { drawLegend, showCounts } from "./legend.js";
 import { MapView } from "./map.js";
@@ -60,7 +60,7 @@ export class Screen {
   loaded() {
     const { ports } = this.#app.service;
     const { view } = this;
-    const isSame = view.ports?.start === ports.start && view.ports?.end === ports.end;
+    const isSame = view.ports?.ranges === ports.ranges;
     $("map-wait").hidden = true;
     if (isSame) view.ports = ports;
     else view.show(ports);
@@ -132,16 +132,16 @@ export class Screen {
     $("service-title").textContent = info.name;
     $("service-text").textContent = info.description;
     $("service-facts").textContent =
-      `ports ${portsText(info.start, info.end)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}`;
+      `ports ${portsOf(info)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}`;
     $("service-waiting").textContent = info.waiting ? `${plural(info.waiting, "call")} waiting for a port` : "no calls waiting";
     $("service-waiting").classList.toggle("is-waiting", info.waiting > 0);
-    $("map").setAttribute("aria-label", `Map of ${info.name}, ports ${portsText(info.start, info.end)}`);
+    $("map").setAttribute("aria-label", `Map of ${info.name}, ports ${portsOf(info)}`);
     $("map-wait").hidden = ports !== null;
     if (!ports) return;
     ports.age(now());
     const counts = ports.counts();
     showCounts(counts);
-    $("service-fill").replaceChildren(fill(counts, ports.size));
+    $("service-fill").replaceChildren(fill(counts, info.ports.total));
     const port = state.port !== null && ports.has(state.port) ? state.port : null;
     this.view.selected = port;
     this.#drawTable(ports, state.search, port);

@@ -1,6 +1,6 @@
 // The services of a pool: the list at the side, and the overview with all numbers.
 import { $, el } from "./dom.js";
-import { count, percent, plural, ports as portsText } from "./format.js";
+import { count, hasPort, percent, plural, portsOf } from "./format.js";
 import { sum } from "./pool.js";
 import { Table } from "./table.js";
 
@@ -54,7 +54,7 @@ export class Services {
       el("span", { className: "service-name" }, service.name),
       el("span", { className: "service-used" }, service.waiting ? `${count(service.waiting)} waiting · ${used}` : used),
       fill(service.ports, service.ports.total),
-      el("span", { className: "service-range" }, `${portsText(service.start, service.end)} · ${count(service.ports.free)} free`),
+      el("span", { className: "service-range" }, `${portsOf(service)} · ${count(service.ports.free)} free`),
     ]);
     if (isChosen) link.setAttribute("aria-current", "page");
     const item = el("li", {}, link);
@@ -74,7 +74,7 @@ export class Services {
       empty: () => "No service to show.",
       columns: [
         { key: "name", text: "Service", value: (s) => s.name, cell: (s) => this.#link(s.name, [s.name]) },
-        { key: "start", text: "Ports", isNumber: true, value: (s) => s.start, cell: (s) => portsText(s.start, s.end) },
+        { key: "start", text: "Ports", isNumber: true, value: (s) => s.start, cell: (s) => portsOf(s) },
         { key: "fill", text: "In use", value: (s) => taken(s) / s.ports.total, cell: (s) => [
           el("span", { className: "share" }, percent(taken(s), s.ports.total)), fill(s.ports, s.ports.total)] },
         number("free", "Free", (s) => s.ports.free),
@@ -91,7 +91,7 @@ const matches = (service, search) => {
   const text = search.toLowerCase();
   if (!text) return true;
   const port = /^\d{1,5}$/.test(text) ? Number(text) : null;
-  if (port !== null && port >= service.start && port <= service.end) return true;
+  if (port !== null && hasPort(service, port)) return true;
   return service.name.toLowerCase().includes(text) || service.description.toLowerCase().includes(text);
 };
 

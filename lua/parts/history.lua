@@ -3,7 +3,7 @@
 --   event   allocated, released, renewed (by another than its owner), in_use (an offer was rejected as such),
 --           expired (a script found that the lease had ended), and of the service: defined, changed, removed
 --   name, port, count (if more than 1), fence, owner
---   start, end (of the range that was defined)
+--   start, end, and if there are several, ranges (that were defined, as of parts/ranges.lua)
 --   request, the id of the request, but for expired
 --   until   when its lease ends, or ended
 -- The names that an entry has in common with those before it take no memory.
@@ -39,7 +39,7 @@ local function add_event(events, event, name, port, count, fence, owner, ends)
   write_event(events, all, n)
 end
 
--- Adds an event about the service itself: defined or changed, with its range, or removed.
+-- Adds an event about the service itself: defined or changed, with its ranges, or removed.
 local function add_change(events, event, ...)
   if ARGV[1] == '0' then return end
   local all = {'event', event, ...}

@@ -1,33 +1,36 @@
 -- The records of offers and allocations: flat JSON objects whose texts need no escapes. No other part or script
 -- writes or parses them.
 --
--- offer       service, name, port, count, owner, created, expires, lease if it has one, secret, and a mark that says
---             what became of it: "rejected", "released", or "claimed" for a claim that is remembered as an offer
--- allocation  name, port, count, owner, created, fence, lease and expires if it has a lease, secret
+-- offer       service, name, port, count, owner, labels, created, expires, lease if it has one, secret, and a mark that
+--             says what became of it: "rejected", "released", or "claimed" for a claim that is remembered as an offer
+-- allocation  name, port, count, owner, labels, created, fence, lease and expires if it has a lease, secret
 --
--- A record has an owner if its caller had one. It has a count if that is more than 1, or if it has an owner: servers
--- that know no owners take what stands between port and created for the count, and find the count first.
+-- A record has an owner if its caller had one, and "labels":true if it has labels, which are in a key of their own; see
+-- labels.lua. It has a count if that is more than 1, or if it has one of these: servers that do not know them take what
+-- stands between port and created for the count, and find the count first.
 --
 -- Times are Unix milliseconds, a lease is in milliseconds. Functions take numbers as strings or numbers, but a count
 -- only as a number.
 
--- Writes an offer. lease, mark and owner may be nil.
-local function offer_record(service, name, port, count, created, expires, lease, secret, mark, owner)
+-- Writes an offer. lease, mark and owner may be nil; labels says whether it has any.
+local function offer_record(service, name, port, count, created, expires, lease, secret, mark, owner, labels)
   return '{"service":"' .. service .. '","name":"' .. name .. '","port":' .. port ..
-    (owner and ',"count":' .. count .. ',"owner":"' .. owner .. '"' or count > 1 and ',"count":' .. count or '') ..
+    ((owner or labels or count > 1) and ',"count":' .. count or '') ..
+    (owner and ',"owner":"' .. owner .. '"' or '') .. (labels and ',"labels":true' or '') ..
     ',"created":' .. created .. ',"expires":' .. expires ..
     (lease and ',"lease":' .. lease or '') .. ',"secret":"' .. secret ..
     (mark and '","' .. mark .. '":true}' or '"}')
 end
 
--- Parses an offer: service, name, port, count, expires, lease, mark, owner. All are strings but the count; lease, mark
--- and owner may be nil.
+-- Parses an offer: service, name, port, count, expires, lease, mark, owner, labels. All are strings but the count, and
+-- labels, which says whether it has any; lease, mark and owner may be nil.
 local function parse_offer(record)
   local service, name, port, count, expires, lease, mark = string.match(record,
     '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+)(.-),"created":%d+,"expires":(%d+)(.-),"secret":"[^"]+"(.*)}$')
   return service, name, port, count == '' and 1 or tonumber(string.match(count, '%d+')), expires,
     lease ~= '' and string.match(lease, '%d+') or nil, mark ~= '' and string.match(mark, '"(%l+)":true') or nil,
-    count ~= '' and string.match(count, '"owner":"([^"]+)"') or nil
+    count ~= '' and string.match(count, '"owner":"([^"]+)"') or nil,
+    count ~= '' and string.find(count, '"labels":true', 1, true) ~= nil
 end
 
 -- Adds a mark to an offer.
@@ -35,22 +38,24 @@ local function mark_offer(record, mark)
   return string.sub(record, 1, -2) .. ',"' .. mark .. '":true}'
 end
 
--- Writes an allocation. Without a lease, lease and expires are nil; owner may be nil.
-local function allocation_record(name, port, count, created, fence, lease, expires, secret, owner)
+-- Writes an allocation. Without a lease, lease and expires are nil; owner may be nil; labels says whether it has any.
+local function allocation_record(name, port, count, created, fence, lease, expires, secret, owner, labels)
   return '{"name":"' .. name .. '","port":' .. port ..
-    (owner and ',"count":' .. count .. ',"owner":"' .. owner .. '"' or count > 1 and ',"count":' .. count or '') ..
+    ((owner or labels or count > 1) and ',"count":' .. count or '') ..
+    (owner and ',"owner":"' .. owner .. '"' or '') .. (labels and ',"labels":true' or '') ..
     ',"created":' .. created .. ',"fence":' .. fence ..
     (lease and ',"lease":' .. lease .. ',"expires":' .. expires or '') .. ',"secret":"' .. secret .. '"}'
 end
 
--- Parses an allocation: name, count, fence, lease, secret, created, owner. All are strings but the count; lease and
--- owner may be nil.
+-- Parses an allocation: name, count, fence, lease, secret, created, owner, labels. All are strings but the count, and
+-- labels, which says whether it has any; lease and owner may be nil.
 local function parse_allocation(record)
   local name, count, created, fence, lease, secret = string.match(record,
     '^{"name":"([^"]+)","port":%d+(.-),"created":(%d+),"fence":(%d+)(.-),"secret":"([^"]+)"}$')
   return name, count == '' and 1 or tonumber(string.match(count, '%d+')), fence,
     lease ~= '' and string.match(lease, '%d+') or nil, secret, created,
-    count ~= '' and string.match(count, '"owner":"([^"]+)"') or nil
+    count ~= '' and string.match(count, '"owner":"([^"]+)"') or nil,
+    count ~= '' and string.find(count, '"labels":true', 1, true) ~= nil
 end
 
 -- The name of an offer or an allocation.
@@ -61,6 +66,11 @@ end
 -- The owner of an offer or an allocation; nil if it has none.
 local function owner_of(record)
   return string.match(record, '"owner":"([^"]+)"')
+end
+
+-- Whether an offer or an allocation has labels.
+local function has_labels(record)
+  return string.find(record, '"labels":true', 1, true) ~= nil
 end
 
 -- How many ports an offer or an allocation has.

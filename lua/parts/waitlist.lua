@@ -1,4 +1,5 @@
 local call = redis.call
+-- include ranges: read_ranges, size_of
 -- include runs: row_around
 -- include service: read_service
 
@@ -53,14 +54,13 @@ local function front(keys, service)
   return {}
 end
 
--- How many ports are free, and how many the service has.
+-- How many ports are free, how many the service has, and how many its longest range has.
 local function count_free(keys, service)
-  local range = call('HMGET', keys.service, 'start', 'end')
   local lasting = call('HLEN', keys.ports) - call('ZCARD', keys.leases)
   local held = call('ZCOUNT', keys.free, '(' .. service.free_before, '+inf') +
     call('ZCOUNT', keys.resting, '(' .. service.now, '+inf')
-  local size = range[2] - range[1] + 1
-  return size - lasting - held, size
+  local size, longest = size_of(read_ranges(keys))
+  return size - lasting - held, size, longest
 end
 
 -- In how many ms the next port becomes free by itself; nil if none does.
@@ -101,18 +101,20 @@ local function set_no_rows(keys, service, ticket, row)
 end
 
 -- The tickets for which there may be ports now, `most` at most, in their order. A ticket that waits for more ports
--- than the service has is among them, so that its call ends. Also returns how many ports the service has.
+-- than the service has, in all or in a row, is among them, so that its call ends. Also returns how many ports the
+-- service has.
 local function whose_turn(keys, service, most)
-  local left, size = count_free(keys, service)
+  local left, size, longest = count_free(keys, service)
   local in_front, tickets = front(keys, service), {}
   local known = count_known(keys, service, in_front)
   local missing = math.huge -- the shortest row that does not exist; tickets that need one as long wait
   for i, ticket in ipairs(in_front) do
     local count, row = demand(ticket)
+    local never = count > size or row > longest
     if i <= known and row > 1 then missing = math.min(missing, row) end
-    if #tickets == most or count > left and count <= size then break end
-    if count > size or row < missing then tickets[#tickets + 1] = ticket end
-    if count <= size then left = left - count end
+    if #tickets == most or count > left and not never then break end
+    if never or row < missing then tickets[#tickets + 1] = ticket end
+    if not never then left = left - count end
   end
   return tickets, size
 end

@@ -1,4 +1,4 @@
--- Accepts an offer of one port without a lease: the short path, with few keys, that most calls take.
+-- Accepts an offer of one port without a lease and labels: the short path, with few keys, that most calls take.
 --
 -- KEYS   offers HASH, free ZSET, ports HASH, fence STRING, offer STRING (of the secret), events STREAM;
 --        of an owner: owned ZSET
@@ -24,10 +24,10 @@ local now, microseconds = read_clock()
 
 local record = call('GET', offer)
 if not record then return 0 end
-local of, name, port, count, expires, lease, mark, its_owner = parse_offer(record)
+local of, name, port, count, expires, lease, mark, its_owner, labels = parse_offer(record)
 local left = expires - now
 -- As in find_offer, the clock decides, and the record must still be at its port.
-if left <= 0 or of ~= service or count > 1 or lease or mark or its_owner and its_owner ~= owner
+if left <= 0 or of ~= service or count > 1 or lease or mark or labels or its_owner and its_owner ~= owner
   or call('HGET', offers, port) ~= record then return 0 end
 
 -- A repeated call gets the same answer, so the secret is remembered for a minute, or for the rest of the offer's time

@@ -3,13 +3,13 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, fence STRING, events STREAM,
---        then of each request: offer STRING (of the secret); of an owner: owned ZSET
+--        labels HASH, then of each request: offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   events, request, service, how long a secret that the client supplied is remembered (ms), then as in
 --        offer.lua: ticket, '1' to wait, of each request name, secret and options, and of an owner: owner, and how
 --        many ports it may hold; last the highest fence of the pool that the server saw, and the highest of all pools
 --
--- answer {request, ...}    of each request the record of a new allocation, or {record} if this secret has it already;
---                          of a single request its record or {record} alone
+-- answer {request, ...}    of each request the record of a new allocation, or {record} if this secret has it already,
+--                          with its labels behind it; of a single request its record or {record} alone
 --        0 or less, 1, 2   as in offer.lua
 --        3                 nothing was changed: this is an older state
 -- errors SERVICE_NOT_FOUND
@@ -26,24 +26,25 @@ local call = redis.call
 -- include clock: read_clock
 -- include fence: is_behind, next_fence
 -- include history: add_event
+-- include labels: write_labels
 -- include owner: add_holds, own_ports
 -- include ports/acquire: acquire, answer_of
 -- include ports/allocate: add_allocation, new_allocations, write_allocations
 -- include ports/check_requests: check_secret
 -- include ports/find: find_offer
 -- include ports/read_requests: read_requests
--- include record: count_of, has_secret, is_live, offer_record, owner_of
+-- include record: count_of, has_labels, has_secret, is_live, offer_record, owner_of
 -- include service: read_service
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], fence = KEYS[13], events = KEYS[14],
+  waitlists = KEYS[12], fence = KEYS[13], events = KEYS[14], labels = KEYS[15],
 }
 local remember, ticket, stay, seen, least = ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[#ARGV - 1], ARGV[#ARGV]
 local now, microseconds = read_clock()
 local service = read_service(keys, now, ARGV[3])
-local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 15)}, {unpack(ARGV, 7, #ARGV - 2)})
+local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 16)}, {unpack(ARGV, 7, #ARGV - 2)})
 
 -- The allocation of a request's name, its first port and how many it has, if it has the request's secret.
 local function find_claimed(request)
@@ -68,9 +69,9 @@ local function look_at(request)
   if wrong then return 'refused', wrong end
   if state == 'accepted' then return 'done', record end
   if state ~= 'open' then return 'missing' end
-  -- The secret has an open offer: it is accepted.
+  -- The secret has an open offer: it is accepted, with its labels unless the request has others.
   request.port, request.count, request.lease, request.is_offered = port, count, request.lease or lease, true
-  request.owner = its_owner
+  request.owner, request.is_labelled = its_owner, has_labels(record)
   return 'held'
 end
 
@@ -104,12 +105,14 @@ local function write(unwritten, answers)
     local ends = request.lease and string.format('%d', now + request.lease)
     if not request.is_offered then request.owner = owner end
     answers[request.index + 1] = add_allocation(all, request.name, request.port, request.count, now, number,
-      request.lease, ends, request.secret, request.owner, not request.is_offered)
+      request.lease, ends, request.secret, request.owner, request.labels or request.is_labelled,
+      not request.is_offered)
     if request.owner then add_holds(holds, request.port, request.count, ends) end
     if request.own then remember_claim(request) end
     add_event(keys.events, 'allocated', request.name, request.port, request.count, number, request.owner, ends)
   end
   write_allocations(keys, all)
+  write_labels(keys, unwritten)
   if #holds > 0 then own_ports(keys, now, holds) end
 end
 

@@ -18,7 +18,7 @@ local call = redis.call
 -- include history: add_event
 -- include ports/next_port: next_port
 -- include ports/own_lazily: is_at_quota, own_lazily
--- include record: allocation_record, name_of, offer_record
+-- include record: allocation_record, has_labels, name_of, offer_record
 
 local service, free, fresh, names, offers, ports, leases, fence, offer, events, owned = unpack(KEYS)
 local of, remember, name, secret, own, lease, seen, least, owner, most = unpack(ARGV, 3)
@@ -29,8 +29,9 @@ if owner and is_at_quota(owned, most, now) then return 0 end
 local port, run = next_port(service, free, fresh, now)
 local ended = port and call('HGET', offers, port)
 -- HSETNX is the last check and the first write. An offer or a lease of this name that ended is cleared on the long
--- path, as is a lease of the port that ended.
-if not port or ended == 'leased' or call('HSETNX', names, name, port) == 0 then return 0 end
+-- path, as is a lease of the port that ended, or an offer with labels.
+if not port or ended == 'leased' or ended and has_labels(ended)
+  or call('HSETNX', names, name, port) == 0 then return 0 end
 local number = next_fence(fence, microseconds, 1, seen, least)
 if not number then
   call('HDEL', names, name)

@@ -2,16 +2,17 @@
 -- the short path of offer_any.lua.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, events STREAM, then of each request:
---        offer STRING (of the secret); of an owner: owned ZSET
+--        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, events STREAM, labels HASH,
+--        then of each request: offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   events, request, service, how long the offers are open (ms), ticket in the waitlist ('': none), '1' if the
 --        call is to wait if too few ports are free, then of each request: name, secret, options ('': none)
 --        "own lease port prefer count": '1' if the client supplied the secret, lease (ms), exact port, preferred
---        port, how many consecutive ports ('0': not given). Of an owner: owner, and how many ports it may hold in the
+--        port, how many consecutive ports ('0': not given); behind them a space and the labels as JSON, if it has any.
+--        Of an owner: owner, and how many ports it may hold in the
 --        pool ('0': any number)
 --
 -- answer {request, ...}  of each request the record of a new offer, or {record} if this secret has it already and it is
---                        open; of a single request its record or {record} alone
+--                        open, with its labels behind it; of a single request its record or {record} alone
 --        0 or less       the call has to wait: its ticket is in the waitlist. Negative: a port becomes free by itself
 --                        in so many ms; 0: none does
 --        1               the script did other work, on 150 ports at most: call it again
@@ -27,6 +28,7 @@
 -- offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include labels: write_labels
 -- include owner: own_ports
 -- include ports/acquire: acquire, answer_of
 -- include ports/check_requests: check_secret, fault
@@ -38,12 +40,12 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], events = KEYS[13],
+  waitlists = KEYS[12], events = KEYS[13], labels = KEYS[14],
 }
 local ttl, ticket, stay = ARGV[4], ARGV[5], ARGV[6] == '1'
 local now = read_clock()
 local service = read_service(keys, now, ARGV[3])
-local requests, owner, most = read_requests(keys, {unpack(KEYS, 14)}, {unpack(ARGV, 7)})
+local requests, owner, most = read_requests(keys, {unpack(KEYS, 15)}, {unpack(ARGV, 7)})
 
 local function resolve(request)
   if not request.own then return 'missing' end
@@ -63,7 +65,7 @@ local function write(missing, answers)
   local expires, scores, records = string.format('%d', now + ttl), {}, {}
   for _, request in ipairs(missing) do
     local record = offer_record(service.name, request.name, request.port, request.count, now, expires, request.lease,
-      request.secret, nil, owner)
+      request.secret, nil, owner, request.labels)
     for i = 0, request.count - 1 do
       scores[#scores + 1] = expires
       scores[#scores + 1] = string.format('%d', request.port + i)
@@ -75,6 +77,7 @@ local function write(missing, answers)
   end
   call('ZADD', keys.free, unpack(scores))
   call('HSET', keys.offers, unpack(records))
+  write_labels(keys, missing)
   if owner then own_ports(keys, now, scores) end
 end
 

@@ -14,7 +14,7 @@ local call = redis.call
 -- include clock: read_clock
 -- include ports/next_port: next_port
 -- include ports/own_lazily: is_at_quota, own_lazily
--- include record: name_of, offer_record
+-- include record: has_labels, name_of, offer_record
 
 local service, free, fresh, names, offers, offer, owned = unpack(KEYS)
 local of, ttl, name, secret, may_be_known, owner, most = unpack(ARGV)
@@ -24,14 +24,14 @@ if may_be_known == '1' and call('EXISTS', offer) == 1 then return 0 end
 if owner and is_at_quota(owned, most, now) then return 0 end
 local port, run = next_port(service, free, fresh, now)
 -- HSETNX is the last check and the first write. An offer or a lease of this name that ended is cleared on the long
--- path, as is a lease of the port that ended.
+-- path, as is a lease of the port that ended, or an offer with labels.
 if not port or call('HSETNX', names, name, port) == 0 then return 0 end
 
 local expires = string.format('%d', now + ttl)
 local record = offer_record(of, name, port, 1, now, expires, nil, secret, nil, owner)
 if call('HSETNX', offers, port, record) == 0 then
   local ended = call('HGET', offers, port)
-  if ended == 'leased' then
+  if ended == 'leased' or has_labels(ended) then
     call('HDEL', names, name)
     return 0
   end

@@ -2,7 +2,7 @@
 --
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH,
 --        fresh ZSET, run_lengths ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret),
---        events STREAM; of an owner: owned ZSET
+--        events STREAM, labels HASH; of an owner: owned ZSET
 -- ARGV   events, request, service, secret, how long the ports rest that were found in use (ms; '': they were not);
 --        of an owner: owner, '1' if the offer must be its
 --
@@ -18,13 +18,14 @@ local call = redis.call
 -- include owner: check_owner, disown_ports
 -- include ports/find: find_offer, no_offer
 -- include ports/notify_lazily: notify_of_return
--- include record: mark_offer
+-- include record: has_labels, mark_offer
 -- include resting: let_rest
 
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
   resting = KEYS[7], rest = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], waitlist = KEYS[11],
-  heartbeats = KEYS[12], waitlists = KEYS[13], offer = KEYS[14], events = KEYS[15], owned = KEYS[16],
+  heartbeats = KEYS[12], waitlists = KEYS[13], offer = KEYS[14], events = KEYS[15], labels = KEYS[16],
+  owned = KEYS[17],
 }
 local service, secret, rest, owner, must_own = unpack(ARGV, 3)
 local now = read_clock()
@@ -48,6 +49,7 @@ for i = 0, count - 1 do
 end
 call('HDEL', keys.names, name) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('HDEL', keys.offers, port)
+if has_labels(record) then call('HDEL', keys.labels, port) end
 if its_owner then disown_ports(keys, now, port, count) end
 if rest == '' or rest == '0' then
   call('ZADD', keys.free, unpack(scores))

@@ -2,8 +2,8 @@
 -- release_plain.lua.
 --
 -- KEYS   service HASH, free ZSET, names HASH, ports HASH, waitlist ZSET, offers HASH, leases ZSET, resting ZSET,
---        fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret), events STREAM;
---        of an owner: owned ZSET
+--        fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret), events STREAM,
+--        labels HASH; of an owner: owned ZSET
 -- ARGV   events, request, service, the secret that the allocation must have ('': any), port or name, then the fences of
 --        which it must have one (none: any); of an owner, last: owner, '1' if without the secret the allocation must be
 --        its
@@ -24,7 +24,8 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], ports = KEYS[4], waitlist = KEYS[5], offers = KEYS[6],
   leases = KEYS[7], resting = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], offer = KEYS[13], events = KEYS[14], owned = KEYS[15],
+  waitlists = KEYS[12], offer = KEYS[13], events = KEYS[14],
+  labels = KEYS[15], owned = KEYS[16],
 }
 local must_own, owner = keys.owned and table.remove(ARGV), keys.owned and table.remove(ARGV)
 local service, secret, holder = ARGV[3], ARGV[4], ARGV[5]
@@ -40,7 +41,7 @@ end
 
 local port, allocation, err = find_allocation(keys, now, service, holder)
 if err then return redis.error_reply(err) end
-local name, count, fence, lease, its_secret, _, its_owner = parse_allocation(allocation)
+local name, count, fence, lease, its_secret, _, its_owner, labels = parse_allocation(allocation)
 if secret ~= '' and secret ~= its_secret then
   return redis.error_reply('SECRET_MISMATCH the allocation of ' .. holder .. ' has another secret')
 end
@@ -66,6 +67,7 @@ if lease then
   call('ZREM', keys.leases, unpack(all))
 end
 call('HDEL', keys.names, name)
+if labels then call('HDEL', keys.labels, port) end
 if its_owner then disown_ports(keys, now, port, count) end
 local ends = lease and string.match(allocation, '"expires":(%d+)')
 add_event(keys.events, 'released', name, port, count, fence, its_owner, ends)

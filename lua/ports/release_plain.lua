@@ -1,5 +1,5 @@
--- Releases an allocation of one port without a lease while no call waits: the short path, with few keys, that most
--- calls take.
+-- Releases an allocation of one port without a lease and labels while no call waits: the short path, with few keys,
+-- that most calls take.
 --
 -- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET, events STREAM; of an owner: owned ZSET
 -- ARGV   events, request, port or name, then the fences of which the allocation must have one (none: any); of an owner,
@@ -24,12 +24,12 @@ local now = read_clock()
 local port = string.find(holder, '^%d+$') and holder or call('HGET', names, holder)
 local allocation = port and call('HGET', ports, port)
 if not allocation or is_first_port(allocation) or call('EXISTS', waitlist) == 1 then return 0 end
-local name, count, fence, lease, _, _, its_owner = parse_allocation(allocation)
+local name, count, fence, lease, _, _, its_owner, labels = parse_allocation(allocation)
 local matches = #ARGV == 3
 for i = 4, #ARGV do
   matches = matches or ARGV[i] == fence
 end
-if count > 1 or lease or not matches or its_owner and its_owner ~= owner then return 0 end
+if count > 1 or lease or labels or not matches or its_owner and its_owner ~= owner then return 0 end
 
 call('HDEL', ports, port) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('ZADD', free, now, port)

@@ -1,11 +1,11 @@
 -- Starts the lease of an allocation again, from now on. An allocation without a lease gets one.
 --
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, waitlist ZSET,
---        heartbeats ZSET, waitlists ZSET, events STREAM; of an owner: owned ZSET
+--        heartbeats ZSET, waitlists ZSET, events STREAM, labels HASH; of an owner: owned ZSET
 -- ARGV   events, request, service, port or name, the secret that the allocation must have, lease (ms, '0': as before),
 --        the owner who calls ('': none); of an owner: owner, '1' if the allocation must be its
 --
--- answer record
+-- answer record, with its labels behind it
 --        {'owner', owner}  nothing was changed: call it again with the key of this owner, whose allocation it is
 -- errors SERVICE_NOT_FOUND, PORT_NOT_FOUND, SECRET_MISMATCH, NOT_OWNER, INVALID lease detail
 --
@@ -13,6 +13,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include history: add_event
+-- include labels: with_labels
 -- include owner: add_holds, check_owner, own_ports
 -- include ports/allocate: allocate
 -- include ports/find: find_allocation
@@ -22,14 +23,14 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
   resting = KEYS[7], waitlist = KEYS[8], heartbeats = KEYS[9], waitlists = KEYS[10],
-  events = KEYS[11], owned = KEYS[12],
+  events = KEYS[11], labels = KEYS[12], owned = KEYS[13],
 }
 local service, holder, secret, new_lease, caller, owner, must_own = unpack(ARGV, 3)
 local now = read_clock()
 
 local port, allocation, err = find_allocation(keys, now, service, holder)
 if err then return redis.error_reply(err) end
-local name, count, fence, lease, its_secret, created, its_owner = parse_allocation(allocation)
+local name, count, fence, lease, its_secret, created, its_owner, labels = parse_allocation(allocation)
 if secret ~= its_secret then
   return redis.error_reply('SECRET_MISMATCH the allocation of ' .. holder .. ' has another secret')
 end
@@ -39,10 +40,10 @@ if new_lease ~= '0' then lease = new_lease end
 if not lease then return redis.error_reply('INVALID lease is required: this allocation has none yet') end
 
 local ends = string.format('%d', now + lease)
-local record = allocate(keys, name, port, count, created, fence, lease, ends, secret, its_owner)
+local record = allocate(keys, name, port, count, created, fence, lease, ends, secret, its_owner, labels)
 if its_owner then own_ports(keys, now, add_holds({}, port, count, ends)) end
 if its_owner and its_owner ~= caller then
   add_event(keys.events, 'renewed', name, port, count, fence, its_owner, ends)
 end
 if call('EXISTS', keys.waitlist) == 1 then notify_of_leases(keys, now, service) end
-return record
+return with_labels(keys, port, record)

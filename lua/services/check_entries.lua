@@ -1,8 +1,8 @@
 -- Looks for entries of one key of a service that stand for nothing, and removes them if it is to repair.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, waitlist ZSET, waitlists ZSET, services ZSET, ends ZSET; of an
---        owner: owned ZSET
+--        resting ZSET, waitlist ZSET, waitlists ZSET, services ZSET, ends ZSET, ranges ZSET,
+--        labels HASH; of an owner: owned ZSET
 -- ARGV   the name of the key, or 'service' for what the service says of its keys; the cursor of the scan ('0': start);
 --        '1' to repair; of an owner: owner
 --
@@ -13,31 +13,33 @@
 -- At worst some 250 entries, each to be removed: about 1 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
+-- include labels: labels_of
+-- include ranges: have_all, ranges_of, text_of
 -- include record: count_of, is_first_port, is_live, name_of, owner_of
 -- include runs: drop_run, set_run
 -- include service: is_changing, no_service, read_service
+-- include services/overlaps: forget_ranges, overlap_of, ranges_in_pool
 -- include services/report: begin_report
 -- include waitlist: leave
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], waitlists = KEYS[11], services = KEYS[12],
-  ends = KEYS[13], owned = KEYS[14],
+  ends = KEYS[13], ranges = KEYS[14], labels = KEYS[15], owned = KEYS[16],
 }
 local kind, cursor, repairs, owner = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local now = read_clock()
 local service = read_service(keys, now, string.match(keys.service, ':service:(.*)$'))
-local range = call('HMGET', keys.service, 'start', 'end')
-local key, start, stop = keys[kind], tonumber(range[1]), tonumber(range[2])
-local findings = {}
+local start, stop, several = unpack(call('HMGET', keys.service, 'start', 'end', 'ranges'))
+local ranges = start and ranges_of(start, stop, several)
+local key, findings = keys[kind], {}
 
 local report = begin_report(keys, findings, repairs)
 
 if not service.cooldown then
   if kind == 'service' and call('ZSCORE', keys.services, service.name) then
     report('service_missing', service.name, 'the pool lists the service, and there is none', function()
-      call('ZREM', keys.services, service.name)
-      call('ZREM', keys.ends, service.name)
+      forget_ranges(keys, service.name, {})
     end)
     return {'0', findings}
   end
@@ -46,7 +48,15 @@ end
 if is_changing(service) then return 0 end
 
 local function is_in_range(port)
-  return string.find(port, '^%d+$') and tonumber(port) >= start and tonumber(port) <= stop
+  return string.find(port, '^%d+$') and have_all(ranges, tonumber(port), tonumber(port))
+end
+
+local function check_labels(port)
+  local allocation, offer = call('HGET', keys.ports, port), call('HGET', keys.offers, port)
+  if allocation and labels_of(keys, port, allocation) or offer and labels_of(keys, port, offer) then return end
+  report('labels_of_nobody', port, 'the port has labels, and no record of it has them', function()
+    call('HDEL', keys.labels, port)
+  end)
 end
 
 local function check_name(name, port)
@@ -76,11 +86,13 @@ local function check_set_port(port)
 end
 
 local function check_run(last, first)
-  if is_in_range(last) and is_in_range(first) then return end
+  if string.find(last, '^%d+$') and have_all(ranges, tonumber(first), tonumber(last)) then return end
   report('outside', last, 'a run of fresh ports from ' .. first .. ' on is not wholly of the service', function()
     drop_run(keys, last)
-    local from, to = math.max(first, start), math.min(tonumber(last) or 0, stop)
-    if from <= to then set_run(keys, from, to) end
+    for _, range in ipairs(ranges) do
+      local from, to = math.max(first, range[1]), math.min(tonumber(last) or 0, range[2])
+      if from <= to then set_run(keys, from, to) end
+    end
   end)
 end
 
@@ -112,8 +124,7 @@ local function check_owned(port, ends)
       call('ZREM', keys.owned, port)
     end)
   end
-  local other = call('ZREVRANGEBYSCORE', keys.services, port, '-inf', 'LIMIT', '0', '1')[1]
-  if other and tonumber(call('ZSCORE', keys.ends, other)) >= tonumber(port) then return end
+  if overlap_of(keys, service.name, tonumber(port), tonumber(port)) then return end
   report('outside', port, owner .. ' is said to hold a port that is of no service', function()
     call('ZREM', keys.owned, port)
   end)
@@ -129,10 +140,9 @@ end
 -- What the service says of its own keys.
 local function check_service()
   local name = service.name
-  local from, to = call('ZSCORE', keys.services, name), call('ZSCORE', keys.ends, name)
-  if tonumber(from or -1) ~= start or tonumber(to or -1) ~= stop then
-    local pools = tostring(from) .. '-' .. tostring(to)
-    report('range', name, string.format('the range is %d-%d, and the pool has %s', start, stop, pools))
+  local pools = ranges_in_pool(keys, name, ranges)
+  if pools ~= text_of(ranges) then
+    report('range', name, 'the range is ' .. text_of(ranges) .. ', and the pool has ' .. pools)
   end
   local soonest = call('ZRANGE', keys.resting, '0', '0', 'WITHSCORES')[2]
   if soonest and not (service.rests and tonumber(service.rests) <= tonumber(soonest)) then
@@ -160,7 +170,7 @@ end
 local checks = {
   names = check_name, offers = check_hash_port, ports = check_hash_port, free = check_set_port, leases = check_set_port,
   resting = check_set_port, fresh = check_run, run_lengths = check_length, waitlist = check_ticket,
-  owned = check_owned,
+  labels = check_labels, owned = check_owned,
 }
 local check = checks[kind]
 if not check then
@@ -168,7 +178,9 @@ if not check then
   return {'0', findings}
 end
 local found
-if kind == 'names' or kind == 'offers' or kind == 'ports' then
+if kind == 'labels' then
+  found = call('HSCAN', key, cursor, 'COUNT', '50')
+elseif kind == 'names' or kind == 'offers' or kind == 'ports' then
   found = call('HSCAN', key, cursor, 'COUNT', '250')
 else
   found = call('ZSCAN', key, cursor, 'COUNT', kind == 'owned' and '50' or '250')

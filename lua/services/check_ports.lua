@@ -4,7 +4,7 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, rest HASH
--- ARGV   the first of the ports, the last of them (64 at most), '1' to repair
+-- ARGV   the first of the ports, the last of them (64 at most, of one range), '1' to repair
 --
 -- answer {findings, offers, owned}
 --   findings  {code, port, detail, '1' if it was repaired} of each; the codes stand beside what they mean below
@@ -16,6 +16,7 @@
 -- At worst 64 ports, each to be repaired: about 2 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
+-- include ranges: read_ranges
 -- include record: count_of, is_first_port, is_live, name_of, owner_of, parse_allocation, parse_offer
 -- include resting: let_rest
 -- include runs: cut_run, run_of
@@ -34,10 +35,13 @@ local service = read_service(keys, now, string.match(keys.service, ':service:(.*
 if not service.cooldown then return redis.error_reply(no_service(service.name)) end
 if is_changing(service) then return 0 end
 
-local range = call('HMGET', keys.service, 'start', 'end')
-local first, last = math.max(ARGV[1], range[1]), math.min(ARGV[2], range[2])
+local range
+for _, each in ipairs(read_ranges(keys)) do
+  if not range and tonumber(ARGV[1]) <= each[2] and tonumber(ARGV[2]) >= each[1] then range = each end
+end
 local findings, open_offers, owned = {}, {}, {}
-if first > last then return {findings, open_offers, owned} end
+if not range then return {findings, open_offers, owned} end
+local first, last = math.max(ARGV[1], range[1]), math.min(ARGV[2], range[2])
 local report = begin_report(keys, findings, repairs)
 
 -- Whether two times are the same; either may be nil.
@@ -271,6 +275,6 @@ local function check_port(at)
 end
 
 local runs = read_runs(keys, first, last, report)
-check_lengths(keys, runs, first, tonumber(range[2]), report)
+check_lengths(keys, runs, first, range[2], report)
 for _, at in ipairs(read_ports(runs)) do check_port(at) end
 return {findings, open_offers, owned}

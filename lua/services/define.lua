@@ -1,77 +1,68 @@
--- Defines a service, or changes the range, description and cooldown of one.
+-- Defines a service, or changes the ranges, description and cooldown of one.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
---        events STREAM
--- ARGV   events, request, service, description, start, end, cooldown (ms), '1' if the service may exist already, how
---        many services the pool may have
+--        events STREAM, ranges ZSET, labels HASH
+-- ARGV   events, request, service, description, ranges ('5000-5099,7000-7099': 1 to 32), cooldown (ms), '1' if the
+--        service may exist already, how many services the pool may have; then fields of the service and the values
+--        that they must have ('': none)
 --
 -- answer {service as of parts/services/describe.lua, 1 if it is new, 1 if settle.lua must be called until it is done}
 --        0  nothing was changed yet: it looked at some 250 ports; call it again
+--        1  nothing was changed: a field has another value
 -- errors SERVICE_EXISTS, RANGE_OVERLAP, RANGE_IN_USE, LIMIT_REACHED
 --
--- If ports leave the range, it looks at the ports that are held, some 250 in a script. It records in `changing` what is
--- left to do then, and settle.lua does it. Worst case: ports that cool down after leases that ended: about 1.9 ms, with
--- a history 2.3 ms (an offer takes 10 us). A refusal if 250 ports or fewer are held: 20 us.
+-- If ports leave the ranges, it looks at the ports that are held, some 250 in a script. It records in `changing` what
+-- is left to do then, and settle.lua does it. Worst case: ports that cool down after leases that ended: about 1.9 ms,
+-- with a history 2.3 ms (an offer takes 10 us). A refusal if 250 ports or fewer are held: 20 us.
 local call = redis.call
 -- include clock: read_clock
 -- include full_redis: stop_if_full
 -- include history: add_change, resume_history
+-- include ranges: parse_ranges, ranges_of, subtract, text_of
 -- include resting: rest_cooling, settle_rest
 -- include runs: run_of
 -- include service: free_before_of, is_changing, read_service
 -- include services/describe: describe
--- include services/held_ports: first_held, held_outside, scan_held
+-- include services/held_ports: first_held, held_within, scan_held
+-- include services/overlaps: overlap_of, set_ranges
 -- include services/settle_range: settle_range
 -- include waitlist: notify_of_ports
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], waitlist = KEYS[11], heartbeats = KEYS[12],
-  waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], events = KEYS[16],
+  waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], events = KEYS[16], ranges = KEYS[17],
+  labels = KEYS[18],
 }
-local name, description, start, stop, cooldown, may_exist, most = unpack(ARGV, 3)
-local first, last = tonumber(start), tonumber(stop)
+local name, description, text, cooldown, may_exist, most = unpack(ARGV, 3, 8)
+local ranges = parse_ranges(text)
+local several = #ranges > 1 and text
+local start, stop = string.match(text, '^%d+'), string.match(text, '%d+$')
 local now = read_clock()
 local service = read_service(keys, now, name)
 
-local old_start, old_stop, old_description = unpack(call('HMGET', keys.service, 'start', 'end', 'description'))
+for i = 9, #ARGV, 2 do
+  if (call('HGET', keys.service, ARGV[i]) or '') ~= ARGV[i + 1] then return 1 end
+end
+local old_start, old_stop, old_several, old_description =
+  unpack(call('HMGET', keys.service, 'start', 'end', 'ranges', 'description'))
 local exists = old_start
+local old_ranges = exists and ranges_of(old_start, old_stop, old_several) or {}
 if exists and may_exist ~= '1' then
-  return redis.error_reply('SERVICE_EXISTS ' .. name .. ' is ' .. old_start .. '-' .. old_stop)
+  return redis.error_reply('SERVICE_EXISTS ' .. name .. ' is ' .. text_of(old_ranges))
 end
 if not exists and call('ZCARD', keys.services) >= tonumber(most) then
   return redis.error_reply('LIMIT_REACHED the pool has ' .. most .. ' services, and may have no more')
 end
-
--- Ranges never overlap: of those that start before the end of the new one, only the last can reach into it.
-for _, other in ipairs(call('ZREVRANGEBYSCORE', keys.services, last, '-inf', 'LIMIT', '0', '2')) do
-  if other ~= name then
-    local other_end = call('ZSCORE', keys.ends, other)
-    if tonumber(other_end) >= first then
-      return redis.error_reply('RANGE_OVERLAP the range of ' .. other .. ' is ' ..
-        call('ZSCORE', keys.services, other) .. '-' .. other_end)
-    end
-    break
-  end
+for _, range in ipairs(ranges) do
+  local other, others = overlap_of(keys, name, range[1], range[2])
+  if other then return redis.error_reply('RANGE_OVERLAP the range of ' .. other .. ' is ' .. others) end
 end
+-- The ports that leave the ranges and those that join them.
+local leaving, joining = subtract(old_ranges, ranges), subtract(ranges, old_ranges)
 
--- The ports that leave the range and those that join it, as pairs of first and last.
-local leaving, joining = {}, {}
-local function add_range(to, from, till)
-  if from <= till then to[#to + 1] = {from, till} end
-end
-if exists then
-  local old_first, old_last = tonumber(old_start), tonumber(old_stop)
-  add_range(leaving, old_first, math.min(old_last, first - 1))
-  add_range(leaving, math.max(old_first, last + 1), old_last)
-  add_range(joining, first, math.min(last, old_first - 1))
-  add_range(joining, math.max(first, old_last + 1), last)
-else
-  add_range(joining, first, last)
-end
-
--- The ports that leave the range; nil if they are more than 250.
+-- The ports that leave the ranges; nil if they are more than 250.
 local function few_leaving()
   local all = {}
   for _, range in ipairs(leaving) do
@@ -81,7 +72,7 @@ local function few_leaving()
   return all
 end
 
--- Whether all ports that leave the range were never handed out.
+-- Whether all ports that leave the ranges were never handed out.
 local function are_fresh()
   for _, range in ipairs(leaving) do
     local run_first, run_last = run_of(keys, range[1])
@@ -90,25 +81,26 @@ local function are_fresh()
   return true
 end
 
--- Says in words which port that leaves the range is held, nil if none is, and whether that is known yet. How far the
--- search has come is in `changing`, as 'narrow FIRST LAST AT UNTIL': every call that defines this range goes on from
--- there. A script that grants a port outside of the range ends the search, as does the time UNTIL.
+-- Says in words which port that leaves the ranges is held, nil if none is, and whether that is known yet. How far the
+-- search has come is in `changing`, as 'narrow FIRST LAST AT UNTIL' and, of several ranges, their text: every call that
+-- defines these ranges goes on from there. A script that grants a port outside of them ends the search, as does the
+-- time UNTIL.
 local function held_leaving()
   local few = few_leaving()
   if few then return first_held(keys, now, few), true end
-  local changing, search = service.changing, 'narrow ' .. start .. ' ' .. stop .. ' '
-  local at = changing and string.sub(changing, 1, #search) == search and string.match(changing, '^%w+', #search + 1)
-  local other = not at and changing and string.match(changing, '^narrow .* (%d+)$')
-  local left = other and other - now
-  if left and left > 0 and left <= 5000 then return nil, false end -- the search for another range goes on
-  if not at then
-    local held, are_all = held_outside(keys, now, first, last)
+  local first, last, at, until_then, of =
+    string.match(service.changing or '', '^narrow (%d+) (%d+) (%w+) (%d+) ?(.*)$')
+  if first ~= start or last ~= stop or of ~= (several or '') then
+    local left = until_then and until_then - now
+    if left and left > 0 and left <= 5000 then return nil, false end -- the search for other ranges goes on
+    local held, are_all = held_within(keys, now, leaving)
     if held or are_all then return held, true end
     at = 'o0'
   end
   local held, next_at
-  if at ~= 'done' then held, next_at = scan_held(keys, now, first, last, at) end
-  call('HSET', keys.service, 'changing', string.format('%s%s %d', search, next_at or 'done', now + 5000))
+  if at ~= 'done' then held, next_at = scan_held(keys, now, leaving, at) end
+  local search = {'narrow', start, stop, next_at or 'done', string.format('%d', now + 5000), several or nil}
+  call('HSET', keys.service, 'changing', table.concat(search, ' '))
   return held, not next_at
 end
 
@@ -141,14 +133,20 @@ else
   call('HDEL', keys.service, 'changing')
 end
 call('HSET', keys.service, 'description', description, 'start', start, 'end', stop, 'cooldown', cooldown)
+if several then
+  call('HSET', keys.service, 'ranges', several)
+elseif old_several then
+  call('HDEL', keys.service, 'ranges')
+end
 call('HSETNX', keys.service, 'created', now)
-call('ZADD', keys.services, start, name)
-call('ZADD', keys.ends, stop, name)
+set_ranges(keys, name, old_ranges, ranges)
+local span = {'start', start, 'end', stop}
+if several then span[5], span[6] = 'ranges', several end
 if not exists then
   resume_history(keys.events)
-  add_change(keys.events, 'defined', 'start', start, 'end', stop)
+  add_change(keys.events, 'defined', unpack(span))
 elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown then
-  add_change(keys.events, 'changed', 'start', start, 'end', stop)
+  add_change(keys.events, 'changed', unpack(span))
 end
 local is_settled = settle_range(keys, service, 50)
 if service.waiting then

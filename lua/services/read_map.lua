@@ -3,16 +3,18 @@
 -- KEYS   service HASH, free ZSET, fresh ZSET, offers HASH, ports HASH, resting ZSET
 -- ARGV   service, the first of the ports, how many there are
 --
--- answer {now (Unix ms), start, end, cooldown (ms), port, {free, ...}, {resting, ...}, {offers, ...}, {ports, ...}}:
---        from `port` on, what each of these keys has at each port, nil if it has none: of 512 ports at most. `port` is
---        the first of the ports in the range. If that is held as a part of a block, it is the first port of the block;
---        if it is in a run of fresh ports, it is the port after the run.
+-- answer {now (Unix ms), ranges (as text), cooldown (ms), port, {free, ...}, {resting, ...}, {offers, ...},
+--        {ports, ...}}: from `port` on, what each of these keys has at each port, nil if it has none: of 512 ports at
+--        most, and of one range, the one that has the first of the ports, or the next. `port` is the first of the ports
+--        in it. If that is held as a part of a block, it is the first port of the block; if it is in a run of fresh
+--        ports, it is the port after the run.
 --        0  settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --
 -- Worst case: 512 leased ports with long names and owners: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include ranges: read_ranges, text_of
 -- include record: count_of, is_first_port, is_live
 -- include runs: run_of
 -- include service: is_changing, no_service, read_service
@@ -50,15 +52,19 @@ local function first_port(port)
   return block and is_live(block, now) and tonumber(record) or port
 end
 
-local range = call('HMGET', keys.service, 'start', 'end')
-local first = math.max(ARGV[2], range[1])
-local last = math.min(first + ARGV[3] - 1, range[2])
+local ranges, first, last = read_ranges(keys), tonumber(ARGV[2]), -1
+for _, range in ipairs(ranges) do
+  if first > last and first <= range[2] then
+    first = math.max(first, range[1])
+    last = math.min(first + ARGV[3] - 1, range[2])
+  end
+end
 if first <= last then first = first_port(first) end
 
 local all = {}
 for port = first, math.min(last, first + 511) do all[#all + 1] = string.format('%d', port) end
-local answer = {now, range[1], range[2], service.cooldown, first, {}, {}, {}, {}}
+local answer = {now, text_of(ranges), service.cooldown, first, {}, {}, {}, {}}
 if #all == 0 then return answer end
-answer[6], answer[7] = call('ZMSCORE', keys.free, unpack(all)), call('ZMSCORE', keys.resting, unpack(all))
-answer[8], answer[9] = call('HMGET', keys.offers, unpack(all)), call('HMGET', keys.ports, unpack(all))
+answer[5], answer[6] = call('ZMSCORE', keys.free, unpack(all)), call('ZMSCORE', keys.resting, unpack(all))
+answer[7], answer[8] = call('HMGET', keys.offers, unpack(all)), call('HMGET', keys.ports, unpack(all))
 return answer

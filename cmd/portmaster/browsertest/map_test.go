@@ -81,6 +81,25 @@ func TestMapShowsStates(t *testing.T) {
 	})
 }
 
+// Ports between two ranges are not of the service: they have no state, and keys pass over them.
+func TestMapShowsRanges(t *testing.T) {
+	s := startServer(t)
+	s.call("PUT", "/v1/services/web", `{"ranges":[{"start":5000,"end":5001},{"start":5005,"end":5009}]}`)
+	p := open(t, s, "/ui/?service=web")
+	if got, want := p.legend(), "7 free"; got != want {
+		t.Errorf("the legend says %q, not %q", got, want)
+	}
+	p.awaitText("service-facts", "ports 5000–5001, 5005–5009")
+	p.do(chromedp.Focus(chromedp.CSS("#map")))
+	p.awaitText("map-at", "5000")
+	p.do(chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.ArrowRight))
+	p.awaitText("map-at", "5005")
+	p.do(chromedp.KeyEvent(kb.ArrowLeft))
+	p.awaitText("map-at", "5001")
+	s.call("POST", "/v1/services/web/ports", `{"name":"job-1","port":5009}`)
+	p.await(`document.querySelector("#legend").textContent.includes("6 free")`)
+}
+
 // A port is reached by link, by pointer and by keyboard, and the back button leads back.
 func TestMapChoosesPorts(t *testing.T) {
 	s := startServer(t)

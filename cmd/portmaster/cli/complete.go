@@ -50,7 +50,7 @@ func (s *Server) completePools(*cobra.Command, []string, string) ([]cobra.Comple
 
 func serviceNames(ctx context.Context, c *client.Client, _ []string) []cobra.Completion {
 	return namesOf(c.Services(ctx), func(s client.Service) string {
-		return cobra.CompletionWithDesc(s.Name, printable(ports(s.Start, s.End-s.Start+1)+" "+s.Description))
+		return cobra.CompletionWithDesc(s.Name, printable(portsOf(s)+" "+s.Description))
 	})
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"portmaster/client"
@@ -15,6 +16,15 @@ func ports(port, count int) string {
 		return strconv.Itoa(port)
 	}
 	return strconv.Itoa(port) + "-" + strconv.Itoa(port+count-1)
+}
+
+// portsOf says which ports a service has.
+func portsOf(s client.Service) string {
+	parts := make([]string, len(s.AllRanges()))
+	for i, r := range s.AllRanges() {
+		parts[i] = ports(r.Start, r.End-r.Start+1)
+	}
+	return strings.Join(parts, ",")
 }
 
 // given returns the variables that have a value.
@@ -37,14 +47,14 @@ func exact(t time.Time) string {
 var services = kind[client.Service]{
 	heads: []string{"NAME", "PORTS", "FREE", "OFFERED", "ALLOCATED", "COOLING", "WAITING", "AGE", "DESCRIPTION"},
 	row: func(s client.Service) []string {
-		return []string{s.Name, ports(s.Start, s.End-s.Start+1), strconv.Itoa(s.Ports.Free), strconv.Itoa(s.Ports.Offered),
+		return []string{s.Name, portsOf(s), strconv.Itoa(s.Ports.Free), strconv.Itoa(s.Ports.Offered),
 			strconv.Itoa(s.Ports.Allocated), strconv.Itoa(s.Ports.Cooling), strconv.Itoa(s.Waiting), age(s.Created), s.Description}
 	},
 	vars: func(s client.Service) []string {
 		return given("PORTMASTER_SERVICE", s.Name, "PORTMASTER_START", strconv.Itoa(s.Start), "PORTMASTER_END", strconv.Itoa(s.End),
 			"PORTMASTER_FREE", strconv.Itoa(s.Ports.Free), "PORTMASTER_WAITING", strconv.Itoa(s.Waiting))
 	},
-	entry: func(s client.Service) []string { return given("SERVICE_"+s.Name, ports(s.Start, s.End-s.Start+1)) },
+	entry: func(s client.Service) []string { return given("SERVICE_"+s.Name, portsOf(s)) },
 	id:    func(s client.Service) string { return s.Name },
 }
 

@@ -85,7 +85,7 @@ func (l LocalCheck) run(ctx context.Context, c *client.Client, out io.Writer) er
 			}
 		}
 		for _, port := range slices.Sorted(maps.Keys(ports)) {
-			if port < service.Start || port > service.End || owned[port] {
+			if !service.Has(port) || owned[port] {
 				continue
 			}
 			unknown++

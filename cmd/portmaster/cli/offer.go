@@ -19,6 +19,7 @@ type requestFlags struct {
 	port, prefer, count int
 	lease, wait         duration
 	secret              string
+	labels              map[string]string
 }
 
 func (r *requestFlags) addTo(f *pflag.FlagSet) {
@@ -27,6 +28,7 @@ func (r *requestFlags) addTo(f *pflag.FlagSet) {
 	f.IntVar(&r.count, "count", 0, "how many consecutive ports (1 to 100)")
 	f.Var(&r.lease, "lease", "how long it lasts unless it is renewed (1s to 30d); without it until it is released")
 	f.Var(&r.wait, "wait", "how long to wait for a free port")
+	LabelVar(f, &r.labels, "label", "what others are to know, such as job=4711; may be given several times")
 	f.StringVar(&r.secret, "secret", "", "a random UUID, to be able to repeat the command; without it a new one")
 }
 
@@ -51,6 +53,7 @@ func (r requestFlags) requests(f *pflag.FlagSet, o output, names []string) ([]cl
 	for i, name := range names {
 		requests[i] = client.Request{
 			Name: name, Secret: r.secret, Port: r.port, Prefer: r.prefer, Count: r.count, Lease: time.Duration(r.lease),
+			Labels: r.labels,
 		}
 	}
 	return requests, nil

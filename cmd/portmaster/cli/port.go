@@ -56,28 +56,33 @@ func renewCommand() *cobra.Command {
 
 func releaseCommand() *cobra.Command {
 	var fence int64
-	var secret, owner string
+	var secret string
+	var of client.Filter
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "release SERVICE NAME|PORT",
 		Short: "Release an allocation",
 		Long: "Release an allocation. With its secret or its fence, no other allocation is released, and the command can be repeated.\n" +
-			"With neither, whoever has the port or the name by now loses it, unless the server refuses. With --owner and no name,\n" +
-			"all allocations of an owner in the service are released.\n\n" + exitCodes,
+			"With neither, whoever has the port or the name by now loses it, unless the server refuses. Without a name, --owner,\n" +
+			"--name-prefix and --label release all allocations of the service that match each of them that is given.\n\n" + exitCodes,
 		Example: "  portmaster release ci web-01\n" +
+			"  portmaster release ci --label job=4711\n" +
 			"  portmaster release ci web-02 --fence \"$(portmaster get ci web-02 -o json | jq .fence)\"",
 		Args: cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
 		switch {
-		case len(args) == 2 && owner != "":
-			return Usage("--owner cannot be combined with a name or a port")
-		case owner != "":
-			released, err := s.client.ReleaseAll(ctx, args[0], owner)
+		case len(args) == 2 && of != client.Filter{}:
+			return Usage("--owner, --name-prefix and --label cannot be combined with a name or a port")
+		case of != client.Filter{}:
+			if secret != "" || fence != 0 {
+				return Usage("--secret and --fence are of one allocation")
+			}
+			released, err := s.client.ReleaseAll(ctx, args[0], of)
 			if err == nil && !s.output.quiet {
 				err = s.output.line(fmt.Sprintf("%d released", released))
 			}
 			return err
 		case len(args) == 1:
-			return Usage("name an allocation, or set --owner to release all of one")
+			return Usage("name an allocation, or say with --owner, --name-prefix or --label which ones")
 		}
 		a := named(args[0], args[1])
 		if a.Fence, a.Secret = fence, secret; secret == "" && fence == 0 {
@@ -88,8 +93,8 @@ func releaseCommand() *cobra.Command {
 	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
 	cmd.Flags().Int64Var(&fence, "fence", 0, "fence of the allocation")
 	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
-	cmd.Flags().StringVar(&owner, "owner", "", "release all allocations of this owner in the service")
-	cmd.MarkFlagsMutuallyExclusive("fence", "secret", "owner")
+	addFilter(cmd.Flags(), &of, "release")
+	cmd.MarkFlagsMutuallyExclusive("fence", "secret")
 	s.output.addQuiet(cmd)
 	return cmd
 }
@@ -115,22 +120,23 @@ func getCommand() *cobra.Command {
 
 func listCommand() *cobra.Command {
 	var open bool
-	var owner string
+	var of client.Filter
 	cmd, s := newCommand(&cobra.Command{
 		Use:     "ls SERVICE",
 		Short:   "List the allocations of a service, or its open offers",
 		Long:    "List the allocations of a service, or its open offers, by port.\n\n" + exitCodes,
-		Example: "  portmaster ls ci\n  portmaster ls ci --offers --no-headers",
+		Example: "  portmaster ls ci\n  portmaster ls ci --label job=4711 -o json\n  portmaster ls ci --offers --no-headers",
 		Args:    cobra.ExactArgs(1),
 	}, func(ctx context.Context, s *session, args []string) error {
 		if open {
-			return printAll(s.output, listed(offers), s.client.OffersOf(ctx, args[0], owner))
+			return printAll(s.output, listed(offers), s.client.OffersOf(ctx, args[0], of))
 		}
-		return printAll(s.output, listed(allocations), s.client.AllocationsOf(ctx, args[0], owner))
+		return printAll(s.output, listed(allocations), s.client.AllocationsOf(ctx, args[0], of))
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	cmd.Flags().BoolVar(&open, "offers", false, "list the open offers")
-	cmd.Flags().StringVar(&owner, "owner", "", "list those of this owner only")
+	addFilter(cmd.Flags(), &of, "list")
+	cmd.Flags().StringVar(&of.Name, "name", "", "list that of this name only")
 	s.output.addFlags(cmd, "the ports")
 	return cmd
 }

@@ -14,8 +14,8 @@ import (
 func serviceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "service",
-		Short:   "Define, read and remove services",
-		Long:    "Define, read and remove services. A service is a named range of ports of a pool.\n\n" + exitCodes,
+		Short:   "Define, change, read and remove services",
+		Long:    "Define, change, read and remove services. A service is a name for ports of a pool.\n\n" + exitCodes,
 		Example: "  portmaster service define ci 20000-20099\n  portmaster service ls",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -24,56 +24,118 @@ func serviceCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(serviceDefineCommand(), serviceListCommand(), serviceGetCommand(), serviceRemoveCommand())
+	cmd.AddCommand(serviceDefineCommand(), serviceChangeCommand(), serviceListCommand(), serviceGetCommand(), serviceRemoveCommand())
 	return cmd
 }
 
 func serviceDefineCommand() *cobra.Command {
 	var description string
 	var cooldown duration
+	var exclude []string
 	cmd, s := newCommand(&cobra.Command{
-		Use:   "define NAME START-END",
+		Use:   "define NAME START-END[,START-END...]",
 		Short: "Define a service, or change it",
-		Long: "Define a service that hands out the ports from START to END, or change the range, the description and the cooldown of the\n" +
-			"one that has this name. What no flag gives becomes empty. The first service of a pool creates the pool.\n\n" + exitCodes,
+		Long: "Define a service that hands out the ports from START to END, of up to 32 ranges, or change the ranges, the description and\n" +
+			"the cooldown of the one that has this name. What no flag gives becomes empty. The first service of a pool creates the pool.\n\n" +
+			exitCodes,
 		Example: "  portmaster service define ci 20000-20099\n" +
-			"  portmaster service define web 8000-8099 --description 'The web servers' --cooldown 1m",
+			"  portmaster service define web 8000-8099 --description 'The web servers' --cooldown 1m\n" +
+			"  portmaster service define games 5000-5099,7000-7099 --exclude 5005,5010-5019",
 		Args: cobra.ExactArgs(2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		start, end, err := portRange(args[1])
-		if err != nil {
+		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown)}
+		var err error
+		if d.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
 			return err
 		}
-		d := client.Definition{Name: args[0], Description: description, Start: start, End: end, Cooldown: time.Duration(cooldown)}
+		if d.Exclude, err = portRanges(exclude); err != nil {
+			return err
+		}
+		if len(d.Ranges) == 1 { // which servers of before ranges understand
+			d.Start, d.End, d.Ranges = d.Ranges[0].Start, d.Ranges[0].End, nil
+		}
 		service, err := s.client.Define(ctx, d)
-		if err != nil {
-			return err
-		}
-		for _, warning := range service.Warnings {
-			s.warn(warning)
-		}
-		return printOne(s.output, services, service)
+		return printDefined(s, service, err)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
 	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
+	addExclude(cmd, &exclude)
 	s.output.addFlags(cmd, "the name")
 	return cmd
 }
 
-// portRange reads START-END, or a port alone.
-func portRange(text string) (start, end int, err error) {
-	first, last, found := strings.Cut(text, "-")
-	if !found {
-		last = first
-	}
-	if start, err = strconv.Atoi(first); err == nil {
-		end, err = strconv.Atoi(last)
-	}
+func addExclude(cmd *cobra.Command, exclude *[]string) {
+	cmd.Flags().StringSliceVar(exclude, "exclude", nil, "ports and ranges that the service does not have, such as 5005,5010-5019")
+}
+
+func serviceChangeCommand() *cobra.Command {
+	var description string
+	var cooldown duration
+	var exclude []string
+	var given func(flag string) bool
+	cmd, s := newCommand(&cobra.Command{
+		Use:   "change NAME [START-END[,START-END...]]",
+		Short: "Change a part of the definition of a service",
+		Long: "Change a part of the definition of a service: what neither an argument nor a flag gives stays as it is. What is excluded\n" +
+			"leaves the ranges that the service has then.\n\n" + exitCodes,
+		Example: "  portmaster service change web --cooldown 1m\n  portmaster service change web --exclude 8080",
+		Args:    cobra.RangeArgs(1, 2),
+	}, func(ctx context.Context, s *session, args []string) error {
+		var change client.Change
+		var err error
+		if len(args) > 1 {
+			if change.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
+				return err
+			}
+		}
+		if change.Exclude, err = portRanges(exclude); err != nil {
+			return err
+		}
+		if given("description") {
+			change.Description = &description
+		}
+		if given("cooldown") {
+			change.Cooldown = (*time.Duration)(&cooldown)
+		}
+		service, err := s.client.Change(ctx, args[0], change)
+		return printDefined(s, service, err)
+	})
+	given = cmd.Flags().Changed
+	cmd.ValidArgsFunction = s.complete(serviceNames)
+	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
+	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
+	addExclude(cmd, &exclude)
+	s.output.addFlags(cmd, "the name")
+	return cmd
+}
+
+// printDefined prints a service that was defined or changed.
+func printDefined(s *session, service client.Service, err error) error {
 	if err != nil {
-		return 0, 0, Usage("%q is no range of ports, such as 20000-20099", text)
+		return err
 	}
-	return start, end, nil
+	for _, warning := range service.Warnings {
+		s.warn(warning)
+	}
+	return printOne(s.output, services, service)
+}
+
+// portRanges reads ranges START-END, and ports.
+func portRanges(texts []string) (ranges []client.Range, err error) {
+	for _, text := range texts {
+		first, last, found := strings.Cut(text, "-")
+		if !found {
+			last = first
+		}
+		start, startErr := strconv.Atoi(first)
+		end, endErr := strconv.Atoi(last)
+		if startErr != nil || endErr != nil {
+			return nil, Usage("%q is no range of ports, such as 20000-20099", text)
+		}
+		ranges = append(ranges, client.Range{Start: start, End: end})
+	}
+	return ranges, nil
 }
 
 func serviceListCommand() *cobra.Command {

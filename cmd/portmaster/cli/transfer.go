@@ -87,7 +87,7 @@ func (o importing) run(ctx context.Context, s *session, from string) error {
 	refused := len(plan.Faults)
 	if o.dryRun {
 		for _, line := range plan.Define {
-			fmt.Fprintf(s.output.to, "define %s/%s %d-%d\n", line.Pool, line.Service.Name, line.Service.Start, line.Service.End)
+			fmt.Fprintf(s.output.to, "define %s/%s %s\n", line.Pool, line.Service.Name, line.Service)
 		}
 		for _, line := range plan.Claim {
 			a := line.Allocation

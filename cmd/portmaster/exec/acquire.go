@@ -86,7 +86,7 @@ func (h *holder) requests(ctx context.Context, service string, ports []*port) (r
 		if i > 0 {
 			suffix = "." + p.alias
 		}
-		r := client.Request{Name: h.name + suffix, Prefer: h.prefer, Count: h.count}
+		r := client.Request{Name: h.name + suffix, Prefer: h.prefer, Count: h.count, Labels: h.labels}
 		if h.name == "" {
 			r.Name = id.name(os.Getpid(), maxName-len(suffix)-len(randomSuffix())) + suffix
 		}

@@ -32,6 +32,7 @@ type options struct {
 	auto    bool // the port to prefer follows from the name
 	checks  checks
 	warn    bool // if a lease is lost, instead of stopping the command
+	labels  map[string]string
 	ports   []port
 	command []string
 }
@@ -87,6 +88,7 @@ func Command() *cobra.Command {
 	cli.DurationVar(f, &o.wait, "wait", 5*time.Minute, "how long to wait for a free port, or for a server that is away")
 	f.IntVar(&o.count, "count", 1, "how many consecutive ports of each service; PORT is the first")
 	f.StringVar(&prefer, "prefer", "", "`PORT` to get if it is free, or auto: the same port each time, as far as it is free")
+	cli.LabelVar(f, &o.labels, "label", "what others are to know, such as job=4711; may be given several times")
 	f.StringVar(&check, "check", "tcp,udp", "which protocols must be unused on this machine: tcp, udp, or none")
 	cli.DurationVar(f, &o.grace, "grace", 10*time.Second, "how long the command has to end after a lease was lost, from SIGTERM to SIGKILL")
 	f.StringVar(&onLost, "on-lost", "stop", "stop the command when a lease is lost, or warn")

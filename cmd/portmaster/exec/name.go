@@ -68,7 +68,18 @@ func preferred(s client.Service, name string, id identity, alias string) int {
 		id = identity{}
 	}
 	fmt.Fprintf(hash, "%q %q %q", name, id, alias)
-	return s.Start + int(hash.Sum64()%uint64(s.End-s.Start+1))
+	size := 0
+	for _, r := range s.AllRanges() {
+		size += r.End - r.Start + 1
+	}
+	at := int(hash.Sum64() % uint64(size))
+	for _, r := range s.AllRanges() {
+		if port := r.Start + at; port <= r.End {
+			return port
+		}
+		at -= r.End - r.Start + 1
+	}
+	return s.Start
 }
 
 // randomSuffix tells names apart that are the same otherwise.

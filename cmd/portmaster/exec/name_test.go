@@ -1,6 +1,8 @@
 package exec
 
 import (
+	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -61,6 +63,14 @@ func TestPreferredPortIsTheSameEachTime(t *testing.T) {
 	}
 	if len(seen) < 20 {
 		t.Errorf("29 execs prefer only %d ports", len(seen))
+	}
+	several := client.Service{Start: 7, End: 12, Ranges: []client.Range{{Start: 7, End: 7}, {Start: 10, End: 12}}}
+	got := map[int]bool{}
+	for i := range 100 {
+		got[preferred(several, fmt.Sprint(i), a, "")] = true
+	}
+	if !maps.Equal(got, map[int]bool{7: true, 10: true, 11: true, 12: true}) {
+		t.Errorf("of several ranges the ports %v are preferred", got)
 	}
 	if got := preferred(client.Service{Start: 7, End: 7}, "x", a, ""); got != 7 {
 		t.Errorf("of one port it prefers %d", got)

@@ -96,13 +96,14 @@ type listArgs struct {
 }
 
 type serviceList struct {
-	Name        string `json:"name"`
-	Description string `json:"description,omitempty"`
-	Start       int    `json:"start"`
-	End         int    `json:"end"`
-	Free        int    `json:"free"`
-	Ports       []held `json:"ports"`
-	More        bool   `json:"more,omitempty" jsonschema:"more ports are held than are listed here"`
+	Name        string         `json:"name"`
+	Description string         `json:"description,omitempty"`
+	Start       int            `json:"start"`
+	End         int            `json:"end"`
+	Ranges      []client.Range `json:"ranges,omitempty" jsonschema:"if the service has several"`
+	Free        int            `json:"free"`
+	Ports       []held         `json:"ports"`
+	More        bool           `json:"more,omitempty" jsonschema:"more ports are held than are listed here"`
 }
 
 type portList struct {
@@ -115,7 +116,7 @@ const mostListed = 200
 func (s *Session) listPorts(ctx context.Context, _ *sdk.CallToolRequest, args listArgs) (*sdk.CallToolResult, portList, error) {
 	list := portList{Services: []serviceList{}}
 	add := func(of client.Service) error {
-		one := serviceList{of.Name, of.Description, of.Start, of.End, of.Ports.Free, []held{}, false}
+		one := serviceList{of.Name, of.Description, of.Start, of.End, of.Ranges, of.Ports.Free, []held{}, false}
 		for a, err := range s.client.Allocations(ctx, of.Name) {
 			if err != nil {
 				return err

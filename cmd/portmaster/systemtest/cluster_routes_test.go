@@ -95,6 +95,7 @@ func everyRoute(pool string) []routed {
 		{"DELETE", services + "/web", "", 409},
 		{"DELETE", ports + "/web-01", "", 204},
 		{"POST", ports, `{"name":"web-03","secret":"` + claimed + `","lease":60,"port":5000}`, 201},
+		{"PATCH", ports + "/web-03", `{"secret":"` + claimed + `","labels":{"job":"4711"}}`, 200},
 		{"POST", ports + "/web-03/renew", `{"secret":"` + claimed + `"}`, 200},
 		{"POST", ports, `[{"name":"web-04","count":10},{"name":"web-05","count":8},{"name":"web-06"}]`, 201},
 		{"POST", offers + "?wait=50ms", `{"name":"web-07"}`, 409},
@@ -110,6 +111,7 @@ func everyRoute(pool string) []routed {
 		{"POST", services + "/wide/ports", `{"name":"wide-01","count":80}`, 201},
 		{"DELETE", services + "/wide/ports/wide-01", "", 204},
 		{"PUT", services + "/wide", `{"start":6090,"end":6099}`, 200}, // more ports leave it than one script takes out
+		{"PATCH", services + "/wide", `{"exclude":[6095]}`, 200},
 		{"DELETE", services + "/wide", "", 204},
 		{"GET", "/v1/pools", "", 200},
 		{"GET", "/livez", "", 200},

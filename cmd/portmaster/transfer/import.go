@@ -18,10 +18,14 @@ import (
 func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string, progress func(done, total int)) error {
 	for _, line := range p.Define {
 		s := line.Service
-		_, err := c.Pool(line.Pool).Define(ctx, client.Definition{
+		d := client.Definition{
 			Name: s.Name, Description: s.Description, Start: s.Start, End: s.End,
 			Cooldown: time.Duration(s.Cooldown * float64(time.Second)).Round(time.Millisecond),
-		})
+		}
+		if len(s.Ranges) > 0 {
+			d.Start, d.End, d.Ranges = 0, 0, s.Ranges
+		}
+		_, err := c.Pool(line.Pool).Define(ctx, d)
 		if err != nil {
 			return fmt.Errorf("%s: %w", line.of(), err)
 		}
@@ -69,7 +73,7 @@ func (p *Plan) claim(ctx context.Context, c *client.Client, known *secrets, list
 		requests := make([]client.Request, len(list))
 		for i, line := range list {
 			a := line.Allocation
-			requests[i] = client.Request{Name: a.Name, Port: a.Port, Count: a.Count, Secret: all[i]}
+			requests[i] = client.Request{Name: a.Name, Port: a.Port, Count: a.Count, Secret: all[i], Labels: a.Labels}
 			if !a.Expires.IsZero() {
 				requests[i].Lease = max(remaining(*a), minLease)
 			}
@@ -78,7 +82,8 @@ func (p *Plan) claim(ctx context.Context, c *client.Client, known *secrets, list
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, client.ErrInvalid) && len(list) > 1 { // the server may allow fewer ports in one call
+		isTooMuch := errors.Is(err, client.ErrInvalid) || errors.Is(err, client.ErrTooLarge)
+		if isTooMuch && len(list) > 1 { // the server may allow fewer ports in one call, and labels are long
 			return errors.Join(p.claim(ctx, c, known, list[:len(list)/2]), p.claim(ctx, c, known, list[len(list)/2:]))
 		}
 		left := p.leaveOut(list, err)

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"portmaster/client"
 )
@@ -28,6 +30,42 @@ type Service struct {
 	Start       int     `json:"start"`
 	End         int     `json:"end"`
 	Cooldown    float64 `json:"cooldown"` // seconds
+
+	Ranges []client.Range `json:"ranges,omitempty"` // if there are several: then Start and End are the first and the last port of all
+}
+
+// ranges returns the ranges of the service, also if there is one.
+func (s Service) ranges() []client.Range {
+	if len(s.Ranges) > 0 {
+		return s.Ranges
+	}
+	return []client.Range{{Start: s.Start, End: s.End}}
+}
+
+// has reports whether one of the ranges has all ports of an allocation.
+func (s Service) has(a client.Allocation) bool {
+	return slices.ContainsFunc(s.ranges(), func(r client.Range) bool { return a.Port >= r.Start && a.Port+a.Count-1 <= r.End })
+}
+
+// overlap returns a range of each of two services that have ports in common.
+func (s Service) overlap(other Service) (mine, others client.Range, found bool) {
+	for _, mine = range s.ranges() {
+		for _, others = range other.ranges() {
+			if mine.Start <= others.End && others.Start <= mine.End {
+				return mine, others, true
+			}
+		}
+	}
+	return mine, others, false
+}
+
+// String says which ports the service has.
+func (s Service) String() string {
+	parts := make([]string, len(s.ranges()))
+	for i, r := range s.ranges() {
+		parts[i] = fmt.Sprintf("%d-%d", r.Start, r.End)
+	}
+	return strings.Join(parts, ",")
 }
 
 // Export writes the services of a pool, each followed by its allocations, as lines of JSON. Each page of 1,000 is as the server had
@@ -53,7 +91,7 @@ func Read(ctx context.Context, c *client.Client, pool string) func(yield func(Li
 				yield(Line{}, err)
 				return
 			}
-			of := &Service{s.Name, s.Description, s.Start, s.End, float64(s.Cooldown) / 1e9}
+			of := &Service{s.Name, s.Description, s.Start, s.End, float64(s.Cooldown) / 1e9, s.Ranges}
 			if !yield(Line{Pool: pool, Service: of}, nil) {
 				return
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -40,11 +41,10 @@ func (f Fault) String() string {
 
 // planned is a service as it will be, and what is allocated in it.
 type planned struct {
-	start, end int
-	line       Line // that defines it; none if it is on the server only
-	names      map[string]client.Allocation
-	ports      map[int]string // the name that has each port
-	present    map[string]client.Allocation
+	line    Line // that defines it; none if it is on the server only
+	names   map[string]client.Allocation
+	ports   map[int]string // the name that has each port
+	present map[string]client.Allocation
 }
 
 type serviceKey struct{ pool, service string }
@@ -90,7 +90,7 @@ func readPool(ctx context.Context, c *client.Client, pool string, services map[s
 		}
 		if s := line.Service; s != nil {
 			last = &planned{
-				start: s.Start, end: s.End, line: line,
+				line:  line,
 				names: map[string]client.Allocation{}, ports: map[int]string{}, present: map[string]client.Allocation{},
 			}
 			services[serviceKey{pool, s.Name}] = last
@@ -137,24 +137,38 @@ func (p *Plan) planService(line Line, services map[serviceKey]*planned) {
 		p.fault(line, "the cooldown must be 0 to 30 days, in seconds")
 	case len(s.Description) > 256:
 		p.fault(line, "the description is longer than 256 bytes")
+	case !areApart(*s):
+		p.fault(line, "%s are no ranges of ports that the service can have", s)
 	case there != nil && there.line.number != 0:
 		p.fault(line, "the service is in line %d as well", there.line.number)
 	case there == nil:
-		services[key] = &planned{start: s.Start, end: s.End, line: line, names: map[string]client.Allocation{}, ports: map[int]string{}}
+		services[key] = &planned{line: line, names: map[string]client.Allocation{}, ports: map[int]string{}}
 		p.Define = append(p.Define, line)
-	case *there.line.Service == *s:
+	case reflect.DeepEqual(*there.line.Service, *s):
 		there.line.number = line.number
 		p.Present++
 	default:
 		for _, a := range there.present {
-			if a.Port < s.Start || a.Port+a.Count-1 > s.End {
-				p.fault(line, "%s has port %d there, which is not in %d-%d", a.Name, a.Port, s.Start, s.End)
+			if !s.has(a) {
+				p.fault(line, "%s has port %d there, which is not in %s", a.Name, a.Port, s)
 				return
 			}
 		}
-		there.start, there.end, there.line = s.Start, s.End, line
+		there.line = line
 		p.Define = append(p.Define, line)
 	}
+}
+
+// areApart reports whether the ranges of a service are in their order, from its start to its end.
+func areApart(s Service) bool {
+	last := 0
+	for _, r := range s.ranges() {
+		if r.Start <= last || r.End < r.Start {
+			return false
+		}
+		last = r.End
+	}
+	return s.ranges()[0].Start == s.Start && last == s.End
 }
 
 // findOverlaps finds services of a pool whose ranges overlap.
@@ -165,11 +179,14 @@ func (p *Plan) findOverlaps(services map[serviceKey]*planned) {
 	}
 	for _, all := range byPool {
 		slices.SortFunc(all, func(a, b *planned) int {
-			return cmp.Or(cmp.Compare(a.start, b.start), strings.Compare(a.line.Service.Name, b.line.Service.Name))
+			return cmp.Or(cmp.Compare(a.line.Service.Start, b.line.Service.Start), strings.Compare(a.line.Service.Name, b.line.Service.Name))
 		})
-		for i := 1; i < len(all); i++ {
-			if all[i].start <= all[i-1].end {
-				p.fault(all[i].line, "its range %d-%d overlaps %d-%d of %s", all[i].start, all[i].end, all[i-1].start, all[i-1].end, all[i-1].line.Service.Name)
+		for i, s := range all {
+			for j := i + 1; j < len(all) && all[j].line.Service.Start <= s.line.Service.End; j++ {
+				if mine, others, found := all[j].line.Service.overlap(*s.line.Service); found {
+					p.fault(all[j].line, "its range %d-%d overlaps %d-%d of %s", mine.Start, mine.End, others.Start, others.End, s.line.Service.Name)
+					break
+				}
 			}
 		}
 	}
@@ -210,8 +227,8 @@ func (s *planned) check(a client.Allocation) error {
 	if a.Count > maxCount {
 		return fmt.Errorf("it has %d consecutive ports, and %d are allowed", a.Count, maxCount)
 	}
-	if a.Port < s.start || a.Port+a.Count-1 > s.end {
-		return fmt.Errorf("port %d is not in %d-%d", a.Port, s.start, s.end)
+	if !s.line.Service.has(a) {
+		return fmt.Errorf("port %d is not in %s", a.Port, s.line.Service)
 	}
 	if other, taken := s.names[a.Name]; taken {
 		return fmt.Errorf("the name has port %d already", other.Port)

@@ -3,8 +3,10 @@ package transfer
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,10 +64,14 @@ func TestRoundTrip(t *testing.T) {
 	ctx := t.Context()
 	for _, pool := range []string{"default", "eu"} {
 		for i, name := range []string{"web", "ci"} {
-			_, err := from.Pool(pool).Define(ctx, client.Definition{Name: name, Description: "öl \"x\"", Start: 5000 + 100*i, End: 5099 + 100*i, Cooldown: 1500 * time.Millisecond})
+			d := client.Definition{Name: name, Description: "öl \"x\"", Start: 5000 + 100*i, End: 5099 + 100*i, Cooldown: 1500 * time.Millisecond}
+			if name == "web" {
+				d.Ranges, d.Start, d.End = []client.Range{{Start: 5200, End: 5209}, {Start: 5000, End: 5099}}, 0, 0
+			}
+			_, err := from.Pool(pool).Define(ctx, d)
 			must(t, err)
 		}
-		_, err := from.Pool(pool).ClaimAll(ctx, "ci", []client.Request{{Name: "lasting"}, {Name: "block", Count: 7}, {Name: "leased", Lease: time.Hour}}, client.Wait{})
+		_, err := from.Pool(pool).ClaimAll(ctx, "ci", []client.Request{{Name: "lasting", Labels: map[string]string{"job": "4711", "text": "<\"ö"}}, {Name: "block", Count: 7}, {Name: "leased", Lease: time.Hour}}, client.Wait{})
 		must(t, err)
 	}
 	secrets := filepath.Join(t.TempDir(), "secrets")
@@ -85,6 +91,30 @@ func TestRoundTrip(t *testing.T) {
 	again := imports(t, to, secrets, lines)
 	if again.Present != 10 || len(again.Define)+len(again.Claim)+len(again.Faults) != 0 {
 		t.Errorf("repeated, it is planned %+v", again)
+	}
+}
+
+// Labels that are too long for one body are claimed in several.
+func TestLongLabels(t *testing.T) {
+	var lines strings.Builder
+	fmt.Fprintln(&lines, `{"service":{"name":"web","start":10000,"end":19999}}`)
+	labels := map[string]string{}
+	for i := range 7 {
+		labels[fmt.Sprint("k", i)] = strings.Repeat("x", 256)
+	}
+	text, err := json.Marshal(labels)
+	must(t, err)
+	for i := range 150 {
+		fmt.Fprintf(&lines, `{"allocation":{"service":"web","name":"n%d","port":%d,"labels":%s}}`+"\n", i, 10000+i, text)
+	}
+	c := newClient(t)
+	if plan := imports(t, c, filepath.Join(t.TempDir(), "secrets"), lines.String()); len(plan.Faults) > 0 {
+		t.Errorf("faults %v", plan.Faults)
+	}
+	for a, err := range c.Allocations(t.Context(), "web") {
+		if err != nil || !maps.Equal(a.Labels, labels) {
+			t.Errorf("%s has %v, error %v", a.Name, a.Labels, err)
+		}
 	}
 }
 
@@ -151,26 +181,28 @@ func TestFaults(t *testing.T) {
 	before := export(t, c, "default")
 	ended := time.Now().Add(-time.Hour).Format(time.RFC3339)
 	lines := strings.Join([]string{
-		`{"service":{"name":"-a","start":6000,"end":6099}}`,                                                    // 1
-		`{"service":{"name":"big","start":6000,"end":70000}}`,                                                  // 2
-		`{"service":{"name":"over","start":5090,"end":5190}}`,                                                  // 3
-		`{"service":{"name":"there","start":5000,"end":5049}}`,                                                 // 4
-		`{"service":{"name":"cool","start":7000,"end":7099,"cooldown":-1}}`,                                    // 5
-		`{"service":{"name":"good","start":8000,"end":8099}}`,                                                  // 6
-		`{"service":{"name":"good","start":8000,"end":8098}}`,                                                  // 7
-		`{"pool":"a b","service":{"name":"web","start":9000,"end":9099}}`,                                      // 8
-		`{"allocation":{"service":"over","name":"left","port":5100}}`,                                          // 9
-		`{"allocation":{"service":"none","name":"ann","port":5050}}`,                                           // 10
-		`{"allocation":{"service":"good2","name":"x","port":8000}}`,                                            // 11
-		`{"service":{"name":"good2","start":8200,"end":8299}}`,                                                 // 12
-		`{"allocation":{"service":"good2","name":"12","port":8200}}`,                                           // 13
-		`{"allocation":{"service":"good2","name":"low","port":8199}}`,                                          // 14
-		`{"allocation":{"service":"good2","name":"one","port":8200,"count":3}}`,                                // 15
-		`{"allocation":{"service":"good2","name":"one","port":8210}}`,                                          // 16
-		`{"allocation":{"service":"good2","name":"two","port":8202}}`,                                          // 17
-		`{"allocation":{"service":"good2","name":"old","port":8220,"expires":"` + ended + `"}}`,                // 18
-		`{"allocation":{"service":"good2","name":"wide","port":8250,"count":200}}`,                             // 19
-		`{"service":{"name":"text","start":9500,"end":9501,"description":"` + strings.Repeat("x", 257) + `"}}`, // 20
+		`{"service":{"name":"-a","start":6000,"end":6099}}`,                                                                     // 1
+		`{"service":{"name":"big","start":6000,"end":70000}}`,                                                                   // 2
+		`{"service":{"name":"over","start":5090,"end":5190}}`,                                                                   // 3
+		`{"service":{"name":"there","start":5000,"end":5049}}`,                                                                  // 4
+		`{"service":{"name":"cool","start":7000,"end":7099,"cooldown":-1}}`,                                                     // 5
+		`{"service":{"name":"good","start":8000,"end":8099}}`,                                                                   // 6
+		`{"service":{"name":"good","start":8000,"end":8098}}`,                                                                   // 7
+		`{"pool":"a b","service":{"name":"web","start":9000,"end":9099}}`,                                                       // 8
+		`{"allocation":{"service":"over","name":"left","port":5100}}`,                                                           // 9
+		`{"allocation":{"service":"none","name":"ann","port":5050}}`,                                                            // 10
+		`{"allocation":{"service":"good2","name":"x","port":8000}}`,                                                             // 11
+		`{"service":{"name":"good2","start":8200,"end":8299}}`,                                                                  // 12
+		`{"allocation":{"service":"good2","name":"12","port":8200}}`,                                                            // 13
+		`{"allocation":{"service":"good2","name":"low","port":8199}}`,                                                           // 14
+		`{"allocation":{"service":"good2","name":"one","port":8200,"count":3}}`,                                                 // 15
+		`{"allocation":{"service":"good2","name":"one","port":8210}}`,                                                           // 16
+		`{"allocation":{"service":"good2","name":"two","port":8202}}`,                                                           // 17
+		`{"allocation":{"service":"good2","name":"old","port":8220,"expires":"` + ended + `"}}`,                                 // 18
+		`{"allocation":{"service":"good2","name":"wide","port":8250,"count":200}}`,                                              // 19
+		`{"service":{"name":"text","start":9500,"end":9501,"description":"` + strings.Repeat("x", 257) + `"}}`,                  // 20
+		`{"service":{"name":"several","start":9600,"end":9609,"ranges":[{"start":9600,"end":9601},{"start":9605,"end":9608}]}}`, // 21: they end elsewhere
+		`{"service":{"name":"nested","start":8299,"end":9700,"ranges":[{"start":8299,"end":8300},{"start":9700,"end":9700}]}}`,  // 22: 8299
 	}, "\n")
 	parsed, err := Parse(strings.NewReader(lines))
 	must(t, err)
@@ -180,7 +212,7 @@ func TestFaults(t *testing.T) {
 	for _, fault := range plan.Faults {
 		found[fault.Line] = true
 	}
-	for line := 1; line <= 20; line++ {
+	for line := 1; line <= 22; line++ {
 		if want := line != 6 && line != 9 && line != 12 && line != 15 && line != 18; found[line] != want {
 			t.Errorf("line %d: a fault %v, want %v: %v", line, found[line], want, plan.Faults)
 		}

@@ -1,10 +1,12 @@
 local call = redis.call
 -- include clear_ended: clear_ended
 -- include full_redis: stop_if_full
+-- include labels: add_labels
 -- include owner: check_quota
 -- include ports/check_requests: check_held, check_range
 -- include ports/overtake: may_overtake, shortest_of
 -- include ports/pick: new_picking, pick, put_back
+-- include ranges: have_all, ranges_of
 -- include resting: settle_rest
 -- include service: is_changing, no_service
 -- include waitlist: demand, join, leave, next_free, no_rows_up_to, notify, set_no_rows
@@ -31,15 +33,15 @@ local function clear_picked(keys, picking, requests)
   return are_clear
 end
 
--- While a definition looks whether it can narrow the range, ports that are granted outside of the new range answer
+-- While a definition looks whether it can narrow the ranges, ports that are granted outside of the new ones answer
 -- it: it cannot, and its search begins again. A search that was given up, or lies in the future since the clock
 -- stepped back, ends as well.
 local function keep_range(keys, service, requests)
-  local first, last, lasts = string.match(service.changing, '^narrow (%d+) (%d+) %w+ (%d+)')
-  local left = lasts - service.now
+  local first, last, lasts, several = string.match(service.changing, '^narrow (%d+) (%d+) %w+ (%d+) ?(.*)')
+  local ranges, left = ranges_of(first, last, several), lasts - service.now
   local ends = left < 0 or left > 5000
   for _, request in ipairs(requests) do
-    ends = ends or request.port - first < 0 or request.port + request.count - 1 - last > 0
+    ends = ends or not have_all(ranges, tonumber(request.port), request.port + request.count - 1)
   end
   if ends then call('HDEL', keys.service, 'changing') end
 end
@@ -153,7 +155,7 @@ local function acquire(keys, service, group, resolve, write, may_grant)
   end
   if #unwritten > 0 then write(unwritten, answers) end
   end_waiting(keys, service, group.ticket)
-  return 'granted', answers
+  return 'granted', add_labels(keys, answers)
 end
 
 -- What offer.lua and claim.lua answer.

@@ -8,10 +8,12 @@ local function new_allocations()
 end
 
 -- Adds an allocation, and returns its record. It has a lease and ends at `expires`, or lease is nil; owner may be nil.
--- Ports that were just picked are in no key that would have to be cleared.
-local function add_allocation(all, name, port, count, created, fence, lease, expires, secret, owner, were_picked)
+-- labels says whether it has any. Ports that were just picked are in no key that would have to be cleared.
+local function add_allocation(
+  all, name, port, count, created, fence, lease, expires, secret, owner, labels, were_picked
+)
   local scores, marks, lasting, records = all.scores, all.marks, all.lasting, all.records
-  local record = allocation_record(name, port, count, created, fence, lease, expires, secret, owner)
+  local record = allocation_record(name, port, count, created, fence, lease, expires, secret, owner, labels)
   for i = 0, count - 1 do
     local each = i == 0 and port or string.format('%d', port + i)
     if lease then
@@ -46,16 +48,16 @@ local function write_allocations(keys, all)
 end
 
 -- Allocates offered or leased ports, and returns the record.
-local function allocate(keys, name, port, count, created, fence, lease, expires, secret, owner)
+local function allocate(keys, name, port, count, created, fence, lease, expires, secret, owner, labels)
   if count == 1 and not lease then
-    local record = allocation_record(name, port, count, created, fence, nil, nil, secret, owner)
+    local record = allocation_record(name, port, count, created, fence, nil, nil, secret, owner, labels)
     call('ZREM', keys.free, port)
     call('HDEL', keys.offers, port)
     call('HSET', keys.ports, port, record)
     return record
   end
   local all = new_allocations()
-  local record = add_allocation(all, name, port, count, created, fence, lease, expires, secret, owner)
+  local record = add_allocation(all, name, port, count, created, fence, lease, expires, secret, owner, labels)
   write_allocations(keys, all)
   return record
 end

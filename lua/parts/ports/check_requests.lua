@@ -1,5 +1,6 @@
 local call = redis.call
 -- include ports/pick: look_at_exact
+-- include ranges: have_all, read_ranges, size_of, text_of
 -- include record: is_live
 
 -- What is wrong with requests. The texts are those of the answers of HTTP.
@@ -19,18 +20,16 @@ end
 -- The error of requests that can never be met, since the service does not have these ports, or not as many; nil if
 -- there is none.
 local function check_range(keys, service, requests, total)
-  local range = call('HMGET', keys.service, 'start', 'end')
-  local first, last, faults = tonumber(range[1]), tonumber(range[2]), {}
-  local size = last - first + 1
+  local ranges, faults = read_ranges(keys), {}
+  local size, longest = size_of(ranges)
   for _, request in ipairs(requests) do
     local given = request.exact or request.preferred
-    local port = tonumber(given or first)
-    if request.count > size then
-      faults[#faults + 1] =
-        fault('INVALID', request, 'count', 'is more than the ' .. size .. ' ports of ' .. service.name)
-    elseif port < first or given and port + request.count - 1 > last then
+    if request.count > longest then
+      faults[#faults + 1] = fault('INVALID', request, 'count', 'is more than the ' .. longest .. ' ports of ' ..
+        (#ranges > 1 and 'the longest range of ' or '') .. service.name)
+    elseif given and not have_all(ranges, tonumber(given), given + request.count - 1) then
       faults[#faults + 1] = fault('INVALID', request, request.exact and 'port' or 'prefer',
-        'must be within the range ' .. first .. '-' .. last ..
+        'must be within ' .. (#ranges > 1 and 'one of the ranges ' or 'the range ') .. text_of(ranges) ..
         (request.count > 1 and ', with the whole block' or ''))
     end
   end

@@ -11,6 +11,8 @@ local function read_requests(keys, offers, args)
   for i = 1, count do
     local request = {offer = offers[i], name = args[3 * i - 2], secret = args[3 * i - 1], count = 1, index = i - 1}
     local options = args[3 * i]
+    request.labels = string.match(options, ' ({.*})$')
+    if request.labels then options = string.sub(options, 1, -#request.labels - 2) end
     request.own = string.sub(options, 1, 1) == '1'
     local lease, port, prefer, row = string.match(options, '^%d (%d+) (%d+) (%d+) (%d+)$')
     if lease then

@@ -35,18 +35,19 @@ local function count_ports(keys, now, cooldown, rests)
 end
 
 -- Describes a service: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now
--- (Unix ms), description, created (Unix ms)}, in brief without the last two. Nil if there is no such service.
+-- (Unix ms), ranges if it has several, description, created (Unix ms)}, in brief without the last two. Nil if there is
+-- no such service.
 local function describe(keys, now, in_brief)
-  local about
+  local start, stop, cooldown, waiting, rests, ranges, description, created
   if in_brief then
-    about = call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests')
+    start, stop, cooldown, waiting, rests, ranges =
+      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges'))
   else
-    about = call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'description', 'created')
+    start, stop, cooldown, waiting, rests, ranges, description, created = unpack(call('HMGET', keys.service,
+      'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'description', 'created'))
   end
-  if not about[1] then return nil end
-  about[9], about[10] = about[6], about[7]
-  about[7] = about[4] and count_waiting(keys, now) or 0
-  about[4], about[5], about[6] = count_ports(keys, now, about[3], about[5])
-  about[8] = now
-  return about
+  if not start then return nil end
+  local offered, allocated, cooling = count_ports(keys, now, cooldown, rests)
+  local waits = waiting and count_waiting(keys, now) or 0
+  return {start, stop, cooldown, offered, allocated, cooling, waits, now, ranges, description, created}
 end

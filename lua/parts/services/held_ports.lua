@@ -1,7 +1,8 @@
 local call = redis.call
+-- include ranges: first_within
 -- include record: count_of
 
--- Looks for ports that are held outside of a range.
+-- Looks for ports that are held among those that leave the ranges of a service.
 
 -- Says which of some ports, 250 at most, is held, in words; nil if none is.
 local function first_held(keys, now, all)
@@ -16,40 +17,41 @@ local function first_held(keys, now, all)
   end
 end
 
--- Those of some ports that lie outside of first-last.
-local function outside_of(first, last, some)
-  local outside = {}
+-- Those of some ports that lie in these ranges.
+local function those_within(ranges, some)
+  local within = {}
   for _, port in ipairs(some) do
-    if port - first < 0 or port - last > 0 then outside[#outside + 1] = port end
+    local number = tonumber(port)
+    if first_within(ranges, number, number) then within[#within + 1] = port end
   end
-  return outside
+  return within
 end
 
--- Looks at all ports that are held, or 250 of them. Says in words which of them is held outside of first-last, nil if
--- none is, and whether those were all.
-local function held_outside(keys, now, first, last)
+-- Looks at all ports that are held, or 250 of them. Says in words which of them is held in these ranges, nil if none
+-- is, and whether those were all.
+local function held_within(keys, now, ranges)
   local until_then = call('ZRANGEBYSCORE', keys.free, '(' .. now, '+inf', 'LIMIT', '0', '250')
   local allocated = call('HLEN', keys.ports)
   local some = allocated <= 250 and call('HKEYS', keys.ports) or call('HRANDFIELD', keys.ports, '250')
-  local held = first_held(keys, now, outside_of(first, last, until_then))
-    or first_held(keys, now, outside_of(first, last, some))
+  local held = first_held(keys, now, those_within(ranges, until_then))
+    or first_held(keys, now, those_within(ranges, some))
   return held, #until_then < 250 and allocated <= 250
 end
 
--- Looks at some 250 of the ports that are held. `at` says where: 'o0' at first. Says in words which of them is held
--- outside of first-last, nil if none is, and where to go on, nil if those were all. Offers come before allocations,
--- since an offer that is accepted meanwhile becomes an allocation.
-local function scan_held(keys, now, first, last, at)
+-- Looks at some 250 of the ports that are held. `at` says where: 'o0' at first. Says in words which of them is held in
+-- these ranges, and where to go on, nil if those were all. Offers come before allocations, since an offer that is
+-- accepted meanwhile becomes an allocation.
+local function scan_held(keys, now, ranges, at)
   local of, cursor = string.match(at, '^(%l)(%d+)$')
   local key = of == 'o' and keys.offers or keys.ports
   local found, all = call('HSCAN', key, cursor, 'COUNT', '250'), {}
   for i = 1, #found[2], 2 do
-    local port, count = found[2][i], count_of(found[2][i + 1])
-    all[#all + 1] = port
-    -- The other ports of an offered block have no record. A range that has the first and the last has all.
-    if count > 1 then all[#all + 1] = string.format('%d', port + count - 1) end
+    -- Of an offered block only the first port has the record. Nobody holds a part of it.
+    local port = tonumber(found[2][i])
+    local within = first_within(ranges, port, port + count_of(found[2][i + 1]) - 1)
+    if within then all[#all + 1] = string.format('%d', within) end
   end
-  local held = first_held(keys, now, outside_of(first, last, all))
+  local held = first_held(keys, now, all)
   if found[1] ~= '0' then return held, of .. found[1] end
   return held, of == 'o' and 'p0' or nil
 end

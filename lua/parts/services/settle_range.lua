@@ -6,7 +6,7 @@ local call = redis.call
 
 -- service.changing says what is left to do of a change of the range: 'drop 5000 5999' for ports that have left it,
 -- 'add 7000 7999' for ports that have joined it, or several of these. While define.lua looks for ports that are held
--- outside of a new range, it is 'narrow FIRST LAST AT UNTIL': see there.
+-- outside of new ranges, it is 'narrow FIRST LAST AT UNTIL': see there.
 
 -- Drops ports that have left the range, none of which is held. Returns the last port that it dropped, and how much
 -- work it was.

@@ -1,0 +1,49 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+)
+
+// errChanged is the error of a definition of a service that is not as it was read.
+var errChanged = errors.New("the service was changed meanwhile")
+
+// maxChanges is how often a change is tried: each time that another call has changed the service meanwhile.
+const maxChanges = 100
+
+// Change changes a part of the definition of a service: change gets the definition as it is, and says what is wrong with the change, or
+// nil. It may be called several times, each time that another call has changed the service meanwhile. Change returns
+// ErrServiceNotFound, and what Define and change return.
+func (a *Allocator) Change(ctx context.Context, caller Caller, pool, service string, change func(*Definition) error) (Service, error) {
+	for range maxChanges {
+		s, err := a.Service(ctx, pool, service)
+		if err != nil {
+			return Service{}, err
+		}
+		d := s.definition()
+		if err := change(&d); err != nil {
+			return Service{}, err
+		}
+		changed, _, err := a.define(ctx, caller, pool, d, true, s.fields()...)
+		if !errors.Is(err, errChanged) {
+			return changed, err
+		}
+	}
+	return Service{}, unavailable("the service is changed faster than a part of it can be", nil)
+}
+
+// definition returns what defines the service.
+func (s Service) definition() Definition {
+	d := Definition{Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Ranges: s.Ranges, Cooldown: s.Cooldown}
+	if d.Ranges != nil {
+		d.Start, d.End = 0, 0
+	}
+	return d
+}
+
+// fields returns what defines the service as Redis has it: names of fields, and their values.
+func (s Service) fields() []any {
+	return []any{
+		"description", s.Description, "start", s.Start, "end", s.End, "ranges", textOf(s.Ranges), "cooldown", s.Cooldown.Milliseconds(),
+	}
+}

@@ -1,0 +1,103 @@
+package allocator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+)
+
+// Which ports a service of the model has: those from its start to its end, without its holes.
+
+// portsOf are the ports of a call that defines a service, in their order.
+func (c request) portsOf() (ports []int) {
+	for number := c.start; number <= c.end; number++ {
+		if !slices.ContainsFunc(c.exclude, func(r Range) bool { return number >= r.Start && number <= r.End }) {
+			ports = append(ports, number)
+		}
+	}
+	return ports
+}
+
+// setRanges sets the ports of a service.
+func (s *modelService) setRanges(ports []int) {
+	s.start, s.end, s.holes = ports[0], ports[len(ports)-1], map[int]bool{}
+	for number := s.start; number <= s.end; number++ {
+		s.holes[number] = !slices.Contains(ports, number)
+	}
+}
+
+func (s *modelService) has(number int) bool {
+	return number >= s.start && number <= s.end && !s.holes[number]
+}
+
+// spans are the ranges of a service.
+func (s *modelService) spans() (ranges []Range) {
+	for number := s.start; number <= s.end; number++ {
+		if last := len(ranges) - 1; s.holes[number] {
+			continue
+		} else if last >= 0 && ranges[last].End == number-1 {
+			ranges[last].End = number
+		} else {
+			ranges = append(ranges, Range{number, number})
+		}
+	}
+	return ranges
+}
+
+// several are the ranges as an answer has them: none if there is one.
+func (s *modelService) several() []Range {
+	if ranges := s.spans(); len(ranges) > 1 {
+		return ranges
+	}
+	return nil
+}
+
+// size is how many ports a service has, and longest how many of them are in a row.
+func (s *modelService) size() (size, longest int) {
+	for _, r := range s.spans() {
+		size, longest = size+r.End-r.Start+1, max(longest, r.End-r.Start+1)
+	}
+	return size, longest
+}
+
+// hasAll reports whether a service has a port and those behind it.
+func (s *modelService) hasAll(port, count int) bool {
+	for number := port; number < port+count; number++ {
+		if !s.has(number) {
+			return false
+		}
+	}
+	return true
+}
+
+// excluded draws what a range is without: mostly nothing.
+func excluded(t *rapid.T, start, end int) (ranges []Range) {
+	for range rapid.SampledFrom([]int{0, 0, 1, 1, 2}).Draw(t, "holes") {
+		first := rapid.IntRange(start, end).Draw(t, "hole")
+		r := Range{first, min(first+rapid.IntRange(0, 1).Draw(t, "hole, more"), end)}
+		if c := (request{start: start, end: end, exclude: append(ranges, r)}); len(c.portsOf()) > 0 {
+			ranges = c.exclude
+		}
+	}
+	return ranges
+}
+
+// rangesInPool are the ranges of a service as its pool has them: in services and ends if it has one, in ranges if it has several.
+func rangesInPool(service string, pool [3]*redis.ZSliceCmd) string {
+	var parts []string
+	if end, is := scores(pool[1])[service]; is {
+		parts = append(parts, fmt.Sprintf("%d-%d", scores(pool[0])[service], end))
+	}
+	for _, z := range pool[2].Val() {
+		if of, text, _ := strings.Cut(z.Member.(string), " "); of == service {
+			parts = append(parts, text)
+			if !strings.HasPrefix(text, fmt.Sprintf("%d-", ms(z.Score))) {
+				parts = append(parts, fmt.Sprintf("at %v", z.Score))
+			}
+		}
+	}
+	return strings.Join(parts, ",")
+}

@@ -1,0 +1,82 @@
+package allocator
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"portmaster/allocator/storetest"
+)
+
+// What lies between two ranges is not of the service, and the pool has the same ranges as the service.
+func TestCheckOfSeveralRanges(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		d := Definition{Name: "web", Ranges: []Range{{2000, 2099}, {2200, 2201}, {2300, 2399}}, Exclude: []Range{{2050, 2050}}}
+		s, _, err := a.Define(t.Context(), Caller{}, DefaultPool, d)
+		if err != nil || textOf(s.Ranges) != "2000-2049,2051-2099,2200-2201,2300-2399" || s.Ports.Total != 201 {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		mustDefine(t, a, "db", 2050, 2050)
+		for _, r := range s.Ranges {
+			for port := r.Start; port <= r.End; port++ {
+				_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: fmt.Sprint("n", port), Port: &port}, 0)
+				must(t, err)
+			}
+		}
+		_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "more"}, 0)
+		wantError(t, "a port more than there are", err, ErrExhausted)
+		found := func() (codes []string) {
+			t.Helper()
+			must(t, a.CheckKeys(t.Context(), DefaultPool, true, func(i Inconsistency) { codes = append(codes, i.Code+" "+i.Entry) }))
+			return codes
+		}
+		if codes := found(); codes != nil {
+			t.Errorf("found %v", codes)
+		}
+		k := a.keys.Pool(DefaultPool)
+		command(t, a, "ZADD", k.Free("web"), 1, "2150")
+		command(t, a, "ZADD", k.Fresh("web"), 2049, "2051")
+		command(t, a, "ZREM", k.Ranges(), "web 2200-2201")
+		got := found()
+		slices.Sort(got)
+		want := []string{"held_and_fresh 2049", "held_and_fresh 2051", "outside 2051", "outside 2150", "range web"}
+		if !slices.Equal(got, want) {
+			t.Errorf("found %v, want %v", got, want)
+		}
+		if got := found(); !slices.Equal(got, []string{"range web"}) {
+			t.Errorf("after the repair, found %v", got)
+		}
+		_, _, err = a.Define(t.Context(), Caller{}, DefaultPool, d)
+		must(t, err)
+		if codes := found(); codes != nil {
+			t.Errorf("defined again, found %v", codes)
+		}
+	})
+}
+
+// A server that knows no ranges keeps start and end alone: what it has changed or removed is what counts.
+func TestRangesAfterAnOlderServer(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		define := func(service string, ranges ...Range) (Service, error) {
+			s, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: service, Ranges: ranges})
+			return s, err
+		}
+		_, err := define("web", Range{2000, 2009}, Range{2020, 2029})
+		must(t, err)
+		k := a.keys.Pool(DefaultPool)
+		must(t, store.Admin.HSet(t.Context(), k.Service("web"), "end", 2009).Err())
+		s, err := a.Service(t.Context(), DefaultPool, "web")
+		if err != nil || s.Ranges != nil || s.Ports.Total != 10 {
+			t.Errorf("narrowed, it is %+v, %v", s, err)
+		}
+		_, err = define("gone", Range{3000, 3009}, Range{3020, 3029})
+		must(t, err)
+		must(t, store.Admin.ZRem(t.Context(), k.Services(), "gone").Err())
+		must(t, store.Admin.Del(t.Context(), k.Service("gone"), k.Fresh("gone"), k.RunLengths("gone")).Err())
+		if _, err := define("new", Range{3005, 3024}); err != nil {
+			t.Errorf("over one that was removed: %v", err)
+		}
+	})
+}
