@@ -3,6 +3,7 @@ package allocator
 import (
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	"portmaster/allocator/keyspace"
@@ -143,7 +144,8 @@ func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, h
 		which = append(which, fence)
 	}
 	if proof.Secret == "" {
-		plain := k.Call(lua.ReleasePlain, service, "", a.withEvents(caller, which...)...)
+		plain := k.Call(lua.ReleasePlain, service, "")
+		k.AddOwn(&plain, service, "", a.withEvents(caller, holder, fencesOf(proof))...)
 		k.AddOwner(&plain, caller.Owner)
 		if answer, err := a.write(ctx, plain); err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
@@ -152,4 +154,16 @@ func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, h
 	args := append(a.withEvents(caller, service, proof.Secret), which...)
 	_, err := a.runOwned(ctx, pool, caller, k.Call(lua.Release, service, proof.Secret, args...), a.write)
 	return a.notGone(ctx, pool, err)
+}
+
+// fencesOf returns the fences of a proof as release_plain.lua takes them, each between spaces.
+func fencesOf(proof Proof) string {
+	if len(proof.Fences) == 0 {
+		return ""
+	}
+	text := " "
+	for _, fence := range proof.Fences {
+		text += strconv.FormatInt(fence, 10) + " "
+	}
+	return text
 }

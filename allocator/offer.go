@@ -68,14 +68,15 @@ func (a *Allocator) Accept(ctx context.Context, caller Caller, pool, service, se
 	}
 	k := a.keys.Pool(pool)
 	ofPool, highest := a.epoch.Fences(pool)
-	args := a.withEvents(caller, service, secret, ofPool, highest, valueOf(lease).Milliseconds())
 	answer := any(longWay)
 	if lease == nil {
-		plain := k.Call(lua.AcceptPlain, service, secret, args[:len(args)-1]...)
+		plain := k.Call(lua.AcceptPlain, service, "", service)
+		k.AddOwn(&plain, service, secret, a.withEvents(caller, secret, ofPool, highest)...)
 		k.AddOwner(&plain, caller.Owner)
 		answer, err = a.grant(ctx, pool, plain)
 	}
 	if err == nil && answer == longWay {
+		args := a.withEvents(caller, service, secret, ofPool, highest, valueOf(lease).Milliseconds())
 		answer, err = a.runOwned(ctx, pool, caller, k.Call(lua.Accept, service, secret, args...),
 			func(ctx context.Context, c executor.Call) (any, error) { return a.grant(ctx, pool, c) })
 	}

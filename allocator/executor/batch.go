@@ -20,9 +20,31 @@ func evalSHA(script *lua.Script, keys []string, args []any) []any {
 }
 
 // end tells a call how it ended.
-func (c *pending) end(err error) {
-	c.err = err
+func (c *pending) end(answer any, err error) {
+	c.answer, c.err = answer, err
 	c.wake <- done
+}
+
+// endAll tells a call and its riders how their command ended.
+func (c *pending) endAll(err error) {
+	if len(c.riders) == 0 {
+		c.end(c.Val(), err)
+		return
+	}
+	answers, _ := c.Val().([]any)
+	if err == nil && len(answers) != 1+len(c.riders) {
+		err = unknown("the script answered another number of calls", nil)
+	}
+	for i, each := range append(c.riders, c) { // its own turn comes last: whoever is told may go on to use it
+		if i++; i > len(c.riders) {
+			i = 0
+		}
+		if err != nil {
+			each.end(nil, err)
+		} else {
+			each.end(answers[i], nil)
+		}
+	}
 }
 
 // send runs a batch and ends its calls. Its deadline is that of the oldest.
@@ -30,6 +52,7 @@ func (b *batcher) send(batch []*pending) {
 	if len(batch) == 0 {
 		return
 	}
+	batch = merge(batch)
 	ctx, cancel := context.WithDeadline(context.Background(), batch[0].deadline)
 	defer cancel()
 	unconfirmed := b.exec(ctx, nil, batch)
@@ -37,9 +60,9 @@ func (b *batcher) send(batch []*pending) {
 	for _, c := range batch {
 		switch {
 		case !redis.HasErrorPrefix(c.Err(), "NOSCRIPT"):
-			c.end(conclude(c.Err(), unconfirmed))
+			c.endAll(conclude(c.Err(), unconfirmed))
 		case errors.Is(unconfirmed, ErrMissing): // it would change a state that is lost
-			c.end(notDone("the state is lost", unconfirmed))
+			c.endAll(notDone("the state is lost", unconfirmed))
 		default:
 			again = append(again, c)
 		}
@@ -47,7 +70,7 @@ func (b *batcher) send(batch []*pending) {
 	if len(again) > 0 {
 		unconfirmed = b.exec(ctx, scriptsOf(again), again)
 		for _, c := range again {
-			c.end(conclude(c.Err(), unconfirmed))
+			c.endAll(conclude(c.Err(), unconfirmed))
 		}
 	}
 }
@@ -65,7 +88,7 @@ func conclude(err, unconfirmed error) error {
 func scriptsOf(calls []*pending) map[string]*lua.Script {
 	scripts := map[string]*lua.Script{}
 	for _, c := range calls {
-		scripts[c.script.Hash] = c.script
+		scripts[c.call.Script.Hash] = c.call.Script
 	}
 	return scripts
 }

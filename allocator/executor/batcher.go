@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"portmaster/lua"
 )
 
 // batcher is the way of scripts to one node of Redis: a group commit. A call that finds no pipeline under way leads: it sends
@@ -39,14 +37,15 @@ const maxBatch = 256
 
 // pending is one call on its way.
 type pending struct {
-	redis.Cmd
-	script   *lua.Script
-	slot     string
-	asking   bool // the node is to run it although the slot is still on its way there
-	deadline time.Time
-	err      error       // how it ended
-	wake     chan wakeUp // at most one lead and one done, in this order; calls of doAll share theirs
-	leads    bool        // it was told to lead; guarded by batcher.mu
+	redis.Cmd // that runs it, and its riders
+	call      Call
+	riders    []*pending // calls that run in the same script, behind it
+	asking    bool       // the node is to run it although the slot is still on its way there
+	deadline  time.Time
+	answer    any
+	err       error       // how it ended
+	wake      chan wakeUp // at most one lead and one done, in this order; calls of doAll share theirs
+	leads     bool        // it was told to lead; guarded by batcher.mu
 }
 
 // wakeUp is what a waiting call is told.
@@ -60,14 +59,8 @@ const (
 // NoRetry is asked by go-redis, which else would send a command again by itself.
 func (*pending) NoRetry() bool { return true }
 
-func newPending(ctx context.Context, c Call, deadline time.Time) *pending {
-	return &pending{
-		Cmd:      *redis.NewCmd(ctx, evalSHA(c.Script, c.Keys, c.Args)...),
-		script:   c.Script,
-		slot:     c.Slot,
-		deadline: deadline,
-		wake:     make(chan wakeUp, 2),
-	}
+func newPending(c Call, deadline time.Time) *pending {
+	return &pending{call: c, deadline: deadline, wake: make(chan wakeUp, 2)}
 }
 
 // do runs a call, once, and returns its answer. A change that Redis may have made without an answer is
@@ -80,7 +73,7 @@ func (b *batcher) do(ctx context.Context, c *pending) (any, error) {
 		select {
 		case word := <-c.wake:
 			if word == done {
-				return c.Val(), c.err
+				return c.answer, c.err
 			}
 			b.send(b.next(c))
 			b.handOver()
@@ -128,7 +121,7 @@ func (b *batcher) doAll(ctx context.Context, calls []*pending) []Result {
 		}
 	}
 	for i, c := range calls {
-		results[i] = Result{c.Val(), c.err}
+		results[i] = Result{c.answer, c.err}
 	}
 	return results
 }
@@ -176,7 +169,7 @@ func (b *batcher) next(leader *pending) []*pending {
 		// One that waited for most of its time behind a Redis that hangs would only cut short those it goes with.
 		late := c.deadline.Sub(now) < b.opts.Timeout/4
 		if late {
-			c.end(notDone("Redis does not keep up", nil))
+			c.end(nil, notDone("Redis does not keep up", nil))
 			led = led && c.wake != leader.wake
 		}
 		return late

@@ -20,7 +20,7 @@ func (e *Executor) runInCluster(ctx context.Context, cluster *redis.ClusterClien
 	}
 	asking := false
 	for redirections := 0; ; redirections++ {
-		c := newPending(ctx, call, deadline)
+		c := newPending(call, deadline)
 		c.asking = asking
 		answer, err := e.batcher(batcherKey{node: node, replicas: replicas}).do(ctx, c)
 		if err == nil {

@@ -36,6 +36,10 @@ type Call struct {
 	Script *lua.Script
 	Keys   []string
 	Args   []any
+
+	// How many of the last arguments are this call's own, for a script that takes several calls; see merge. The keys that the script
+	// has of each call are its own as well. 0: the call runs by itself.
+	Own int
 }
 
 // Result is how one of many calls ended.
@@ -84,7 +88,7 @@ func (e *Executor) Read(ctx context.Context, c Call) (any, error) {
 
 // Confirm is Write in batches of its own, so that no other call waits with it. It is not for a Cluster.
 func (e *Executor) Confirm(ctx context.Context, c Call) (any, error) {
-	return e.batcher(batcherKey{e.client, e.opts.Replicas, true}).do(ctx, newPending(ctx, c, e.deadline()))
+	return e.batcher(batcherKey{e.client, e.opts.Replicas, true}).do(ctx, newPending(c, e.deadline()))
 }
 
 func (e *Executor) run(ctx context.Context, replicas int, c Call) (any, error) {
@@ -101,7 +105,7 @@ func (e *Executor) send(ctx context.Context, replicas int, c Call) (any, error) 
 	if cluster, ok := e.client.(*redis.ClusterClient); ok {
 		return e.runInCluster(ctx, cluster, replicas, c)
 	}
-	return e.batcher(batcherKey{node: e.client, replicas: replicas}).do(ctx, newPending(ctx, c, e.deadline()))
+	return e.batcher(batcherKey{node: e.client, replicas: replicas}).do(ctx, newPending(c, e.deadline()))
 }
 
 // deadline returns when a call that is made now has to end. That of its context, if it is earlier, ends the call and no others: it

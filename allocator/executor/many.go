@@ -75,7 +75,7 @@ func (e *Executor) runOn(ctx context.Context, node redis.UniversalClient, calls 
 		batch := make([]*pending, len(some))
 		deadline := e.deadline()
 		for n, i := range some {
-			batch[n] = newPending(ctx, calls[i], deadline)
+			batch[n] = newPending(calls[i], deadline)
 		}
 		silent := 0
 		for n, r := range e.batcher(batcherKey{node: node, many: true}).doAll(ctx, batch) {

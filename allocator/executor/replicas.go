@@ -101,9 +101,9 @@ const (
 // connection, so the pipeline ends with one: the next number of the trail. If a Cluster refuses it, since that slot is on its way to
 // another node, one that is not will do.
 func (b *batcher) execReplicated(ctx context.Context, pipeline redis.Pipeliner, batch []*pending) error {
-	slots := []string{b.confirmed, batch[len(batch)-1].slot}
+	slots := []string{b.confirmed, batch[len(batch)-1].call.Slot}
 	for _, c := range batch {
-		slots = append(slots, c.slot)
+		slots = append(slots, c.call.Slot)
 	}
 	refused := map[string]bool{"": true} // "" while none had its number
 	for _, slot := range slots {

@@ -25,3 +25,12 @@ local function next_fence(key, microseconds, count, seen, least)
   if is_late or count > 1 then call('SET', key, string.format('%d', first + count - 1)) end
   return is_late and string.format('%d', first) or microseconds
 end
+
+-- The highest of some fences: `n` of ARGV, from `first` on, `step` apart.
+local function highest_of(first, step, n)
+  local highest = ARGV[first]
+  for i = first + step, first + step * (n - 1), step do
+    if ARGV[i] - highest > 0 then highest = ARGV[i] end
+  end
+  return highest
+end

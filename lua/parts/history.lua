@@ -9,21 +9,22 @@
 -- The names that an entry has in common with those before it take no memory.
 --
 -- The ARGV of a script that has the key begin with `events`: how many of them are kept ('0': none is written, '': this
--- script drops none), and `request`: the id of the request ('': unknown).
+-- script drops none), and `request`: the id of the request ('': unknown). A script of several calls has them of each.
 
--- Adds an event: a list of `n` fields and values.
-local function write_event(events, event, n)
-  if ARGV[1] == '' then
+-- Adds an event: a list of `n` fields and values. `most` is how many are kept.
+local function write_event(events, most, event, n)
+  if most == '' then
     redis.pcall('XADD', events, '*', unpack(event, 1, n))
   else
-    redis.pcall('XADD', events, 'MAXLEN', '~', ARGV[1], '*', unpack(event, 1, n))
+    redis.pcall('XADD', events, 'MAXLEN', '~', most, '*', unpack(event, 1, n))
   end
 end
 
--- Adds an event about ports. fence, owner and ends may be nil. An event that cannot be written is missing: the script
--- goes on, since what it is about is done. Most events take the short way.
-local function add_event(events, event, name, port, count, fence, owner, ends)
-  local most, request = ARGV[1], ARGV[2]
+-- Adds an event about ports. fence, owner and ends may be nil. Where several calls have arguments, `at` is where those
+-- of the call begin. An event that cannot be written is missing: the script goes on, since what it is about is done.
+-- Most events take the short way.
+local function add_event(events, event, name, port, count, fence, owner, ends, at)
+  local most, request = ARGV[at or 1], ARGV[at and at + 1 or 2]
   if most == '0' then return end
   if most == '' and request == '' and count == 1 and fence and not owner and not ends then
     redis.pcall('XADD', events, '*', 'event', event, 'name', name, 'port', port, 'fence', fence)
@@ -36,7 +37,7 @@ local function add_event(events, event, name, port, count, fence, owner, ends)
   if owner then all[n + 1], all[n + 2], n = 'owner', owner, n + 2 end
   if request ~= '' and event ~= 'expired' then all[n + 1], all[n + 2], n = 'request', request, n + 2 end
   if ends then all[n + 1], all[n + 2], n = 'until', ends, n + 2 end
-  write_event(events, all, n)
+  write_event(events, most, all, n)
 end
 
 -- Adds an event about the service itself: defined or changed, with its ranges, or removed.
@@ -44,7 +45,7 @@ local function add_change(events, event, ...)
   if ARGV[1] == '0' then return end
   local all = {'event', event, ...}
   if ARGV[2] ~= '' then all[#all + 1], all[#all + 2] = 'request', ARGV[2] end
-  write_event(events, all, #all)
+  write_event(events, ARGV[1], all, #all)
 end
 
 -- Lets the history outlive its service by 31 days. Also where no events are written: there may be older ones.
