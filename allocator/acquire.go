@@ -71,12 +71,12 @@ func (a *Allocator) plainCall(c acquisition) (call executor.Call, isPlain bool) 
 	pool := a.keys.Pool(c.pool)
 	if c.script == lua.Claim {
 		ofPool, highest := a.epoch.Fences(c.pool)
-		call = pool.Call(lua.ClaimAny, c.service, "", c.service, c.remember.Milliseconds())
-		pool.AddOwn(&call, c.service, r.Secret, a.withEvents(c.caller, r.Name, r.Secret, flag(!r.generated),
-			valueOf(r.Lease).Milliseconds(), ofPool, highest)...)
+		call = pool.Call(lua.ClaimAny, c.service, r.Secret, a.withEvents(c.caller, c.service, c.remember.Milliseconds(), r.Name, r.Secret,
+			flag(!r.generated), valueOf(r.Lease).Milliseconds(), ofPool, highest)...)
+		call.Many, call.OwnKeys, call.OwnArgs = lua.ClaimMany, 1, len(call.Args)
 	} else {
-		call = pool.Call(lua.OfferAny, c.service, "", c.service, c.remember.Milliseconds())
-		pool.AddOwn(&call, c.service, r.Secret, r.Name, r.Secret, r.options(false))
+		call = pool.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret, r.options(false))
+		call.Many, call.OwnKeys, call.OwnArgs = lua.OfferMany, 1, 3
 	}
 	pool.AddOwner(&call, c.caller.Owner, c.caller.Held)
 	return call, true

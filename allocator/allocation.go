@@ -3,9 +3,9 @@ package allocator
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
@@ -144,10 +144,7 @@ func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, h
 		which = append(which, fence)
 	}
 	if proof.Secret == "" {
-		plain := k.Call(lua.ReleasePlain, service, "")
-		k.AddOwn(&plain, service, "", a.withEvents(caller, holder, fencesOf(proof))...)
-		k.AddOwner(&plain, caller.Owner)
-		if answer, err := a.write(ctx, plain); err != nil || answer != longWay {
+		if answer, err := a.write(ctx, a.plainRelease(caller, pool, service, which)); err != nil || answer != longWay {
 			return a.notGone(ctx, pool, err)
 		}
 	}
@@ -156,14 +153,14 @@ func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, h
 	return a.notGone(ctx, pool, err)
 }
 
-// fencesOf returns the fences of a proof as release_plain.lua takes them, each between spaces.
-func fencesOf(proof Proof) string {
-	if len(proof.Fences) == 0 {
-		return ""
+// plainRelease returns the call of the script of few keys that serves most releases: of a port or name, and the fences of which it
+// must have one. Those without a fence run many at a time.
+func (a *Allocator) plainRelease(caller Caller, pool, service string, which []any) executor.Call {
+	k := a.keys.Pool(pool)
+	call := k.Call(lua.ReleasePlain, service, "", a.withEvents(caller, which...)...)
+	if len(which) == 1 {
+		call.Many, call.OwnArgs = lua.ReleaseMany, len(call.Args)
 	}
-	text := " "
-	for _, fence := range proof.Fences {
-		text += strconv.FormatInt(fence, 10) + " "
-	}
-	return text
+	k.AddOwner(&call, caller.Owner)
+	return call
 }

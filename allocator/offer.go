@@ -66,16 +66,13 @@ func (a *Allocator) Accept(ctx context.Context, caller Caller, pool, service, se
 	if err := a.epoch.HandsOut(ctx); err != nil { // its first call learns the highest fence
 		return Allocation{}, false, translate(err)
 	}
-	k := a.keys.Pool(pool)
-	ofPool, highest := a.epoch.Fences(pool)
 	answer := any(longWay)
 	if lease == nil {
-		plain := k.Call(lua.AcceptPlain, service, "", service)
-		k.AddOwn(&plain, service, secret, a.withEvents(caller, secret, ofPool, highest)...)
-		k.AddOwner(&plain, caller.Owner)
-		answer, err = a.grant(ctx, pool, plain)
+		answer, err = a.grant(ctx, pool, a.plainAccept(caller, pool, service, secret))
 	}
 	if err == nil && answer == longWay {
+		k := a.keys.Pool(pool)
+		ofPool, highest := a.epoch.Fences(pool)
 		args := a.withEvents(caller, service, secret, ofPool, highest, valueOf(lease).Milliseconds())
 		answer, err = a.runOwned(ctx, pool, caller, k.Call(lua.Accept, service, secret, args...),
 			func(ctx context.Context, c executor.Call) (any, error) { return a.grant(ctx, pool, c) })
@@ -88,6 +85,16 @@ func (a *Allocator) Accept(ctx context.Context, caller Caller, pool, service, se
 		a.epoch.Acknowledge(pool, allocation.Fence)
 	}
 	return allocation, created, err
+}
+
+// plainAccept returns the call of the script of few keys that serves most accepts: of an offer of one port without a lease.
+func (a *Allocator) plainAccept(caller Caller, pool, service, secret string) executor.Call {
+	k := a.keys.Pool(pool)
+	ofPool, highest := a.epoch.Fences(pool)
+	call := k.Call(lua.AcceptPlain, service, secret, a.withEvents(caller, service, secret, ofPool, highest)...)
+	call.Many, call.OwnKeys, call.OwnArgs = lua.AcceptMany, 1, len(call.Args)
+	k.AddOwner(&call, caller.Owner)
+	return call
 }
 
 // Reject rejects an offer: its ports and its name are free again at once. If the port was found in use by another program, it is

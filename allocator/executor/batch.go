@@ -88,7 +88,7 @@ func conclude(err, unconfirmed error) error {
 func scriptsOf(calls []*pending) map[string]*lua.Script {
 	scripts := map[string]*lua.Script{}
 	for _, c := range calls {
-		scripts[c.call.Script.Hash] = c.call.Script
+		scripts[c.script().Hash] = c.script()
 	}
 	return scripts
 }

@@ -37,9 +37,10 @@ type Call struct {
 	Keys   []string
 	Args   []any
 
-	// How many of the last arguments are this call's own, for a script that takes several calls; see merge. The keys that the script
-	// has of each call are its own as well. 0: the call runs by itself.
-	Own int
+	// Many runs several such calls that wait at the same time, and answers with the answers of all; nil: each runs by itself. Its keys
+	// and arguments are those of Script, of which the last OwnKeys and OwnArgs follow for each call.
+	Many             *lua.Script
+	OwnKeys, OwnArgs int
 }
 
 // Result is how one of many calls ended.

@@ -13,8 +13,7 @@ import (
 const maxMerged = 64
 
 // merge returns the commands of a batch: calls that may run as one script share one, and run in the order in which they came. They
-// are those of one script that differ in nothing but what is their own. All of a batch wait at the same time, so it is no matter
-// which of the others they overtake.
+// differ in nothing but what is their own. All of a batch wait at the same time, so it is no matter which of the others they overtake.
 func merge(batch []*pending) []*pending {
 	type alike struct {
 		script *lua.Script
@@ -23,9 +22,9 @@ func merge(batch []*pending) []*pending {
 	commands := batch[:0:0]
 	first := map[alike]*pending{}
 	for _, c := range batch {
-		if len(batch) > 1 && c.call.Own > 0 && !c.asking {
-			of := alike{c.call.Script, c.call.Keys[0]}
-			if before := first[of]; before != nil && 1+len(before.riders) < maxMerged && before.call.takes(c.call) {
+		if len(batch) > 1 && c.call.Many != nil && !c.asking {
+			of := alike{c.call.Many, c.call.Keys[0]}
+			if before := first[of]; before != nil && 1+len(before.riders) < maxMerged && before.call.isLike(c.call) {
 				before.riders = append(before.riders, c)
 				continue
 			}
@@ -34,25 +33,38 @@ func merge(batch []*pending) []*pending {
 		commands = append(commands, c)
 	}
 	for _, c := range commands {
-		keys, args := slices.Clip(c.call.Keys), slices.Clip(c.call.Args)
-		for _, rider := range c.riders {
-			_, ownKeys, _, ownArgs := rider.call.split()
-			keys, args = append(keys, ownKeys...), append(args, ownArgs...)
-		}
-		c.Cmd = *redis.NewCmd(context.Background(), evalSHA(c.call.Script, keys, args)...)
+		c.Cmd = *redis.NewCmd(context.Background(), c.command()...)
 	}
 	return commands
 }
 
-// takes reports whether another call of the script may run in the same.
-func (c Call) takes(other Call) bool {
+// isLike reports whether two calls differ in nothing but what is their own.
+func (c Call) isLike(other Call) bool {
 	keys, _, args, _ := c.split()
 	otherKeys, _, otherArgs, _ := other.split()
-	return c.Own == other.Own && slices.Equal(keys, otherKeys) && slices.Equal(args, otherArgs)
+	return c.OwnArgs == other.OwnArgs && slices.Equal(keys, otherKeys) && slices.Equal(args, otherArgs)
 }
 
-// split returns the keys and the arguments of a call: those that calls in one script have in common, and its own.
+// split returns the keys and the arguments of a call: those that it has in common with others, and its own.
 func (c Call) split() (keys, ownKeys []string, args, ownArgs []any) {
-	k, a := len(c.Keys)-len(c.Script.Each), len(c.Args)-c.Own
+	k, a := len(c.Keys)-c.OwnKeys, len(c.Args)-c.OwnArgs
 	return c.Keys[:k], c.Keys[k:], c.Args[:a], c.Args[a:]
+}
+
+// script returns the one that runs a call and its riders.
+func (c *pending) script() *lua.Script {
+	if len(c.riders) > 0 {
+		return c.call.Many
+	}
+	return c.call.Script
+}
+
+// command returns the command that runs a call and its riders.
+func (c *pending) command() []any {
+	keys, args := slices.Clip(c.call.Keys), slices.Clip(c.call.Args)
+	for _, rider := range c.riders {
+		_, ownKeys, _, ownArgs := rider.call.split()
+		keys, args = append(keys, ownKeys...), append(args, ownArgs...)
+	}
+	return evalSHA(c.script(), keys, args)
 }

@@ -130,17 +130,11 @@ func (p Pool) AddEach(c *executor.Call, service, secret string) {
 	c.Keys = p.add(c.Keys, keysOf[c.Script].each, service, secret)
 }
 
-// AddOwn adds what is a call's own to one of a script that takes several: the keys that its script has of each, and arguments.
-func (p Pool) AddOwn(c *executor.Call, service, secret string, args ...any) {
-	p.AddEach(c, service, secret)
-	c.Args, c.Own = append(c.Args, args...), len(args)
-}
-
 // AddOwner adds what comes last in a call of an owner: the key, and as arguments the owner and those given. An owner of "" adds nothing.
 // The call that it was stays as it was.
 func (p Pool) AddOwner(c *executor.Call, owner string, args ...any) {
 	if owner != "" {
-		c.Own = 0                                            // the key and the arguments of another owner are others
+		c.Many = nil                                         // each owner has a key and arguments of its own
 		c.Keys = append(slices.Clip(c.Keys), p.Owned(owner)) // the caller may make the call again for another owner
 		c.Args = append(append(slices.Clip(c.Args), owner), args...)
 	}

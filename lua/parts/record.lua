@@ -33,6 +33,13 @@ local function parse_offer(record)
     count ~= '' and string.find(count, '"labels":true', 1, true) ~= nil
 end
 
+-- Parses an offer of one port without a lease, an owner, labels and a mark: service, name, port, expires, all strings.
+-- Nil if it is another.
+local function parse_plain_offer(record)
+  return string.match(record, '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+),"created":%d+,"expires":(%d+)' ..
+    ',"secret":"[^"]+"}$')
+end
+
 -- Adds a mark to an offer.
 local function mark_offer(record, mark)
   return string.sub(record, 1, -2) .. ',"' .. mark .. '":true}'
@@ -56,6 +63,12 @@ local function parse_allocation(record)
     lease ~= '' and string.match(lease, '%d+') or nil, secret, created,
     count ~= '' and string.match(count, '"owner":"([^"]+)"') or nil,
     count ~= '' and string.find(count, '"labels":true', 1, true) ~= nil
+end
+
+-- Parses an allocation of one port without a lease, an owner and labels: name, fence, both strings. Nil if it is
+-- another, or no allocation.
+local function parse_plain_allocation(record)
+  return string.match(record, '^{"name":"([^"]+)","port":%d+,"created":%d+,"fence":(%d+),"secret":"[^"]+"}$')
 end
 
 -- The name of an offer or an allocation.

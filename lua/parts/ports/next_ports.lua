@@ -1,13 +1,11 @@
 local call = redis.call
+-- include ports/next_port: ready_before
 
--- The ports that the short path hands out, `count` of them or fewer: those that have been free the longest, then the
--- lowest that were never handed out. Also how many of them are of the first kind, and the runs of the others, as pairs
--- of last and first port. None if the calls must take the long path: there is no such service or no free port, a call
--- waits, or the service has to be settled first.
+-- The ports that the short path hands out to several calls: `count` of them or fewer, in the order of next_port. Also
+-- how many of them were handed out before, and the runs of the others, as pairs of last and first port.
 local function next_ports(service, free, fresh, now, count)
-  local cooldown, waiting, rests, changing = unpack(call('HMGET', service, 'cooldown', 'waiting', 'rests', 'changing'))
-  if not cooldown or waiting or changing or rests and tonumber(rests) <= tonumber(now) then return {}, 0 end
-  local free_before = cooldown == '0' and now or string.format('%d', now - cooldown)
+  local free_before = ready_before(service, now)
+  if not free_before then return {}, 0 end
   local ports = call('ZRANGEBYSCORE', free, '-inf', free_before, 'LIMIT', '0', count)
   local used = #ports
   if used == count then return ports, used end
@@ -21,7 +19,7 @@ local function next_ports(service, free, fresh, now, count)
   return ports, used, runs
 end
 
--- Takes `count` ports, the first ones, out of runs.
+-- Takes the first `count` ports out of runs.
 local function take_fresh(fresh, runs, count)
   for i = 1, #runs, 2 do
     if count <= 0 then return end

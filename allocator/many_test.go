@@ -1,0 +1,294 @@
+package allocator
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"portmaster/allocator/executor"
+	"portmaster/allocator/storetest"
+	"portmaster/lua"
+)
+
+// Calls that run as one script get the answers, and leave the state, that they would one by one. Two stores whose clocks agree get the
+// same calls: one of them many at a time, the other one each. Those that were told to take the long path take it, one by one, on both.
+func TestManyAreAsOneByOne(t *testing.T) {
+	for name, open := range map[string]func(testing.TB) storetest.Store{"miniredis": storetest.Mini, "redis": clocked} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			w := twins{T: t, rand: rand.New(rand.NewPCG(seed, 1)), now: modelStart, seen: map[string]int{}}
+			for i := range w.of {
+				w.of[i].store = open(t)
+				w.of[i].Allocator = newAllocator(w.of[i].store, 200*time.Millisecond)
+				w.of[i].opts.History = 10_000
+			}
+			w.pass(0)
+			w.both(func(a *Allocator) string {
+				_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2099})
+				return fmt.Sprint(err)
+			})
+			for step := 0; step < 150 && !t.Failed(); step++ {
+				w.step()
+			}
+			for _, outcome := range []string{
+				"offer_many record", "offer_many 0", "claim_many record", "claim_many 0", "accept_many record", "accept_many 0",
+				"release_many 1", "release_many 0", "two scripts", "fresh and used",
+			} {
+				if w.seen[outcome] == 0 {
+					t.Errorf("never seen: %s: %v", outcome, w.seen)
+				}
+			}
+		})
+	}
+}
+
+// twins are two allocators on stores of their own: the first is called many at a time, the second one by one.
+type twins struct {
+	*testing.T
+	of [2]struct {
+		*Allocator
+		store storetest.Store
+	}
+	rand    *rand.Rand
+	now     time.Time
+	number  int
+	secrets []string // of offers and claims
+	seen    map[string]int
+}
+
+func (w *twins) step() {
+	w.pass(time.Duration(w.rand.IntN(60)) * time.Millisecond)
+	n := 2 + w.rand.IntN(8)
+	if w.rand.IntN(10) == 0 {
+		n = 60 + w.rand.IntN(20)
+	}
+	switch w.rand.IntN(6) {
+	case 0:
+		w.alone()
+	case 1:
+		w.acquire(lua.Claim, n)
+	case 2, 3:
+		w.acquire(lua.Offer, n)
+	case 4:
+		w.accept(n)
+	case 5:
+		w.release(n)
+	}
+	w.compare()
+}
+
+// pass lets time pass on both stores.
+func (w *twins) pass(d time.Duration) {
+	w.now = w.now.Add(d)
+	for _, each := range w.of {
+		if each.store.Clock != nil {
+			each.store.Clock.Stop(w.now)
+		} else {
+			each.store.Mini.SetTime(w.now)
+			each.store.Mini.FastForward(d)
+		}
+	}
+}
+
+func (w *twins) name() string { return fmt.Sprintf("n%d", w.rand.IntN(120)) }
+
+// secret returns one that was used before now and then.
+func (w *twins) secret() string {
+	if len(w.secrets) > 0 && w.rand.IntN(8) == 0 {
+		return w.secrets[w.rand.IntN(len(w.secrets))]
+	}
+	w.number++
+	w.secrets = append(w.secrets, fmt.Sprintf("00000000-0000-4000-8000-%012d", w.number))
+	return w.secrets[len(w.secrets)-1]
+}
+
+func (w *twins) acquire(script *lua.Script, n int) {
+	requests := make([]Request, n)
+	for i := range requests {
+		requests[i] = Request{Name: w.name(), Secret: w.secret()}
+		if w.rand.IntN(2) == 0 {
+			w.number++
+			requests[i].Secret, requests[i].generated = fmt.Sprintf("00000000-0000-4000-8000-%012d", w.number), true
+			defer func() { w.secrets = append(w.secrets, requests[i].Secret) }()
+		}
+		if script == lua.Claim && w.rand.IntN(3) == 0 {
+			requests[i].Lease = new(time.Duration(1+w.rand.IntN(200)) * time.Millisecond)
+		}
+	}
+	acquisitionOf := func(a *Allocator, i int) acquisition {
+		c := acquisition{pool: DefaultPool, service: "web", requests: requests[i : i+1], script: script, remember: a.opts.OfferTTL}
+		if script == lua.Claim {
+			c.remember = remembered
+		}
+		return c
+	}
+	w.calls(n, func(a *Allocator, i int) executor.Call {
+		call, isPlain := a.plainCall(acquisitionOf(a, i))
+		if !isPlain {
+			w.Fatal("it is no plain call")
+		}
+		return call
+	}, func(a *Allocator, i int) string {
+		grants, err := a.acquire(w.Context(), acquisitionOf(a, i))
+		return fmt.Sprint(grants, err)
+	})
+}
+
+func (w *twins) accept(n int) {
+	secrets := make([]string, n)
+	for i := range secrets {
+		secrets[i] = w.secret()
+		if recent := len(w.secrets); recent > 0 && w.rand.IntN(10) > 0 {
+			secrets[i] = w.secrets[max(0, recent-1-w.rand.IntN(2*n))]
+		}
+	}
+	w.calls(n, func(a *Allocator, i int) executor.Call {
+		return a.plainAccept(Caller{}, DefaultPool, "web", secrets[i])
+	}, func(a *Allocator, i int) string {
+		allocation, created, err := a.Accept(w.Context(), Caller{}, DefaultPool, "web", secrets[i], nil)
+		return fmt.Sprint(allocation, created, err)
+	})
+}
+
+func (w *twins) release(n int) {
+	holders := make([]string, n)
+	for i := range holders {
+		holders[i] = w.name()
+		if w.rand.IntN(3) == 0 {
+			holders[i] = fmt.Sprint(2000 + w.rand.IntN(110))
+		}
+	}
+	w.calls(n, func(a *Allocator, i int) executor.Call {
+		return a.plainRelease(Caller{}, DefaultPool, "web", []any{holders[i]})
+	}, func(a *Allocator, i int) string {
+		return fmt.Sprint(a.Release(w.Context(), Caller{}, DefaultPool, "web", holders[i], Proof{}))
+	})
+}
+
+// alone makes a call that has no script of many, so that these meet what it leaves.
+func (w *twins) alone() {
+	name, secret, port := w.name(), w.secret(), 2000+w.rand.IntN(100)
+	choice, cooldown := w.rand.IntN(5), time.Duration(w.rand.IntN(3)*40)*time.Millisecond
+	w.both(func(a *Allocator) string {
+		switch choice {
+		case 0:
+			_, _, err := a.Define(w.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2099, Cooldown: cooldown})
+			return fmt.Sprint(err)
+		case 1:
+			offer, _, err := offerOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Count: new(3)}, 0)
+			return fmt.Sprint(offer, err)
+		case 2:
+			offer, _, err := offerOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Lease: new(50 * time.Millisecond)}, 0)
+			return fmt.Sprint(offer, err)
+		case 3:
+			offer, _, err := offerOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Labels: `{"a":"b"}`}, 0)
+			return fmt.Sprint(offer, err)
+		}
+		allocation, _, err := claimOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Port: &port}, 0)
+		return fmt.Sprint(allocation, err)
+	})
+}
+
+// calls makes n calls: many at a time on the first store, and in the order in which they took effect there on the second.
+func (w *twins) calls(n int, plain func(a *Allocator, i int) executor.Call, inFull func(a *Allocator, i int) string) {
+	many := make([]executor.Call, n)
+	for i := range many {
+		many[i] = plain(w.of[0].Allocator, i)
+	}
+	name := many[0].Many.Name[len("ports/"):]
+	var later []int
+	for i, r := range w.of[0].executor.RunAll(w.Context(), many, n) {
+		if r.Err != nil {
+			w.Fatalf("call %d of %s: %v", i, name, r.Err)
+		}
+		if r.Answer == longWay {
+			w.seen[name+" 0"]++
+			later = append(later, i)
+			continue
+		}
+		one, err := w.of[1].write(w.Context(), plain(w.of[1].Allocator, i))
+		if err != nil || one != r.Answer {
+			w.Fatalf("call %d of %s:\n%v\nby itself:\n%v, %v", i, name, r.Answer, one, err)
+		}
+		outcome := "record"
+		if _, isText := r.Answer.(string); !isText {
+			outcome = fmt.Sprint(r.Answer)
+		}
+		w.seen[name+" "+outcome]++
+	}
+	if n > 64 {
+		w.seen["two scripts"]++
+	}
+	for _, i := range later {
+		w.both(func(a *Allocator) string { return inFull(a, i) })
+	}
+}
+
+// both makes a call on each store, and compares the answers.
+func (w *twins) both(do func(*Allocator) string) {
+	w.Helper()
+	if one, other := do(w.of[0].Allocator), do(w.of[1].Allocator); one != other {
+		w.Fatalf("the answers differ:\n%s\n%s", one, other)
+	}
+}
+
+// compare compares the stores: all keys of the pool.
+func (w *twins) compare() {
+	w.Helper()
+	texts := [2]string{}
+	for i, each := range w.of {
+		var lines []string
+		for _, key := range allKeys(w.T, each.store) {
+			if short := strings.TrimPrefix(key, each.store.Prefix); strings.HasPrefix(short, ":{") {
+				lines = append(lines, short+" "+w.valueOf(each.store, key))
+			}
+		}
+		slices.Sort(lines)
+		texts[i] = strings.Join(lines, "\n")
+	}
+	if texts[0] != texts[1] {
+		w.Fatalf("the states differ:\n%s", difference(texts[0], texts[1]))
+	}
+	if strings.Contains(texts[0], ":free:web ") && strings.Contains(texts[0], ":fresh:web ") {
+		w.seen["fresh and used"]++
+	}
+}
+
+func (w *twins) valueOf(store storetest.Store, key string) string {
+	ctx, c := w.Context(), store.Admin
+	switch kind := c.Type(ctx, key).Val(); kind {
+	case "string":
+		return fmt.Sprint(c.Get(ctx, key).Val(), c.PTTL(ctx, key).Val() > 2*time.Minute)
+	case "hash":
+		return fmt.Sprint(c.HGetAll(ctx, key).Val())
+	case "zset":
+		return fmt.Sprint(c.ZRangeWithScores(ctx, key, 0, -1).Val())
+	case "stream":
+		return fmt.Sprint(c.XRange(ctx, key, "-", "+").Val())
+	default:
+		w.Fatalf("%s is a %s", key, kind)
+		return ""
+	}
+}
+
+// difference returns the lines in which two texts differ.
+func difference(a, b string) string {
+	of, other := strings.Split(a, "\n"), strings.Split(b, "\n")
+	var lines []string
+	for _, line := range of {
+		if !slices.Contains(other, line) {
+			lines = append(lines, "- "+line)
+		}
+	}
+	for _, line := range other {
+		if !slices.Contains(of, line) {
+			lines = append(lines, "+ "+line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}

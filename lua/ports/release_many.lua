@@ -1,0 +1,59 @@
+-- Releases the allocations of several calls that wait at the same time, as release_plain.lua does that of one.
+--
+-- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET, events STREAM
+-- ARGV   of each call, 64 at most: events, request, port or name
+--
+-- answer of each call, in their order:
+--        1  released
+--        0  nothing was changed: take the long path, release.lua
+-- errors HALF_WRITTEN
+--
+-- Worst case: 64 calls: about 400 us (an offer takes 10 us).
+local call = redis.call
+-- include clock: read_clock
+-- include history: add_event
+-- include record: parse_plain_allocation
+-- include write_rest: write_rest
+
+local free, names, ports, waitlist, events = unpack(KEYS)
+local now = read_clock()
+
+local named, of, answers = {}, {}, {} -- of[i] is the port of call i. A name is never all digits.
+for i = 1, #ARGV / 3 do
+  local holder = ARGV[3 * i]
+  answers[i] = 0
+  if string.find(holder, '^%d+$') then of[i] = holder else named[#named + 1] = i end
+end
+if #named > 0 then
+  local asked = {}
+  for k, i in ipairs(named) do asked[k] = ARGV[3 * i] end
+  for k, port in ipairs(call('HMGET', names, unpack(asked))) do of[named[k]] = port end
+end
+local at, call_of = {}, {} -- of two calls of one port the second takes the long path
+for i = 1, #answers do
+  local port = of[i]
+  if port and not call_of[port] then
+    at[#at + 1], call_of[port] = port, i
+  end
+end
+if #at == 0 or call('EXISTS', waitlist) == 1 then return answers end
+local all, freed, fences, scores = {}, {}, {}, {}
+for k, record in ipairs(call('HMGET', ports, unpack(at))) do
+  local name, fence = parse_plain_allocation(record or '')
+  if name then
+    local n = #all + 1
+    all[n], freed[n], fences[n], scores[2 * n - 1], scores[2 * n] = at[k], name, fence, now, at[k]
+  end
+end
+if #all == 0 then return answers end
+
+call('HDEL', ports, unpack(all)) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
+return write_rest(function()
+  call('ZADD', free, unpack(scores))
+  call('HDEL', names, unpack(freed))
+  for k, port in ipairs(all) do
+    local i = call_of[port]
+    add_event(events, 'released', freed[k], port, 1, fences[k], nil, nil, 3 * i - 2)
+    answers[i] = 1
+  end
+end) or answers
