@@ -96,13 +96,6 @@ local function check_run(last, first)
   end)
 end
 
-local function check_length(last)
-  if call('ZSCORE', keys.fresh, last) then return end
-  report('run_of_nothing', last, 'there is no run of fresh ports that ends so', function()
-    call('ZREM', keys.run_lengths, last)
-  end)
-end
-
 -- The record of who holds a port; nil if nobody does. Of a block only the first port has it.
 local function find_holder(port)
   local record = call('HGET', keys.ports, port)
@@ -169,8 +162,8 @@ end
 
 local checks = {
   names = check_name, offers = check_hash_port, ports = check_hash_port, free = check_set_port, leases = check_set_port,
-  resting = check_set_port, fresh = check_run, run_lengths = check_length, waitlist = check_ticket,
-  labels = check_labels, owned = check_owned,
+  resting = check_set_port, fresh = check_run, waitlist = check_ticket, labels = check_labels,
+  owned = check_owned,
 }
 local check = checks[kind]
 if not check then
