@@ -30,6 +30,8 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got.Created = err == nil
 	case "put":
 		got.Service, got.Created, err = a.Define(ctx, c.caller, c.pool, d)
+	case "change":
+		got.Service, err = a.Change(ctx, c.caller, c.pool, c.service, c.applyTo)
 	case "remove":
 		err = a.Remove(ctx, c.caller, c.pool, c.service)
 	case "offer", "claim":
@@ -47,6 +49,9 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got.Created, err = a.Reject(ctx, c.caller, c.pool, c.service, c.secret, c.inUse)
 	case "renew":
 		allocation, err = a.Renew(ctx, c.caller, c.pool, c.service, c.holder, c.secret, optional(c.lease))
+		one(allocation)
+	case "label":
+		allocation, err = a.ChangeLabels(ctx, c.caller, c.pool, c.service, c.holder, c.secret, c.labelChanges())
 		one(allocation)
 	case "release":
 		err = a.Release(ctx, c.caller, c.pool, c.service, c.holder, Proof{Secret: c.secret, Fences: c.fences})

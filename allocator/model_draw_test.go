@@ -314,3 +314,26 @@ func (r *run) wait(t *rapid.T) {
 	r.setTime(late)
 	t.Logf("time is %d, keys are deleted up to %d", r.model.now, r.model.swept)
 }
+
+// deadlines are the times to come at which something ends by itself.
+func (m *model) deadlines() (times []ms) {
+	for _, p := range m.pools {
+		for _, k := range p.secrets {
+			times = append(times, k.expires, k.forgotten+m.now-m.swept)
+		}
+		for _, s := range p.services {
+			for _, port := range s.ports {
+				times = append(times, port.score, port.score+s.cooldown, port.rests)
+			}
+		}
+		for _, lost := range p.beats {
+			times = append(times, lost)
+		}
+		for _, until := range p.rest {
+			times = append(times, until)
+		}
+	}
+	times = slices.DeleteFunc(times, func(t ms) bool { return t <= m.now })
+	slices.Sort(times)
+	return slices.Compact(times)
+}

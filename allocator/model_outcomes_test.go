@@ -7,6 +7,7 @@ import "slices"
 var outcomes = slices.Concat(
 	each("create", "new", CodeServiceExists, CodeRangeOverlap),
 	each("put", "new", "", CodeRangeOverlap, CodeRangeInUse),
+	each("change", "", CodeServiceNotFound, CodeRangeOverlap, CodeRangeInUse, CodeInvalid),
 	each("remove", "", CodeServiceNotFound, CodeServiceInUse),
 	each("offer", taking...), each("claim", taking...), each("offers", ofLists...), each("claims", ofLists...),
 	each("waiting-offer", lining...), each("waiting-claim", lining...), each("waiting-offers", "new", "waits"), each("waiting-claims", "new", "waits"),
@@ -14,6 +15,7 @@ var outcomes = slices.Concat(
 	each("accept", "new", "", CodeServiceNotFound, CodeOfferNotFound, CodeOfferRejected, CodeNotOwner),
 	each("reject", "new", "", CodeServiceNotFound, CodeOfferNotFound, CodeOfferAccepted, CodeNotOwner),
 	each("renew", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodeInvalid, CodeNotOwner),
+	each("label", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodeInvalid, CodeNotOwner),
 	each("release", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodePreconditionFailed, CodeNotOwner),
 	[]string{
 		"claimed long ago", "claimed with the lease of its offer", "claimed with the labels of its offer", "its secret is of what was accepted", "its secret is of what was released",

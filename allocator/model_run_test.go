@@ -162,6 +162,7 @@ func (r *run) sequence(t *rapid.T) {
 	t.Repeat(map[string]func(*rapid.T){
 		"define":  r.define,
 		"resize":  r.resize,
+		"change":  r.change,
 		"remove":  r.remove,
 		"take":    r.take,
 		"take 2":  r.take, // more often than the others
@@ -171,6 +172,7 @@ func (r *run) sequence(t *rapid.T) {
 		"reject":  r.reject,
 		"claim":   r.claimOffered,
 		"renew":   r.renew,
+		"label":   r.label,
 		"release": r.release,
 		"free":    r.release,
 		"join":    r.join,

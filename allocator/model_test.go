@@ -39,6 +39,9 @@ type request struct {
 	start, end    int
 	exclude       []Range // create, put
 	cooldown      time.Duration
+	part          string // change: which part of the definition
+	labels        Labels // label: those to set
+	gone          []string
 }
 
 // want is a Request, and whether its secret is the caller's own. One without has the secret that was drawn for it.
@@ -184,8 +187,12 @@ func (m *model) do(c request) answer {
 	switch c.act {
 	case "remove":
 		return m.remove(p, c)
+	case "change":
+		return m.change(p, s, c)
 	case "renew":
 		return m.renew(s, c)
+	case "label":
+		return m.label(s, c)
 	case "service":
 		return answer{Service: m.service(p, c.service, s)}
 	case "offers":
@@ -376,26 +383,3 @@ func (h *hold) allocation(service string) Allocation {
 }
 
 func date(t ms) time.Time { return time.UnixMilli(t).UTC() }
-
-// deadlines are the times to come at which something ends by itself.
-func (m *model) deadlines() (times []ms) {
-	for _, p := range m.pools {
-		for _, k := range p.secrets {
-			times = append(times, k.expires, k.forgotten+m.now-m.swept)
-		}
-		for _, s := range p.services {
-			for _, port := range s.ports {
-				times = append(times, port.score, port.score+s.cooldown, port.rests)
-			}
-		}
-		for _, lost := range p.beats {
-			times = append(times, lost)
-		}
-		for _, until := range p.rest {
-			times = append(times, until)
-		}
-	}
-	times = slices.DeleteFunc(times, func(t ms) bool { return t <= m.now })
-	slices.Sort(times)
-	return slices.Compact(times)
-}
