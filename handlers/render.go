@@ -157,5 +157,6 @@ func linkNext(c *fiber.Ctx, next string, limit int) {
 		return
 	}
 	query := fmt.Sprintf("limit=%d&cursor=%s", limit, next) + filters(c)
-	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?%s>; rel="next"`, unescape(c.Path()), query))
+	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s%s?%s>; rel="next"`, prefix(c), unescape(c.Path()), query))
+	c.Set(fiber.HeaderVary, headerPrefix) // a cache keeps it for those with the same prefix
 }
