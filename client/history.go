@@ -35,6 +35,7 @@ type Event struct {
 	ID        string    `json:"id"` // of a stream: where it can be resumed
 	Time      time.Time `json:"time,omitzero"`
 	Kind      EventKind `json:"event"`
+	Pool      string    `json:"pool,omitempty"` // "" from a server that does not tell yet
 	Service   string    `json:"service,omitempty"`
 	Name      string    `json:"name,omitempty"`
 	Port      int       `json:"port,omitempty"`       // the first; 0: it is about the service

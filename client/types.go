@@ -73,6 +73,7 @@ func (c Change) MarshalJSON() ([]byte, error) {
 // Service is a name for ports of a pool: of one range, or of several.
 type Service struct {
 	Name        string        `json:"name"`
+	Pool        string        `json:"pool,omitempty"` // "" from a server that does not tell yet
 	Description string        `json:"description"`
 	Start       int           `json:"start"`            // first port
 	End         int           `json:"end"`              // last port
@@ -151,6 +152,7 @@ func (r Request) MarshalJSON() ([]byte, error) {
 
 // Offer is a port, or a block, that is kept for a name until it is accepted, rejected, or expires.
 type Offer struct {
+	Pool    string        `json:"pool,omitempty"` // "" from a server that does not tell yet
 	Service string        `json:"service"`
 	Name    string        `json:"name"`
 	Port    int           `json:"port"`             // the first
@@ -188,6 +190,7 @@ func (o *Offer) UnmarshalJSON(text []byte) error {
 
 // Allocation is a port, or a block, that its holder has until it is released, or until its lease ends.
 type Allocation struct {
+	Pool    string    `json:"pool,omitempty"` // "" from a server that does not tell yet
 	Service string    `json:"service"`
 	Name    string    `json:"name"`
 	Port    int       `json:"port"`            // the first

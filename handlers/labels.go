@@ -57,5 +57,5 @@ func (s *Server) changeLabels(c *fiber.Ctx) error {
 	}
 	s.audit.allocated(c, []allocator.Allocation{allocation}, true)
 	setETag(c, allocation)
-	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
+	return render(c, fiber.StatusOK, itemOf(pool(c), allocation, appendAllocation))
 }

@@ -22,10 +22,10 @@ func (s *Server) offer(c *fiber.Ctx) error {
 	}
 	s.audit.offered(c, offers, created)
 	if a.isList {
-		return render(c, statusCreated(created), listOf(offers, appendOffer))
+		return render(c, statusCreated(created), listOf(pool(c), offers, appendOffer))
 	}
 	c.Set(fiber.HeaderLocation, base(c)+"/services/"+offers[0].Service+"/offers/"+offers[0].Secret)
-	return render(c, statusCreated(created), itemOf(offers[0], appendOffer))
+	return render(c, statusCreated(created), itemOf(pool(c), offers[0], appendOffer))
 }
 
 // listOffers: GET /services/{service}/offers
@@ -36,7 +36,7 @@ func (s *Server) listOffers(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, listOf(offers, appendOffer))
+	return render(c, fiber.StatusOK, listOf(pool(c), offers, appendOffer))
 }
 
 // readOffer: GET /services/{service}/offers/{secret}
@@ -45,7 +45,7 @@ func (s *Server) readOffer(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, itemOf(offer, appendOffer))
+	return render(c, fiber.StatusOK, itemOf(pool(c), offer, appendOffer))
 }
 
 // acceptBody is the body that accepts an offer.
@@ -65,7 +65,7 @@ func (s *Server) accept(c *fiber.Ctx) error {
 	}
 	s.audit.allocated(c, []allocator.Allocation{allocation}, created)
 	locate(c, allocation)
-	return render(c, statusCreated(created), itemOf(allocation, appendAllocation))
+	return render(c, statusCreated(created), itemOf(pool(c), allocation, appendAllocation))
 }
 
 // rejectBody is the body that rejects an offer.

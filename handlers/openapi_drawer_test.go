@@ -266,7 +266,7 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 	case "integer":
 		return d.number(s)
 	case "number":
-		return float64(d.number(s)) + pick(d, []float64{0, 0, 0.25, 0.001})
+		return min(float64(d.number(s))+pick(d, []float64{0, 0, 0.25, 0.001}), *s.Max)
 	}
 	return d.matching(s)
 }

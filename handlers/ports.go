@@ -26,10 +26,10 @@ func (s *Server) claim(c *fiber.Ctx) error {
 	}
 	s.audit.allocated(c, allocations, created)
 	if a.isList {
-		return render(c, statusCreated(created), listOf(allocations, appendAllocation))
+		return render(c, statusCreated(created), listOf(pool(c), allocations, appendAllocation))
 	}
 	locate(c, allocations[0])
-	return render(c, statusCreated(created), itemOf(allocations[0], appendAllocation))
+	return render(c, statusCreated(created), itemOf(pool(c), allocations[0], appendAllocation))
 }
 
 // locate sets the Location header to the path of an allocation.
@@ -45,7 +45,7 @@ func (s *Server) listAllocations(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, listOf(allocations, appendAllocation))
+	return render(c, fiber.StatusOK, listOf(pool(c), allocations, appendAllocation))
 }
 
 // readAllocation: GET /services/{service}/ports/{port or name}
@@ -55,7 +55,7 @@ func (s *Server) readAllocation(c *fiber.Ctx) error {
 		return err
 	}
 	setETag(c, allocation)
-	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
+	return render(c, fiber.StatusOK, itemOf(pool(c), allocation, appendAllocation))
 }
 
 // setETag sets the ETag of an allocation: its fence, quoted.
@@ -82,7 +82,7 @@ func (s *Server) renew(c *fiber.Ctx) error {
 	}
 	s.audit.allocated(c, []allocator.Allocation{allocation}, true)
 	setETag(c, allocation)
-	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
+	return render(c, fiber.StatusOK, itemOf(pool(c), allocation, appendAllocation))
 }
 
 // releaseMatching: DELETE /services/{service}/ports?owner=&name=&name_prefix=&label=

@@ -116,12 +116,12 @@ func pool(c *fiber.Ctx) string {
 	return allocator.DefaultPool
 }
 
-// base returns the path below which the routes of the request's pool are.
+// base returns the path below which the routes of the request's pool are, for a client behind a proxy as well.
 func base(c *fiber.Ctx) string {
 	if pool := param(c, "pool"); pool != "" {
-		return "/v1/pools/" + pool
+		return prefix(c) + "/v1/pools/" + pool
 	}
-	return defaultMount
+	return prefix(c) + defaultMount
 }
 
 // page reads the query of a list. A limit that is not a number becomes 0, which the allocator refuses as out of bounds.

@@ -51,6 +51,7 @@ func rangesIn(list []portOrRange) (ranges []allocator.Range) {
 // serviceBody is the body that describes a service.
 type serviceBody struct {
 	Name        string            `json:"name"`
+	Pool        string            `json:"pool"`
 	Description string            `json:"description"`
 	Start       int               `json:"start"`
 	End         int               `json:"end"`
@@ -70,9 +71,9 @@ type portCounts struct {
 	Cooling   int `json:"cooling"`
 }
 
-func bodyOfService(s allocator.Service) serviceBody {
+func bodyOfService(pool string, s allocator.Service) serviceBody {
 	return serviceBody{
-		s.Name, s.Description, s.Start, s.End, s.Ranges, float64(s.Cooldown.Milliseconds()) / 1000, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
+		s.Name, pool, s.Description, s.Start, s.End, s.Ranges, float64(s.Cooldown.Milliseconds()) / 1000, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
 	}
 }
 
@@ -91,7 +92,7 @@ func (s *Server) createService(c *fiber.Ctx) error {
 		return err
 	}
 	c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
-	return render(c, fiber.StatusCreated, encode(bodyOfService(service)))
+	return render(c, fiber.StatusCreated, encode(bodyOfService(pool(c), service)))
 }
 
 // defineService: PUT /services/{service}
@@ -111,7 +112,7 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 	if created {
 		c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
 	}
-	return render(c, statusCreated(created), encode(bodyOfService(service)))
+	return render(c, statusCreated(created), encode(bodyOfService(pool(c), service)))
 }
 
 // changes is the body that changes a part of a definition.
@@ -164,7 +165,7 @@ func (s *Server) changeService(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, encode(bodyOfService(service)))
+	return render(c, fiber.StatusOK, encode(bodyOfService(pool(c), service)))
 }
 
 // readService: GET /services/{service}
@@ -173,7 +174,7 @@ func (s *Server) readService(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, encode(bodyOfService(service)))
+	return render(c, fiber.StatusOK, encode(bodyOfService(pool(c), service)))
 }
 
 // listServices: GET /services, those that the caller's scope has. A page with others is shorter, and still leads to the next one.
@@ -188,7 +189,7 @@ func (s *Server) listServices(c *fiber.Ctx) error {
 	list := make([]serviceBody, 0, len(services))
 	for _, service := range services {
 		if caller.InScope(of, service.Name) {
-			list = append(list, bodyOfService(service))
+			list = append(list, bodyOfService(of, service))
 		}
 	}
 	return render(c, fiber.StatusOK, encode(list))

@@ -100,6 +100,7 @@ func Read(ctx context.Context, c *client.Client, pool string) func(yield func(Li
 					yield(Line{}, fmt.Errorf("service %s: %w", s.Name, err))
 					return
 				}
+				a.Pool = "" // the line says it
 				if !yield(Line{Pool: pool, Allocation: &a}, nil) {
 					return
 				}
