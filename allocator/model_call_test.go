@@ -49,7 +49,12 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		allocation, err = a.Renew(ctx, c.caller, c.pool, c.service, c.holder, c.secret, optional(c.lease))
 		one(allocation)
 	case "release":
-		err = a.Release(ctx, c.caller, c.pool, c.service, c.holder, Proof{Secret: c.secret, Fences: c.fences})
+		proof := Proof{Secret: c.secret, Fences: c.fences}
+		if !c.inUse {
+			err = a.Release(ctx, c.caller, c.pool, c.service, c.holder, proof)
+		} else {
+			got.Created, err = a.ReleaseInUse(ctx, c.caller, c.pool, c.service, c.holder, proof)
+		}
 	case "service":
 		got.Service, err = a.Service(ctx, c.pool, c.service)
 	case "services":

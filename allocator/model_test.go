@@ -32,7 +32,7 @@ type request struct {
 	tickets       []string      // look
 	secret        string        // accept, reject, readOffer, renew, release
 	lease         time.Duration // accept, renew
-	inUse         bool          // reject
+	inUse         bool          // reject, release
 	holder        string        // renew, release, readAllocation: a port or a name
 	fences        []int64
 	description   string // create, put

@@ -64,8 +64,10 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	say(c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(7)}}, client.Wait{}))
 	for a, err := range c.Allocations(ctx, service) {
 		say(a, err)
-		say(nil, c.Release(ctx, client.Allocation{Service: service, Port: a.Port, Fence: a.Fence}))
+		say(nil, c.ReleaseInUse(ctx, client.Allocation{Service: service, Port: a.Port, Fence: a.Fence}))
 	}
+	resting, err := c.Service(ctx, service)
+	say(resting.Ports, err)
 	say(nil, c.Remove(ctx, service))
 	say(c.Service(ctx, service))
 	return lines
@@ -152,6 +154,7 @@ null NAME_TAKEN [{[0].name holder-0-5 has port 10001}]
 null  []
 {"service":"s0","name":"holder-0-6","port":10002}  []
 null  []
+{"total":9,"free":6,"offered":0,"allocated":0,"cooling":3}  []
 null  []
 {"name":"","description":"","start":0,"end":0,"ports":{"total":0,"free":0,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0} SERVICE_NOT_FOUND []
 `

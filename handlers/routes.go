@@ -24,6 +24,7 @@ type route struct {
 var (
 	ofList     = []string{"limit", "cursor"}
 	ofHolds    = append([]string{"limit", "cursor"}, ofFilter...)
+	ofRelease  = []string{"reason"}
 	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
 	ofHistory  = []string{"port", "name", "owner", "since", "until", "at", "limit", "cursor"}
@@ -58,7 +59,7 @@ var poolRoutes = []route{
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
 	{"PATCH", "/services/:service/ports/:port", "changeLabels", holding, nil, (*Server).changeLabels},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
-	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
+	{"DELETE", "/services/:service/ports/:port", "release", releasing, ofRelease, (*Server).release},
 
 	{"GET", "/services/:service/targets", "listTargets", reading, ofTargets, (*Server).listTargets},
 	{"GET", "/targets", "listPoolTargets", reading, ofTargets, (*Server).listPoolTargets},

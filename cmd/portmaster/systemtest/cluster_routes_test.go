@@ -105,7 +105,7 @@ func everyRoute(pool string) []routed {
 		{"DELETE", ports + "?owner=nobody", "", 200},
 		{"DELETE", ports + "/web-04", "", 204},
 		{"DELETE", ports + "/web-05", "", 204},
-		{"DELETE", ports + "/web-06", "", 204},
+		{"DELETE", ports + "/web-06?reason=in_use", "", 204},
 		{"DELETE", services + "/web", "", 204},
 		{"POST", services, `{"name":"wide","start":6000,"end":6099}`, 201},
 		{"POST", services + "/wide/ports", `{"name":"wide-01","count":80}`, 201},
