@@ -65,6 +65,10 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, Filter{}, "", MaxPage)
 	case "map":
 		got.Map, err = wholeMap(t.Context(), a, c.pool, c.service, 1+r.steps%4)
+	case "freePorts":
+		var free FreePorts
+		free, err = a.FreePorts(ctx, c.pool, c.service, MaxPage)
+		got.Free = free.Ports
 	case "readOffer":
 		offer, err = a.OpenOffer(ctx, c.caller, c.pool, c.service, c.secret)
 		got.Offers = []Offer{offer}

@@ -61,6 +61,7 @@ type answer struct {
 	Offers      []Offer // also those of a call that offers
 	Allocations []Allocation
 	Map         PortMap
+	Free        []int           // the ports that go out next
 	Tickets     []string        // those whose turn it is, and those that have lost their place
 	needNot     map[string]bool // those of Tickets that may be left out
 }
@@ -194,6 +195,8 @@ func (m *model) do(c request) answer {
 		return answer{Allocations: m.allocations(c.service, s)}
 	case "map":
 		return answer{Map: m.mapOf(c.service, s)}
+	case "freePorts":
+		return answer{Free: m.freePorts(s)}
 	case "readAllocation":
 		h := m.find(s, c.holder)
 		if h == nil {

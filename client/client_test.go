@@ -32,6 +32,7 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	say(c.Service(ctx, service))
 	say(c.Define(ctx, client.Definition{Name: service, Start: 1, End: 70000}))
 
+	say(c.FreePorts(ctx, service, 2))
 	offer, err := c.Offer(ctx, service, client.Request{Name: names(1), Lease: time.Hour, Labels: map[string]string{"job": "<1>"}}, client.Wait{})
 	say(offer, err)
 	say(c.OpenOffer(ctx, service, offer.Secret))
@@ -129,6 +130,7 @@ const calls = `
 {"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
 {"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
 {"name":"","description":"","start":0,"end":0,"ports":{"total":0,"free":0,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0} INVALID [{start must be within 1024-49151} {end must be within 1024-49151}]
+[10000,10001]  []
 {"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"},"lease":3600}  []
 {"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"},"lease":3600}  []
 {"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []

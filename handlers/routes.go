@@ -24,6 +24,7 @@ type route struct {
 var (
 	ofList     = []string{"limit", "cursor"}
 	ofHolds    = append([]string{"limit", "cursor"}, ofFilter...)
+	ofFree     = []string{"limit"}
 	ofRelease  = []string{"reason"}
 	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
@@ -40,6 +41,8 @@ var poolRoutes = []route{
 	{"PATCH", "/services/:service", "changeService", defining, nil, (*Server).changeService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
 	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
+
+	{"GET", "/services/:service/free", "freePorts", reading, ofFree, (*Server).freePorts},
 
 	{"GET", "/services/:service/history", "history", reading, ofHistory, (*Server).history},
 	{"GET", "/services/:service/events", "serviceEvents", reading, ofEvents, (*Server).serviceEvents},
