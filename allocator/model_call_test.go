@@ -54,7 +54,12 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		allocation, err = a.ChangeLabels(ctx, c.caller, c.pool, c.service, c.holder, c.secret, c.labelChanges())
 		one(allocation)
 	case "release":
-		err = a.Release(ctx, c.caller, c.pool, c.service, c.holder, Proof{Secret: c.secret, Fences: c.fences})
+		proof := Proof{Secret: c.secret, Fences: c.fences}
+		if !c.inUse {
+			err = a.Release(ctx, c.caller, c.pool, c.service, c.holder, proof)
+		} else {
+			got.Created, err = a.ReleaseInUse(ctx, c.caller, c.pool, c.service, c.holder, proof)
+		}
 	case "service":
 		got.Service, err = a.Service(ctx, c.pool, c.service)
 	case "services":
@@ -65,6 +70,10 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, Filter{}, "", MaxPage)
 	case "map":
 		got.Map, err = wholeMap(t.Context(), a, c.pool, c.service, 1+r.steps%4)
+	case "freePorts":
+		var free FreePorts
+		free, err = a.FreePorts(ctx, c.pool, c.service, MaxPage)
+		got.Free = free.Ports
 	case "readOffer":
 		offer, err = a.OpenOffer(ctx, c.caller, c.pool, c.service, c.secret)
 		got.Offers = []Offer{offer}

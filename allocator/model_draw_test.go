@@ -285,6 +285,7 @@ func (r *run) release(t *rapid.T) {
 		c.secret = r.proof(t, right)
 	}
 	c.fences = rapid.SampledFrom([][]int64{nil, nil, nil, {f}, {f - 1}, {f + 1, f - 1}, {f + 1, f}}).Draw(t, "fences")
+	c.inUse = rapid.IntRange(0, 3).Draw(t, "in use") == 0
 	r.step(t, c)
 }
 

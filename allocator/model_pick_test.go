@@ -232,6 +232,17 @@ func (p *picker) any() (port int) {
 	return port
 }
 
+// freePorts are those that calls for any port get, one after the other.
+func (m *model) freePorts(s *modelService) (ports []int) {
+	notes := m.notes
+	defer func() { m.notes = notes }()
+	p := &picker{m, s, map[int]bool{}}
+	for port := p.any(); port > 0; port = p.any() {
+		ports = append(ports, port)
+	}
+	return ports
+}
+
 // noteUse notes what a port that was given back had been.
 func (p *picker) noteUse(port *modelPort) {
 	switch {

@@ -32,7 +32,7 @@ type request struct {
 	tickets       []string      // look
 	secret        string        // accept, reject, readOffer, renew, release
 	lease         time.Duration // accept, renew
-	inUse         bool          // reject
+	inUse         bool          // reject, release
 	holder        string        // renew, release, readAllocation: a port or a name
 	fences        []int64
 	description   string // create, put
@@ -64,6 +64,7 @@ type answer struct {
 	Offers      []Offer // also those of a call that offers
 	Allocations []Allocation
 	Map         PortMap
+	Free        []int           // the ports that go out next
 	Tickets     []string        // those whose turn it is, and those that have lost their place
 	needNot     map[string]bool // those of Tickets that may be left out
 }
@@ -201,6 +202,8 @@ func (m *model) do(c request) answer {
 		return answer{Allocations: m.allocations(c.service, s)}
 	case "map":
 		return answer{Map: m.mapOf(c.service, s)}
+	case "freePorts":
+		return answer{Free: m.freePorts(s)}
 	case "readAllocation":
 		h := m.find(s, c.holder)
 		if h == nil {

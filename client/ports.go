@@ -217,11 +217,21 @@ func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[stri
 // ErrSecretMismatch or ErrPreconditionFailed if somebody else has the port by now. With neither, whoever has it loses it, the server
 // may refuse with ErrPreconditionRequired, and the call is not repeated if its outcome is unknown.
 func (c *Client) Release(ctx context.Context, a Allocation) error {
+	return c.release(ctx, a, "")
+}
+
+// ReleaseInUse releases an allocation as Release does, and says that something still uses its port, such as what a command left
+// behind: the port is quarantined.
+func (c *Client) ReleaseInUse(ctx context.Context, a Allocation) error {
+	return c.release(ctx, a, "?reason=in_use")
+}
+
+func (c *Client) release(ctx context.Context, a Allocation, query string) error {
 	path, err := c.path("services", a.Service, "ports", a.holder())
 	if err != nil {
 		return err
 	}
-	call := call{method: "DELETE", path: path}
+	call := call{method: "DELETE", path: path + query}
 	switch {
 	case a.Secret != "" && !ValidName(a.Secret):
 		return invalid("offers", a.Secret)

@@ -101,7 +101,7 @@ func (s *Server) releaseMatching(c *fiber.Ctx) error {
 // headerSecret is the header with the secret of the allocation to release.
 const headerSecret = "Portmaster-Secret"
 
-// release: DELETE /services/{service}/ports/{port or name}
+// release: DELETE /services/{service}/ports/{port or name}?reason=
 func (s *Server) release(c *fiber.Ctx) error {
 	if err := decodeAny(c, &struct{}{}); err != nil {
 		return err
@@ -111,11 +111,28 @@ func (s *Server) release(c *fiber.Ctx) error {
 		return err
 	}
 	audit := s.releasing(c, proof)
-	if err := s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof); err != nil {
+	if !c.Context().QueryArgs().Has("reason") {
+		err = s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof)
+	} else {
+		err = s.releaseInUse(c, proof)
+	}
+	if err != nil {
 		return err
 	}
 	audit()
 	return c.SendStatus(fiber.StatusNoContent)
+}
+
+// releaseInUse releases an allocation for the reason that the query gives.
+func (s *Server) releaseInUse(c *fiber.Ctx, proof allocator.Proof) error {
+	if c.Query("reason") != inUse {
+		return errReason
+	}
+	released, err := s.allocator.ReleaseInUse(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof)
+	if released && err == nil {
+		s.metrics.inUse.Inc()
+	}
+	return err
 }
 
 // proofOf reads the headers that say which allocation to release. An empty secret is refused: its sender has lost the real

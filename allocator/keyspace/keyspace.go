@@ -70,7 +70,7 @@ func (p Pool) RunLengths(service string) string { return string(p) + "room:" + s
 // is handed out again.
 func (p Pool) Leases(service string) string { return string(p) + "leases:" + service }
 
-// Resting is a ZSET: a port that is kept out until a time of its own, scored by it (Unix ms): it was rejected as in use, or
+// Resting is a ZSET: a port that is kept out until a time of its own, scored by it (Unix ms): it was found in use, or
 // was cooling down when its service was redefined. Until then it is in no other set of the service.
 func (p Pool) Resting(service string) string { return string(p) + "resting:" + service }
 

@@ -193,7 +193,7 @@ func rejectCommand() *cobra.Command {
 		return s.client.Reject(ctx, args[0], secret, inUse)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
-	cmd.Flags().BoolVar(&inUse, "in-use", false, "something else uses the port, which is then not handed out for a while")
+	cmd.Flags().BoolVar(&inUse, "in-use", false, inUseHelp)
 	s.output.addQuiet(cmd)
 	return cmd
 }
