@@ -93,6 +93,7 @@ func TestCheckKeys(t *testing.T) {
 		{"labels of nobody", []change{{"HSET", "labels:web", unused, `{"secret":"e","labels":{"a":"1"}}`}}, "labels_of_nobody", true},
 		{"labels of an earlier holder", []change{{"HSET", "labels:web", "2000", `{"secret":"e","labels":{"a":"1"}}`}}, "labels_of_nobody", true},
 		{"labels that cannot be read", []change{{"HSET", "labels:web", "2000", `{"secret"`}}, "labels_of_nobody", true},
+		{"a last holder that no one asks for", []change{{"HSET", "last:web", lasting, "0 ann"}}, "last_of_nothing", true},
 		{"a ticket that cannot be read", []change{{"ZADD", "line:web", 1, "ticket"}}, "ticket waitlist_unknown waitlist_unwatched", true},
 	} {
 		t.Run(test.what, func(t *testing.T) {

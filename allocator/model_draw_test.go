@@ -105,7 +105,7 @@ func (r *run) define(t *rapid.T) {
 	c.start = rapid.IntRange(modelMin, modelMax).Draw(t, "start")
 	c.end = min(modelMax, c.start+rapid.IntRange(0, 6).Draw(t, "more"))
 	c.exclude = excluded(t, c.start, c.end)
-	c.cooldown = r.cooldown(t)
+	c.cooldown, c.pick = r.cooldown(t), drawPick(t)
 	r.step(t, c)
 }
 
@@ -125,6 +125,9 @@ func (r *run) resize(t *rapid.T) {
 	c.exclude = excluded(t, c.start, c.end)
 	if c.cooldown = time.Duration(s.cooldown) * time.Millisecond; rapid.Bool().Draw(t, "another") {
 		c.cooldown = r.cooldown(t)
+	}
+	if c.pick = s.pick; rapid.IntRange(0, 9).Draw(t, "another pick") == 0 {
+		c.pick = drawPick(t)
 	}
 	r.step(t, c)
 }

@@ -166,6 +166,7 @@ func (m *model) reject(p *modelPool, c request) answer {
 		s.history.addInUse(c, h)
 	}
 	s.giveBack(h, back)
+	s.goOnCooling(p, h)
 	k.ended = "rejected"
 	m.remember(p, c.secret, k, m.now+60_000)
 	return answer{Created: true}

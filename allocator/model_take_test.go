@@ -32,6 +32,9 @@ func (m *model) taking(p *modelPool, c request) answer {
 	got := answer{}
 	for i, w := range c.wants {
 		h := there[i]
+		if h == nil {
+			s.setLast(m, c, w, picked[i])
+		}
 		switch {
 		case c.act == "offer" && h == nil:
 			h = m.makeOffer(p, s, c, w, picked[i])

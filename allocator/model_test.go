@@ -42,6 +42,7 @@ type request struct {
 	part          string // change: which part of the definition
 	labels        Labels // label: those to set
 	gone          []string
+	pick          Pick
 }
 
 // want is a Request, and whether its secret is the caller's own. One without has the secret that was drawn for it.
@@ -109,6 +110,8 @@ type modelService struct {
 	start, end  int
 	holes       map[int]bool // ports between that it does not have
 	cooldown    ms
+	pick        Pick
+	last        map[int]lastHolder // by port, if it picks by name
 	created     ms
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
 	line        []*waiter
@@ -228,7 +231,7 @@ func (m *model) define(p *modelPool, c request) answer {
 	outside := func(number int) bool { return !slices.Contains(ports, number) }
 	created := s == nil
 	if created {
-		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}, history: p.history(c.service)}
+		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}, last: map[int]lastHolder{}, history: p.history(c.service)}
 		s.history.addRange("defined", c)
 	}
 	cut := false
@@ -258,10 +261,14 @@ func (m *model) define(p *modelPool, c request) answer {
 	}
 	was := s.spans()
 	s.setRanges(ports)
-	if !created && (!slices.Equal(was, s.spans()) || s.description != c.description || s.cooldown != c.cooldown.Milliseconds()) {
+	if !created && (!slices.Equal(was, s.spans()) || s.description != c.description || s.cooldown != c.cooldown.Milliseconds() || s.pick != c.pick) {
 		s.history.addRange("changed", c)
 	}
-	s.description, s.cooldown = c.description, c.cooldown.Milliseconds()
+	if s.pick != c.pick {
+		clear(s.last)
+	}
+	s.description, s.cooldown, s.pick = c.description, c.cooldown.Milliseconds(), c.pick
+	maps.DeleteFunc(s.last, func(number int, _ lastHolder) bool { return outside(number) })
 	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
 	return answer{Created: created, Service: m.service(p, c.service, s)}
 }
@@ -313,7 +320,7 @@ func (m *model) service(p *modelPool, name string, s *modelService) Service {
 	}
 	return Service{
 		Name: name, Description: s.description, Start: s.start, End: s.end, Ranges: s.several(), Created: date(s.created),
-		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Waiting: len(m.waiting(p, s)), Ports: counts,
+		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Pick: s.pick, Waiting: len(m.waiting(p, s)), Ports: counts,
 	}
 }
 

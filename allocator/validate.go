@@ -71,6 +71,7 @@ func (a *Allocator) checkDefinition(pool string, d Definition) ([]Range, error) 
 	f.description(d.Description)
 	ranges := f.rangesOf(d, a.opts.PortMin, a.opts.PortMax)
 	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
+	f.pick(d.Pick)
 	return ranges, f.err()
 }
 

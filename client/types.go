@@ -34,6 +34,7 @@ type Definition struct {
 	Ranges      []Range       `json:"ranges,omitempty"`  // in place of Start and End: up to 32, none of which overlaps another
 	Exclude     []Range       `json:"exclude,omitempty"` // ports of these that the service does not have
 	Cooldown    time.Duration `json:"-"`                 // for which a port rests after it was given back: 0 to 30 days, whole milliseconds
+	Pick        string        `json:"pick,omitempty"`    // "name": by a hash of the name of the request; "" is "rested": the port free the longest
 }
 
 // MarshalJSON returns the body that defines the service.
@@ -59,6 +60,7 @@ type Change struct {
 	Ranges      []Range        `json:"ranges,omitempty"`
 	Exclude     []Range        `json:"exclude,omitempty"` // leaves the ranges that the service has then
 	Cooldown    *time.Duration `json:"-"`
+	Pick        *string        `json:"pick,omitempty"` // "name" or "rested"
 }
 
 // MarshalJSON returns the body that changes the service.
@@ -79,6 +81,7 @@ type Service struct {
 	End         int           `json:"end"`              // last port
 	Ranges      []Range       `json:"ranges,omitempty"` // if there are several
 	Cooldown    time.Duration `json:"-"`
+	Pick        string        `json:"pick,omitempty"` // "name" if it picks ports by name
 	Created     time.Time     `json:"created"`
 	Ports       PortCounts    `json:"ports"`
 	Waiting     int           `json:"waiting"`            // calls in the waitlist

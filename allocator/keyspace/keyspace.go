@@ -106,6 +106,9 @@ func (p Pool) Ports(service string) string { return string(p) + "ports:" + servi
 // stays as long as its record.
 func (p Pool) Labels(service string) string { return string(p) + "labels:" + service }
 
+// Last is a HASH of a service that picks ports by name: port -> who had it last, as parts/ports/by_name.lua says.
+func (p Pool) Last(service string) string { return string(p) + "last:" + service }
+
 // Events is a STREAM: the history of a service, at most Options.History events, written as parts/history.lua says. A removed service's
 // has a TTL of 31 days.
 func (p Pool) Events(service string) string { return string(p) + "events:" + service }
@@ -169,6 +172,7 @@ var ofAPool = map[string]keyOf{
 	"waitlist":    ofService(Pool.Waitlist),
 	"events":      ofService(Pool.Events),
 	"labels":      ofService(Pool.Labels),
+	"last":        ofService(Pool.Last),
 	"services":    ofPool(Pool.Services),
 	"ends":        ofPool(Pool.Ends),
 	"ranges":      ofPool(Pool.Ranges),

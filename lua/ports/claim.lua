@@ -3,7 +3,7 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, fence STRING, events STREAM,
---        labels HASH, then of each request: offer STRING (of the secret); of an owner: owned ZSET
+--        labels HASH, last HASH, then of each request: offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   events, request, service, how long a secret that the client supplied is remembered (ms), then as in
 --        offer.lua: ticket, '1' to wait, of each request name, secret and options, and of an owner: owner, and how
 --        many ports it may hold; last the highest fence of the pool that the server saw, and the highest of all pools
@@ -39,12 +39,12 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], fence = KEYS[13], events = KEYS[14], labels = KEYS[15],
+  waitlists = KEYS[12], fence = KEYS[13], events = KEYS[14], labels = KEYS[15], last = KEYS[16],
 }
 local remember, ticket, stay, seen, least = ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[#ARGV - 1], ARGV[#ARGV]
 local now, microseconds = read_clock()
 local service = read_service(keys, now, ARGV[3])
-local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 16)}, {unpack(ARGV, 7, #ARGV - 2)})
+local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 17)}, {unpack(ARGV, 7, #ARGV - 2)})
 
 -- The allocation of a request's name, its first port and how many it has, if it has the request's secret.
 local function find_claimed(request)

@@ -2,7 +2,7 @@
 -- the short path of offer_any.lua.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, events STREAM, labels HASH,
+--        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, events STREAM, labels HASH, last HASH,
 --        then of each request: offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   events, request, service, how long the offers are open (ms), ticket in the waitlist ('': none), '1' if the
 --        call is to wait if too few ports are free, then of each request: name, secret, options ('': none)
@@ -40,12 +40,12 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], events = KEYS[13], labels = KEYS[14],
+  waitlists = KEYS[12], events = KEYS[13], labels = KEYS[14], last = KEYS[15],
 }
 local ttl, ticket, stay = ARGV[4], ARGV[5], ARGV[6] == '1'
 local now = read_clock()
 local service = read_service(keys, now, ARGV[3])
-local requests, owner, most = read_requests(keys, {unpack(KEYS, 15)}, {unpack(ARGV, 7)})
+local requests, owner, most = read_requests(keys, {unpack(KEYS, 16)}, {unpack(ARGV, 7)})
 
 local function resolve(request)
   if not request.own then return 'missing' end
