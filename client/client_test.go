@@ -62,6 +62,9 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	all, err := c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(6), Lease: time.Minute}}, client.Wait{})
 	say(all, err)
 	say(c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(7)}}, client.Wait{}))
+	existing, err := c.Claim(ctx, service, client.Request{Name: names(5), Lease: time.Hour, Existing: true}, client.Wait{})
+	say(fmt.Sprint(existing.Existed, existing.Secret, existing.Lease), err)
+	say(c.Offer(ctx, service, client.Request{Name: names(5), Existing: true}, client.Wait{}))
 	for a, err := range c.Allocations(ctx, service) {
 		say(a, err)
 		say(nil, c.Release(ctx, client.Allocation{Service: service, Port: a.Port, Fence: a.Fence}))
@@ -148,6 +151,8 @@ null  []
 {"service":"","name":"","port":0} EXHAUSTED []
 [{"service":"s0","name":"holder-0-5","port":10001},{"service":"s0","name":"holder-0-6","port":10002}]  []
 null NAME_TAKEN [{[0].name holder-0-5 has port 10001}]
+"true0s"  []
+{"service":"","name":"","port":0} INVALID [{existing is only for a claim: an allocation cannot be offered}]
 {"service":"s0","name":"holder-0-5","port":10001}  []
 null  []
 {"service":"s0","name":"holder-0-6","port":10002}  []
