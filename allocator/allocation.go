@@ -26,7 +26,7 @@ type Allocation struct {
 
 // Claim offers and accepts all that is requested of a service in one call, in the same order, or nothing. Client-supplied secrets
 // make the call safe to repeat, for as long as the allocations live: created is false then. If all ports are taken, it waits as wait
-// says. The answers have the secrets.
+// says. The answers have the secrets, but for existing allocations that a request takes: created is false if there is nothing else.
 //
 // It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, ErrExhausted, or ErrQuotaExceeded; for a client-supplied
 // secret also ErrOfferAccepted, if the allocation was released since, ErrOfferRejected, and ErrNotOwner: a claim accepts no open offer
@@ -47,7 +47,7 @@ func (a *Allocator) Claim(ctx context.Context, caller Caller, pool, service stri
 		if allocations[i], err = parseAllocation(service, g.record); err != nil {
 			return nil, false, err
 		}
-		allocations[i].Secret = c.requests[i].Secret
+		allocations[i].Secret = g.secretOf(c.requests[i])
 		created = created || g.created
 		a.epoch.Acknowledge(pool, allocations[i].Fence)
 	}

@@ -171,7 +171,7 @@ func (r *run) tryWaiting(t *rapid.T, a *Allocator, c *request) (got answer, err 
 			continue
 		}
 		allocation, err := parseAllocation(c.service, one.record)
-		allocation.Secret = call.requests[i].Secret
+		allocation.Secret = one.secretOf(call.requests[i])
 		if got.Allocations = append(got.Allocations, allocation); err != nil {
 			return got, err
 		}

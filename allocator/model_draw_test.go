@@ -160,6 +160,7 @@ func (r *run) take(t *rapid.T) {
 			again = r.want(t, c, true)
 			again.Name, again.Secret, again.own = name, secret, true
 		}
+		again.Existing = again.Existing && c.act == "claim"
 		repeated = append(repeated, again)
 	}
 	c.many = rapid.IntRange(0, 3).Draw(t, "list") == 0
@@ -178,7 +179,9 @@ func (r *run) fill(t *rapid.T, c *request, wants []want, exact bool) {
 		more = rapid.IntRange(0, 2).Draw(t, "more wants")
 	}
 	for range max(1-len(wants), more) {
-		if w := r.want(t, *c, exact); fits(w, wants) {
+		w := r.want(t, *c, exact)
+		w.Existing = c.act == "claim" && rapid.IntRange(0, 3).Draw(t, "existing") == 0
+		if fits(w, wants) {
 			wants = append(wants, w)
 		}
 	}

@@ -18,7 +18,7 @@ var outcomes = slices.Concat(
 	each("label", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodeInvalid, CodeNotOwner),
 	each("release", "new", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodePreconditionFailed, CodeNotOwner),
 	[]string{
-		"claimed long ago", "claimed with the lease of its offer", "claimed with the labels of its offer", "its secret is of what was accepted", "its secret is of what was released",
+		"existed", "claimed long ago", "claimed with the lease of its offer", "claimed with the labels of its offer", "its secret is of what was accepted", "its secret is of what was released",
 		"its secret is of what was over", "several are at fault",
 		"got what it prefers", "got another than it prefers", "took a run of fresh ports", "gathered", "gathered in vain",
 		"picked after it cooled", "picked after its rest", "picked after a lease", "passed over what cools",

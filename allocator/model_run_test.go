@@ -256,7 +256,7 @@ func (r *run) step(t *rapid.T, c request) {
 // remember keeps what later calls may refer to.
 func (r *run) remember(c request, got answer, state *state) {
 	for _, w := range c.wants {
-		if got.Created {
+		if got.Created && w.Secret != "" {
 			r.made = append(r.made, madeWant{c.pool, c.service, w})
 		}
 	}

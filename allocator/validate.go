@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"portmaster/lua"
 )
 
 // The longest name and description, in bytes.
@@ -79,6 +81,7 @@ func (a *Allocator) checkAcquisition(c acquisition) error {
 	f := checkService(c.pool, c.service)
 	f.owner("owner", c.caller.Owner)
 	f.requests(c.requests, a.opts.MaxPorts)
+	f.existing(c)
 	f.wait(c.wait.Longest, a.opts.MaxWait, c.requests)
 	return f.err()
 }
@@ -105,6 +108,15 @@ func (f *faults) requests(requests []Request, most int) {
 	}
 	if total > most && len(requests) > 1 {
 		f.add("body", "asks for %d ports; one call may ask for at most %d", total, most)
+	}
+}
+
+// existing finds offers for which an existing allocation is to do.
+func (f *faults) existing(c acquisition) {
+	for i, r := range c.requests {
+		if r.Existing && c.script == lua.Offer {
+			f.add("["+strconv.Itoa(i)+"].existing", "is only for a claim: an allocation cannot be offered")
+		}
 	}
 }
 

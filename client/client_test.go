@@ -63,6 +63,9 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	all, err := c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(6), Lease: time.Minute}}, client.Wait{})
 	say(all, err)
 	say(c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(7)}}, client.Wait{}))
+	existing, err := c.Claim(ctx, service, client.Request{Name: names(5), Lease: time.Hour, Existing: true}, client.Wait{})
+	say(fmt.Sprint(existing.Existed, existing.Secret, existing.Lease), err)
+	say(c.Offer(ctx, service, client.Request{Name: names(5), Existing: true}, client.Wait{}))
 	for a, err := range c.Allocations(ctx, service) {
 		say(a, err)
 		say(nil, c.ReleaseInUse(ctx, client.Allocation{Service: service, Port: a.Port, Fence: a.Fence}))
@@ -152,6 +155,8 @@ null  []
 {"service":"","name":"","port":0} EXHAUSTED []
 [{"pool":"host-1","service":"s0","name":"holder-0-5","port":10001},{"pool":"host-1","service":"s0","name":"holder-0-6","port":10002}]  []
 null NAME_TAKEN [{[0].name holder-0-5 has port 10001}]
+"true0s"  []
+{"service":"","name":"","port":0} INVALID [{existing is only for a claim: an allocation cannot be offered}]
 {"pool":"host-1","service":"s0","name":"holder-0-5","port":10001}  []
 null  []
 {"pool":"host-1","service":"s0","name":"holder-0-6","port":10002}  []

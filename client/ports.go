@@ -24,7 +24,7 @@ func (c *Client) OfferAll(ctx context.Context, service string, requests []Reques
 	return offers, err
 }
 
-// Claim asks for a port as Offer does, and accepts it at once. The allocation has the secret of the request.
+// Claim asks for a port as Offer does, and accepts it at once. The allocation has the secret of the request, unless it Existed.
 func (c *Client) Claim(ctx context.Context, service string, r Request, w Wait) (Allocation, error) {
 	return first(c.ClaimAll(ctx, service, []Request{r}, w))
 }
@@ -33,6 +33,9 @@ func (c *Client) Claim(ctx context.Context, service string, r Request, w Wait) (
 func (c *Client) ClaimAll(ctx context.Context, service string, requests []Request, w Wait) ([]Allocation, error) {
 	all, sent, err := acquire(ctx, c, service, "ports", requests, w, func(a *Allocation) (string, int) { return a.Name, a.Port })
 	for i := range all {
+		if all[i].Existed = requests[i].Existing && all[i].Secret == ""; all[i].Existed {
+			continue
+		}
 		all[i].Lease, all[i].sent = requests[i].Lease, sent
 		if all[i].Expires.IsZero() { // it accepted an offer that has none
 			all[i].Lease = 0

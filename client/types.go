@@ -142,6 +142,10 @@ type Request struct {
 
 	// Labels are what others are to know: up to 16 keys of a-z 0-9 _, with values of up to 256 bytes, 2 KiB together.
 	Labels map[string]string `json:"labels,omitempty"`
+
+	// Existing, in a claim, takes the allocation that the name has already for the answer, if it has one, whatever else is asked for. An
+	// offer with it is ErrInvalid.
+	Existing bool `json:"existing,omitempty"`
 }
 
 // MarshalJSON returns the request as the API has it.
@@ -205,6 +209,9 @@ type Allocation struct {
 	Secret  string    `json:"secret,omitempty"` // proves who holds it; "" where it was only read
 
 	Labels map[string]string `json:"labels,omitempty"`
+
+	// Existed reports that a Request with Existing found this: another call claimed it, so Secret is "", and Lease is 0.
+	Existed bool `json:"-"`
 
 	// Lease is how long the lease lasts from one renewal to the next. The API does not tell: it is known to the client that claimed,
 	// accepted or renewed the allocation, and 0 otherwise, or if there is no lease.

@@ -3,6 +3,7 @@ package handlers
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,12 +25,20 @@ func (s *Server) claim(c *fiber.Ctx) error {
 	if err != nil {
 		return a.fault(err)
 	}
-	s.audit.allocated(c, allocations, created)
+	s.audit.allocated(c, claimed(allocations, created), created)
 	if a.isList {
 		return render(c, statusCreated(created), listOf(pool(c), allocations, appendAllocation))
 	}
 	locate(c, allocations[0])
 	return render(c, statusCreated(created), itemOf(pool(c), allocations[0], appendAllocation))
+}
+
+// claimed returns what a claim has to answer for: not the existing allocations beside new ones, which another call has claimed.
+func claimed(allocations []allocator.Allocation, created bool) []allocator.Allocation {
+	if !created {
+		return allocations
+	}
+	return slices.DeleteFunc(slices.Clone(allocations), func(a allocator.Allocation) bool { return a.Secret == "" })
 }
 
 // locate sets the Location header to the path of an allocation.

@@ -74,6 +74,10 @@ func TestCommandLine(t *testing.T) {
 
 		{"claim ci a --no-headers", 0, "a 20000 - 0s V V\n", ""},
 		{"claim ci a", 4, "", "NAME_TAKEN: a has port 20000"},
+		{"claim ci a --existing -o env", 0, "PORT=20000\nPORTMASTER_SERVICE=ci\nPORTMASTER_NAME=a\nPORTMASTER_COUNT=1\nPORTMASTER_FENCE=V\n", ""},
+		{"claim ci a --existing >/dev/full", 1, "", "write /dev/stdout: no space left on device"},
+		{"get ci a -q", 0, "20000\n", ""},
+		{"offer ci a --existing", 2, "", "unknown flag: --existing"},
 		{"claim ci b --lease 1d -o env", 0, "PORT=20001\nPORTMASTER_SERVICE=ci\nPORTMASTER_NAME=b\nPORTMASTER_COUNT=1\nPORTMASTER_FENCE=V\nPORTMASTER_EXPIRES=V\nPORTMASTER_SECRET=V\n", ""},
 		{"claim ci c.1 c-1 -o env", 2, "", "two of the names would be the same variable"},
 		{"ls ci", 0, "NAME PORT EXPIRES AGE FENCE\na 20000 - 0s V\nb 20001 24h 0s V\n", ""},

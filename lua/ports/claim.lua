@@ -9,7 +9,8 @@
 --        many ports it may hold; last the highest fence of the pool that the server saw, and the highest of all pools
 --
 -- answer {request, ...}    of each request the record of a new allocation, or {record} if this secret has it already,
---                          with its labels behind it; of a single request its record or {record} alone
+--                          or another and an existing one will do, with its labels behind it; of a single request its
+--                          record or {record} alone
 --        0 or less, 1, 2   as in offer.lua
 --        3                 nothing was changed: this is an older state
 -- errors SERVICE_NOT_FOUND
@@ -46,11 +47,18 @@ local now, microseconds = read_clock()
 local service = read_service(keys, now, ARGV[3])
 local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 17)}, {unpack(ARGV, 7, #ARGV - 2)})
 
--- The allocation of a request's name, its first port and how many it has, if it has the request's secret.
-local function find_claimed(request)
+-- The allocation of a request's name, and its first port; nil if it has none.
+local function find_existing(request)
   local port = request.has
   local record = port and call('HGET', keys.ports, port)
-  if not record or not has_secret(record, request.secret) or not is_live(record, now) then return nil end
+  if not record or not is_live(record, now) then return nil end
+  return record, port
+end
+
+-- The same and how many ports it has, if it has the request's secret.
+local function find_claimed(request)
+  local record, port = find_existing(request)
+  if not record or not has_secret(record, request.secret) then return nil end
   return record, port, count_of(record)
 end
 
@@ -78,6 +86,8 @@ end
 local total, most = 0, 256 -- ports of one call
 local function resolve(request)
   local status, value = look_at(request)
+  local existing = status == 'missing' and request.existing and find_existing(request)
+  if existing then return 'done', existing end
   total = total + request.count
   if status ~= 'refused' and total > most then
     return 'refused', 'INVALID body asks for more than ' .. most .. ' ports'
