@@ -71,6 +71,14 @@ func TestRangesAfterAnOlderServer(t *testing.T) {
 		if err != nil || s.Ranges != nil || s.Ports.Total != 10 {
 			t.Errorf("narrowed, it is %+v, %v", s, err)
 		}
+		outside := func(port int) {
+			t.Helper()
+			_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "out", Port: &port}, 0)
+			wantError(t, "a port that the older server took away", err, ErrInvalid)
+		}
+		outside(2025)
+		must(t, store.Admin.HSet(t.Context(), k.Service("web"), "start", 2020, "end", 2029).Err())
+		outside(2005)
 		_, err = define("gone", Range{3000, 3009}, Range{3020, 3029})
 		must(t, err)
 		must(t, store.Admin.ZRem(t.Context(), k.Services(), "gone").Err())
