@@ -121,3 +121,22 @@ func TestCheckAfterRunsAreUsedUp(t *testing.T) {
 		wantFound(t, a, false, "")
 	})
 }
+
+// Ports that leave on both sides of a holder do not meet it, however many they are; those of its block do.
+func TestNarrowingAroundAHolder(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2999)
+		mustClaim(t, a, Request{Name: "ann", Port: new(2500), Count: new(2)})
+		mustClaim(t, a, Request{Name: "ben", Port: new(2900)}) // a range that is fresh as a whole is not searched
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ben", Proof{}))
+		for _, ranges := range [][]Range{{{2500, 2500}}, {{2501, 2501}}, {{2000, 2499}, {2502, 2999}}} {
+			_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Ranges: ranges})
+			wantError(t, textOf(ranges), err, ErrRangeInUse)
+		}
+		if s := mustDefine(t, a, "web", 2500, 2501); s.Ports.Total != 2 || s.Ports.Allocated != 2 {
+			t.Errorf("%+v", s)
+		}
+		wantFound(t, a, false, "")
+	})
+}
