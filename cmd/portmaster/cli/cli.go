@@ -18,7 +18,7 @@ const Group = "ask"
 func AddTo(root *cobra.Command) {
 	root.AddGroup(&cobra.Group{ID: Group, Title: "Commands that ask a server:"})
 	for _, cmd := range []*cobra.Command{
-		serviceCommand(), offerCommand(), acceptCommand(), rejectCommand(), claimCommand(), renewCommand(),
+		serviceCommand(), offerCommand(), acceptCommand(), rejectCommand(), claimCommand(), renewCommand(), labelCommand(),
 		listCommand(), getCommand(), freeCommand(), releaseCommand(), historyCommand(), watchCommand(),
 		poolsCommand(), exportCommand(), importCommand(), mcpCommand(),
 	} {

@@ -26,6 +26,17 @@ func named(service, portOrName string) client.Allocation {
 	return client.Allocation{Service: service, Name: portOrName}
 }
 
+// secretGiven returns the secret that a flag gives, or else the environment.
+func secretGiven(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if secret := os.Getenv(secretVariable); secret != "" {
+		return secret, nil
+	}
+	return "", Usage("there is no --secret, and no %s", secretVariable)
+}
+
 func renewCommand() *cobra.Command {
 	var lease duration
 	var secret string
@@ -39,12 +50,11 @@ func renewCommand() *cobra.Command {
 		Args: cobra.ExactArgs(2),
 	}, func(ctx context.Context, s *session, args []string) error {
 		a := named(args[0], args[1])
-		if a.Secret = secret; secret == "" {
-			if a.Secret = os.Getenv(secretVariable); a.Secret == "" {
-				return Usage("there is no --secret, and no %s", secretVariable)
-			}
+		var err error
+		if a.Secret, err = secretGiven(secret); err != nil {
+			return err
 		}
-		a, err := s.client.Renew(ctx, a, time.Duration(lease))
+		a, err = s.client.Renew(ctx, a, time.Duration(lease))
 		if err != nil {
 			return err
 		}
