@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -174,6 +176,9 @@ func (c *Client) Renew(ctx context.Context, a Allocation, lease time.Duration) (
 }
 
 func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Duration) (renewed Allocation, err error) {
+	if a, err = c.located(ctx, a); err != nil {
+		return Allocation{}, err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder(), "renew")
 	if err != nil {
 		return Allocation{}, err
@@ -196,6 +201,9 @@ func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Du
 // ChangeLabels sets labels of an allocation, which is found as by Renew, and removes those that are nil; others stay. It returns
 // ErrInvalid, ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch. What is returned has the secret, but not the lease.
 func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[string]*string) (changed Allocation, err error) {
+	if a, err = c.located(ctx, a); err != nil {
+		return Allocation{}, err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder())
 	if err != nil {
 		return Allocation{}, err
@@ -217,6 +225,10 @@ func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[stri
 // ErrSecretMismatch or ErrPreconditionFailed if somebody else has the port by now. With neither, whoever has it loses it, the server
 // may refuse with ErrPreconditionRequired, and the call is not repeated if its outcome is unknown.
 func (c *Client) Release(ctx context.Context, a Allocation) error {
+	a, err := c.located(ctx, a)
+	if err != nil {
+		return err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder())
 	if err != nil {
 		return err
@@ -239,16 +251,43 @@ func (c *Client) Release(ctx context.Context, a Allocation) error {
 	return err
 }
 
-// holder is how an allocation is found.
+// holder is how a path names an allocation: in it, a name of digits only would be a port.
 func (a Allocation) holder() string {
-	if a.Name != "" {
+	if a.Name != "" && !isNumber(a.Name) {
 		return a.Name
 	}
 	return strconv.Itoa(a.Port)
 }
 
-// Allocation reads an allocation by its port, any of a block, or by its instance name. It returns ErrServiceNotFound or
+func isNumber(text string) bool { return strings.Trim(text, "0123456789") == "" }
+
+// located returns an allocation with its port, if its name does not do and it lacks one. With neither a secret nor a fence it then has the
+// fence as well, so that what is released is what was found.
+func (c *Client) located(ctx context.Context, a Allocation) (Allocation, error) {
+	if a.Name == "" || !isNumber(a.Name) || a.Port != 0 {
+		return a, nil
+	}
+	found, err := c.AllocationByName(ctx, a.Service, a.Name)
+	if a.Port = found.Port; a.Secret == "" && a.Fence == 0 {
+		a.Fence = found.Fence
+	}
+	return a, err
+}
+
+// AllocationByName reads an allocation by its instance name, which may be digits only. It returns ErrInvalid, ErrServiceNotFound or
 // ErrPortNotFound.
+func (c *Client) AllocationByName(ctx context.Context, service, name string) (Allocation, error) {
+	if name == "" || !isNumber(name) {
+		return c.Allocation(ctx, service, name)
+	}
+	for a, err := range c.AllocationsOf(ctx, service, Filter{Name: name}) {
+		return a, err
+	}
+	return Allocation{}, &Error{Code: ErrPortNotFound.Code, Status: http.StatusNotFound, Detail: name + " is not allocated in " + service}
+}
+
+// Allocation reads an allocation by its port, any of a block, or by its instance name; digits only are a port. It returns
+// ErrServiceNotFound or ErrPortNotFound.
 func (c *Client) Allocation(ctx context.Context, service, portOrName string) (a Allocation, err error) {
 	path, err := c.path("services", service, "ports", portOrName)
 	if err == nil {

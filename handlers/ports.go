@@ -50,7 +50,7 @@ func (s *Server) listAllocations(c *fiber.Ctx) error {
 
 // readAllocation: GET /services/{service}/ports/{port or name}
 func (s *Server) readAllocation(c *fiber.Ctx) error {
-	allocation, err := s.allocator.Allocation(c.UserContext(), pool(c), param(c, "service"), param(c, "port"))
+	allocation, err := s.allocator.Allocation(c.UserContext(), pool(c), param(c, "service"), holder(c))
 	if err != nil {
 		return err
 	}
@@ -71,12 +71,12 @@ type renewBody struct {
 
 // renew: POST /services/{service}/ports/{port or name}/renew
 func (s *Server) renew(c *fiber.Ctx) error {
-	s.audit.holder(c, param(c, "port"))
+	s.audit.holder(c, holder(c))
 	var body renewBody
 	if err := decode(c, &body); err != nil {
 		return err
 	}
-	allocation, err := s.allocator.Renew(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), body.Secret, (*time.Duration)(body.Lease))
+	allocation, err := s.allocator.Renew(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), body.Secret, (*time.Duration)(body.Lease))
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 		return err
 	}
 	audit := s.releasing(c, proof)
-	if err := s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof); err != nil {
+	if err := s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), proof); err != nil {
 		return err
 	}
 	audit()
