@@ -61,7 +61,7 @@ func (a *Allocator) CheckKeys(ctx context.Context, pool string, repair bool, rep
 }
 
 // entries are the keys of a service whose entries CheckKeys goes through, and the service itself.
-var entries = []string{"service", "waitlist", "run_lengths", "fresh", "names", "offers", "ports", "free", "leases", "resting", "labels"}
+var entries = []string{"service", "waitlist", "fresh", "names", "offers", "ports", "free", "leases", "resting", "labels", "last"}
 
 func (a *Allocator) checkService(ctx context.Context, pool, service string, repair bool, report func(Inconsistency)) error {
 	tell := func(findings any) error {

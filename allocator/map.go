@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -114,20 +115,25 @@ type mapReading struct {
 
 // readMap runs the script, on a service that is in order.
 func (a *Allocator) readMap(ctx context.Context, pool, service string, from, count int) (mapReading, error) {
-	k := a.keys.Pool(pool)
+	answer, err := a.readSettled(ctx, pool, service, a.keys.Pool(pool).Call(lua.ReadMap, service, "", service, from, count))
+	if err != nil {
+		return mapReading{}, err
+	}
+	return parseMap(service, answer)
+}
+
+// readSettled runs a script that reads ports, and answers 0 if the service is to be settled first.
+func (a *Allocator) readSettled(ctx context.Context, pool, service string, call executor.Call) (any, error) {
 	for range maxSteps {
-		answer, err := a.read(ctx, k.Call(lua.ReadMap, service, "", service, from, count))
-		if err != nil {
-			return mapReading{}, a.notGone(ctx, pool, err)
+		answer, err := a.read(ctx, call)
+		if err != nil || answer != int64(0) {
+			return answer, a.notGone(ctx, pool, err)
 		}
-		if answer != int64(0) {
-			return parseMap(service, answer)
-		}
-		if err := a.settle(ctx, k, service); err != nil {
-			return mapReading{}, err
+		if err := a.settle(ctx, a.keys.Pool(pool), service); err != nil {
+			return nil, err
 		}
 	}
-	return mapReading{}, unavailable("the service is changed faster than it is read", nil)
+	return nil, unavailable("the service is changed faster than it is read", nil)
 }
 
 func parseMap(service string, answer any) (mapReading, error) {

@@ -161,17 +161,23 @@ func (m *model) reject(p *modelPool, c request) answer {
 	s := p.services[c.service]
 	back := modelPort{score: m.now - s.cooldown}
 	if c.inUse {
-		back = modelPort{rests: m.now + quarantine.Milliseconds()}
-		for number := h.port; number < h.port+h.count; number++ {
-			p.rest[number] = back.rests
-		}
+		back = p.quarantine(h, m.now+quarantine.Milliseconds())
 		m.note("quarantined")
 		s.history.addInUse(c, h)
 	}
 	s.giveBack(h, back)
+	s.goOnCooling(p, h)
 	k.ended = "rejected"
 	m.remember(p, c.secret, k, m.now+60_000)
 	return answer{Created: true}
+}
+
+// quarantine notes that the ports of a hold rest until a time.
+func (p *modelPool) quarantine(h *hold, until ms) modelPort {
+	for number := h.port; number < h.port+h.count; number++ {
+		p.rest[number] = until
+	}
+	return modelPort{rests: until}
 }
 
 func (m *model) renew(s *modelService, c request) answer {
@@ -226,14 +232,20 @@ func (m *model) release(p *modelPool, s *modelService, c request) answer {
 		return answer{Code: CodePreconditionFailed}
 	}
 
-	s.giveBack(h, modelPort{score: m.now})
+	back := modelPort{score: m.now}
 	s.history.add("released", c, h)
+	if c.inUse {
+		back = p.quarantine(h, m.now+max(quarantine.Milliseconds(), s.cooldown))
+		m.note("released in use")
+		s.history.addInUse(c, h)
+	}
+	s.giveBack(h, back)
 	if c.secret != "" {
 		m.note("released by secret")
 		k := &known{service: c.service, name: h.name, owner: h.owner, port: h.port, count: h.count, expires: m.now + 60_000, ended: "released"}
 		m.remember(p, c.secret, k, k.expires)
 	}
-	return answer{}
+	return answer{Created: c.inUse}
 }
 
 // released reports whether the secret has released this holder's allocation a short while ago.

@@ -86,7 +86,7 @@ func (p *picker) refused(c request, missing []int, turn bool) answer {
 		if w.Port == nil {
 			continue
 		}
-		left, free := p.exact(*w.Port, w.count())
+		left, free := p.exact(c, w, *w.Port)
 		if free && turn {
 			continue
 		}
@@ -153,17 +153,22 @@ func (p *picker) all(c request, missing []int) (ports []int, found bool) {
 	}
 	slices.SortStableFunc(blocks, func(i, j int) int { return c.wants[j].count() - c.wants[i].count() })
 	for _, i := range blocks {
+		if port := p.hashed(c.wants[i]); port > 0 && p.takePreferred(c, c.wants[i], port) {
+			ports[i] = port
+			continue
+		}
 		if ports[i] = p.block(c.wants[i].count(), p.s.chosen[i]); ports[i] == 0 {
 			return nil, false
 		}
 	}
 	for _, i := range missing {
-		if w := c.wants[i]; w.Prefer != nil && p.isFree(*w.Prefer) {
+		if w := c.wants[i]; w.Prefer != nil && p.takePreferred(c, w, *w.Prefer) {
 			p.m.note("got what it prefers")
-			p.take(*w.Prefer, 1)
 			ports[i] = *w.Prefer
 		} else if w.Prefer != nil {
 			p.m.note("got another than it prefers")
+		} else if port := p.hashed(w); port > 0 && ports[i] == 0 && p.takePreferred(c, w, port) {
+			ports[i] = port
 		}
 	}
 	for _, i := range missing {
@@ -191,11 +196,11 @@ func (p *picker) isFree(number int) bool {
 	return p.isFresh(number) || port != nil && port.isFree(p.m.now, p.s) && !p.picked[number]
 }
 
-// exact reports whether just these ports are free. Where not, it tells how long the first that is not stays so, if that is
-// known.
-func (p *picker) exact(port, count int) (left ms, free bool) {
-	for number := port; number < port+count; number++ {
-		if !p.isFree(number) {
+// exact reports whether a want may have just these ports. Where not, it tells how long the first that it may not have stays so, if
+// that is known.
+func (p *picker) exact(c request, w want, port int) (left ms, free bool) {
+	for number := port; number < port+w.count(); number++ {
+		if !p.isFree(number) && (p.picked[number] || !p.s.mayReturn(p.m, c, w, number)) {
 			return p.s.ports[number].freeIn(p.m.now, p.s), false
 		}
 	}
@@ -230,6 +235,17 @@ func (p *picker) any() (port int) {
 	}
 	p.take(port, 1)
 	return port
+}
+
+// freePorts are those that calls for any port get, one after the other.
+func (m *model) freePorts(s *modelService) (ports []int) {
+	notes := m.notes
+	defer func() { m.notes = notes }()
+	p := &picker{m, s, map[int]bool{}}
+	for port := p.any(); port > 0; port = p.any() {
+		ports = append(ports, port)
+	}
+	return ports
 }
 
 // noteUse notes what a port that was given back had been.
@@ -272,6 +288,7 @@ func (p *picker) block(count, chosen int) int {
 	if back := p.givenBack(); first == 0 && len(back) > 0 {
 		p.m.note("gathered")
 		maps.DeleteFunc(p.s.ports, func(number int, _ *modelPort) bool { return slices.Contains(back, number) })
+		maps.DeleteFunc(p.s.last, func(number int, _ lastHolder) bool { return slices.Contains(back, number) })
 		if first = p.takeRun(count, chosen); first == 0 {
 			p.m.note("gathered in vain")
 		}

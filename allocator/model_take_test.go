@@ -32,6 +32,9 @@ func (m *model) taking(p *modelPool, c request) answer {
 	got := answer{}
 	for i, w := range c.wants {
 		h := there[i]
+		if h == nil {
+			s.setLast(m, c, w, picked[i])
+		}
 		switch {
 		case c.act == "offer" && h == nil:
 			h = m.makeOffer(p, s, c, w, picked[i])
@@ -47,7 +50,9 @@ func (m *model) taking(p *modelPool, c request) answer {
 			got.Offers = append(got.Offers, h.offer(c.service))
 		} else {
 			allocation := h.allocation(c.service)
-			allocation.Secret = w.Secret
+			if h.secret == w.Secret {
+				allocation.Secret = w.Secret
+			}
 			got.Allocations = append(got.Allocations, allocation)
 		}
 	}
@@ -59,7 +64,9 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 	there = map[int]*hold{}
 	for i, w := range c.wants {
 		if !w.own {
-			missing = append(missing, i)
+			if there[i] = m.existing(p, c.service, w); there[i] == nil {
+				missing = append(missing, i)
+			}
 			continue
 		}
 		state, k, h := m.lookUp(p, c.service, w.Secret)
@@ -82,10 +89,13 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 				}
 			}
 		}
-		switch {
-		case h == nil:
-			missing = append(missing, i)
+		if h == nil {
+			if there[i] = m.existing(p, c.service, w); there[i] == nil {
+				missing = append(missing, i)
+			}
 			continue
+		}
+		switch {
 		case w.Port != nil && *w.Port != h.port:
 			return nil, nil, c.fault(i, "port", CodeInvalid)
 		case w.Count != nil && *w.Count != h.count:
@@ -107,6 +117,19 @@ func (m *model) claimed(p *modelPool, service string, w want) *hold {
 		}
 	}
 	return nil
+}
+
+// existing returns the allocation of a want's name, whoever has it, if that will do.
+func (m *model) existing(p *modelPool, service string, w want) *hold {
+	s := p.services[service]
+	if s == nil || !w.Existing {
+		return nil
+	}
+	h := m.find(s, w.Name)
+	if h != nil {
+		m.note("existed")
+	}
+	return h
 }
 
 // fault is the error of one want. It says which, and what of it.

@@ -135,6 +135,7 @@ func (m *model) mayTake(p *modelPool, s *modelService, ticket string, ports, row
 func (m *model) hasRows(s *modelService, rows []int) bool {
 	copied := *s
 	copied.ports = maps.Clone(s.ports)
+	copied.last = maps.Clone(s.last)
 	notes := m.notes
 	defer func() { m.notes = notes }()
 	p := &picker{m, &copied, map[int]bool{}}
@@ -151,6 +152,7 @@ func (m *model) gather(s *modelService) {
 	back := (&picker{m, s, map[int]bool{}}).givenBack()
 	if slices.ContainsFunc(back, func(number int) bool { return s.nowFresh[number] }) {
 		maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return slices.Contains(back, number) })
+		maps.DeleteFunc(s.last, func(number int, _ lastHolder) bool { return slices.Contains(back, number) })
 	}
 }
 

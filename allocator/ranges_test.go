@@ -80,3 +80,36 @@ func TestRangesAfterAnOlderServer(t *testing.T) {
 		}
 	})
 }
+
+// Single claims that use up a run leave its length behind, which is no contradiction, and no block is cut from it.
+func TestCheckAfterRunsAreUsedUp(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		sound := func(ranges ...Range) {
+			t.Helper()
+			_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Ranges: ranges})
+			must(t, err)
+			wantFound(t, a, false, "")
+		}
+		sound(Range{2000, 2001}, Range{2010, 2011})
+		for _, name := range []string{"a", "b", "c", "d"} {
+			mustClaim(t, a, Request{Name: name})
+		}
+		lengths, err := store.Admin.ZCard(t.Context(), a.keys.Pool(DefaultPool).RunLengths("web")).Result()
+		if err != nil || lengths != 2 {
+			t.Errorf("%d lengths are left, %v", lengths, err)
+		}
+		wantFound(t, a, false, "")
+		for _, name := range []string{"c", "d"} {
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", name, Proof{}))
+		}
+		sound(Range{2000, 2001})
+		_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "e", Count: new(2)}, 0)
+		wantError(t, "a block of a run that is used up", err, ErrExhausted)
+		sound(Range{2000, 2001}, Range{2009, 2013})
+		if got := mustClaim(t, a, Request{Name: "e", Count: new(4)}); got.Port != 2009 {
+			t.Errorf("the block is at %d", got.Port)
+		}
+		wantFound(t, a, false, "")
+	})
+}

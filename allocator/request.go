@@ -28,6 +28,9 @@ type Request struct {
 	Count  *int           // how many consecutive ports, 1 to MaxCount; nil: one
 	Labels Labels         // what others are to know of it; "": nothing
 
+	// Existing, in a claim, takes the allocation that the name has for the answer, if it has one, whatever else is asked for.
+	Existing bool
+
 	generated bool // the secret was generated here
 }
 
@@ -45,9 +48,18 @@ func (r Request) count() int { return max(valueOf(r.Count), 1) }
 // isForAny reports whether a request is for one port, whichever comes next.
 func (r Request) isForAny() bool { return r.Port == nil && r.Prefer == nil && r.Count == nil }
 
-// options returns what the scripts are told of a request beside its name and secret: "" if that is nothing, "1" if it is only
-// that the secret may be known already: the client supplied it, or this server may repeat the call.
+// options returns what the scripts for all cases are told of a request beside its name and secret; see lua/ports/offer.lua.
 func (r Request) options(again bool) string {
+	options := r.plainOptions(again)
+	if r.Existing {
+		options += " existing"
+	}
+	return r.Labels.behind(options)
+}
+
+// plainOptions returns the options without what may stand behind them: "" if that is nothing, "1" if it is only that the secret may be
+// known already: the client supplied it, or this server may repeat the call.
+func (r Request) plainOptions(again bool) string {
 	known := again || !r.generated
 	switch {
 	case !r.isForAny() || r.Lease != nil:

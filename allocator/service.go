@@ -19,6 +19,7 @@ type Service struct {
 	Start, End  int           // the range, both ends included; if there are several, the first and the last of all ports
 	Ranges      []Range       // if there are several, in their order
 	Cooldown    time.Duration // how long a port is not offered again after it was released, or its lease ended
+	Pick        Pick          // PickByName, or PickRested
 	Created     time.Time
 	Ports       PortCounts
 	Waiting     int      // how many calls wait for a port
@@ -46,6 +47,7 @@ type Definition struct {
 	Ranges      []Range       // in place of Start and End: 1 to MaxRanges, in any order, none of which overlaps another
 	Exclude     []Range       // ports of these that the service does not have; others are ignored. At most 1,000
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
+	Pick        Pick          // PickByName, or PickRested
 }
 
 // Linux picks its own ephemeral ports from this range by default (net.ipv4.ip_local_port_range).
@@ -110,7 +112,7 @@ const maxSteps = 10 + 2*65536/100
 func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool, was ...any) (
 	service Service, created, settled bool, err error,
 ) {
-	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices}
+	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices, string(d.Pick)}
 	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller, append(args, was...)...)...)
 	for range maxSteps {
 		answer, err := a.write(ctx, call)
@@ -251,7 +253,7 @@ func parseServices(of []string, r executor.Result, add func(Service)) error {
 // parseService reads what parts/services/describe.lua returns.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
-	if !ok || len(fields) != 11 && len(fields) != 9 {
+	if !ok || len(fields) != 12 && len(fields) != 10 {
 		return Service{}, malformed("service", name)
 	}
 	var n [8]int64
@@ -275,9 +277,11 @@ func parseService(name string, answer any) (Service, error) {
 			s.Ranges = ranges
 		}
 	}
-	if len(fields) == 11 {
-		s.Description, _ = fields[9].(string)
-		created, err := toInt(fields[10])
+	pick, _ := fields[9].(string)
+	s.Pick = Pick(pick)
+	if len(fields) == 12 {
+		s.Description, _ = fields[10].(string)
+		created, err := toInt(fields[11])
 		if err != nil {
 			return Service{}, malformed("service", name)
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"portmaster/lua"
 )
 
 // The longest name of a pool or a service, name of an instance, and description, in bytes.
@@ -82,6 +84,7 @@ func (a *Allocator) checkDefinition(pool string, d Definition) ([]Range, error) 
 	f.description(d.Description)
 	ranges := f.rangesOf(d, a.opts.PortMin, a.opts.PortMax)
 	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
+	f.pick(d.Pick)
 	return ranges, f.err()
 }
 
@@ -89,6 +92,7 @@ func (a *Allocator) checkAcquisition(c acquisition) error {
 	f := checkService(c.pool, c.service)
 	f.owner("owner", c.caller.Owner)
 	f.requests(c.requests, a.opts.MaxPorts)
+	f.existing(c)
 	f.wait(c.wait.Longest, a.opts.MaxWait, c.requests)
 	return f.err()
 }
@@ -115,6 +119,15 @@ func (f *faults) requests(requests []Request, most int) {
 	}
 	if total > most && len(requests) > 1 {
 		f.add("body", "asks for %d ports; one call may ask for at most %d", total, most)
+	}
+}
+
+// existing finds offers for which an existing allocation is to do.
+func (f *faults) existing(c acquisition) {
+	for i, r := range c.requests {
+		if r.Existing && c.script == lua.Offer {
+			f.add("["+strconv.Itoa(i)+"].existing", "is only for a claim: an allocation cannot be offered")
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 const (
 	heartbeatInterval = 500 * time.Millisecond // how often Redis hears of this server; its positions are kept for 1.5 s
 	lookInterval      = 10                     // after how many heartbeats a waitlist is looked at without a message
-	repeatInterval    = time.Second            // how often a call with a client-supplied secret asks what another with that secret got
+	repeatInterval    = time.Second            // how often a call asks what another with its secret, or its name, got
 	retryPause        = 100 * time.Millisecond // after what time a waiting call is tried again that Redis did not answer
 
 	ticketsPerLook = 250 // of one script
@@ -107,8 +107,8 @@ func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKe
 	defer over.Stop()
 	again := time.NewTimer(repeatInterval)
 	defer again.Stop()
-	ownSecret := slices.ContainsFunc(c.requests, func(r Request) bool { return !r.generated })
-	if !ownSecret {
+	mayBeMet := slices.ContainsFunc(c.requests, func(r Request) bool { return !r.generated || r.Existing }) // by another call
+	if !mayBeMet {
 		again.Stop()
 	}
 	joined := time.Now()
@@ -138,7 +138,7 @@ func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKe
 			return answer, err
 		default:
 			a.expectIn(key, wait)
-			if ownSecret {
+			if mayBeMet {
 				again.Reset(repeatInterval)
 			}
 		}

@@ -17,7 +17,7 @@ const (
 	EventAllocated EventKind = "allocated" // an offer was accepted, or a port claimed
 	EventRenewed   EventKind = "renewed"   // an operator renewed the lease of another owner; other renewals are not told
 	EventReleased  EventKind = "released"
-	EventInUse     EventKind = "in_use"  // an offer was rejected because something else uses the port
+	EventInUse     EventKind = "in_use"  // an offer was rejected, or an allocation released, because something else uses the port
 	EventExpired   EventKind = "expired" // the lease ended at Until; told when the port or the name is needed again
 	EventDefined   EventKind = "defined" // the service was defined
 	EventChanged   EventKind = "changed" // the service has another range, description or cooldown

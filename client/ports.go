@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"net/http"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -26,7 +24,7 @@ func (c *Client) OfferAll(ctx context.Context, service string, requests []Reques
 	return offers, err
 }
 
-// Claim asks for a port as Offer does, and accepts it at once. The allocation has the secret of the request.
+// Claim asks for a port as Offer does, and accepts it at once. The allocation has the secret of the request, unless it Existed.
 func (c *Client) Claim(ctx context.Context, service string, r Request, w Wait) (Allocation, error) {
 	return first(c.ClaimAll(ctx, service, []Request{r}, w))
 }
@@ -35,6 +33,9 @@ func (c *Client) Claim(ctx context.Context, service string, r Request, w Wait) (
 func (c *Client) ClaimAll(ctx context.Context, service string, requests []Request, w Wait) ([]Allocation, error) {
 	all, sent, err := acquire(ctx, c, service, "ports", requests, w, func(a *Allocation) (string, int) { return a.Name, a.Port })
 	for i := range all {
+		if all[i].Existed = requests[i].Existing && all[i].Secret == ""; all[i].Existed {
+			continue
+		}
 		all[i].Lease, all[i].sent = requests[i].Lease, sent
 		if all[i].Expires.IsZero() { // it accepted an offer that has none
 			all[i].Lease = 0
@@ -225,6 +226,16 @@ func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[stri
 // ErrSecretMismatch or ErrPreconditionFailed if somebody else has the port by now. With neither, whoever has it loses it, the server
 // may refuse with ErrPreconditionRequired, and the call is not repeated if its outcome is unknown.
 func (c *Client) Release(ctx context.Context, a Allocation) error {
+	return c.release(ctx, a, "")
+}
+
+// ReleaseInUse releases an allocation as Release does, and says that something still uses its port, such as what a command left
+// behind: the port is quarantined.
+func (c *Client) ReleaseInUse(ctx context.Context, a Allocation) error {
+	return c.release(ctx, a, "?reason=in_use")
+}
+
+func (c *Client) release(ctx context.Context, a Allocation, query string) error {
 	a, err := c.located(ctx, a)
 	if err != nil {
 		return err
@@ -233,7 +244,7 @@ func (c *Client) Release(ctx context.Context, a Allocation) error {
 	if err != nil {
 		return err
 	}
-	call := call{method: "DELETE", path: path}
+	call := call{method: "DELETE", path: path + query}
 	switch {
 	case a.Secret != "" && !ValidName(a.Secret):
 		return invalid("offers", a.Secret)
@@ -249,41 +260,6 @@ func (c *Client) Release(ctx context.Context, a Allocation) error {
 		return nil // an earlier attempt did it
 	}
 	return err
-}
-
-// holder is how a path names an allocation: in it, a name of digits only would be a port.
-func (a Allocation) holder() string {
-	if a.Name != "" && !isNumber(a.Name) {
-		return a.Name
-	}
-	return strconv.Itoa(a.Port)
-}
-
-func isNumber(text string) bool { return strings.Trim(text, "0123456789") == "" }
-
-// located returns an allocation with its port, if its name does not do and it lacks one. With neither a secret nor a fence it then has the
-// fence as well, so that what is released is what was found.
-func (c *Client) located(ctx context.Context, a Allocation) (Allocation, error) {
-	if a.Name == "" || !isNumber(a.Name) || a.Port != 0 {
-		return a, nil
-	}
-	found, err := c.AllocationByName(ctx, a.Service, a.Name)
-	if a.Port = found.Port; a.Secret == "" && a.Fence == 0 {
-		a.Fence = found.Fence
-	}
-	return a, err
-}
-
-// AllocationByName reads an allocation by its instance name, which may be digits only. It returns ErrInvalid, ErrServiceNotFound or
-// ErrPortNotFound.
-func (c *Client) AllocationByName(ctx context.Context, service, name string) (Allocation, error) {
-	if name == "" || !isNumber(name) {
-		return c.Allocation(ctx, service, name)
-	}
-	for a, err := range c.AllocationsOf(ctx, service, Filter{Name: name}) {
-		return a, err
-	}
-	return Allocation{}, &Error{Code: ErrPortNotFound.Code, Status: http.StatusNotFound, Detail: name + " is not allocated in " + service}
 }
 
 // Allocation reads an allocation by its port, any of a block, or by its instance name; digits only are a port. It returns

@@ -34,6 +34,7 @@ type Definition struct {
 	Ranges      []Range       `json:"ranges,omitempty"`  // in place of Start and End: up to 32, none of which overlaps another
 	Exclude     []Range       `json:"exclude,omitempty"` // ports of these that the service does not have
 	Cooldown    time.Duration `json:"-"`                 // for which a port rests after it was given back: 0 to 30 days, whole milliseconds
+	Pick        string        `json:"pick,omitempty"`    // "name": by a hash of the name of the request; "" is "rested": the port free the longest
 }
 
 // MarshalJSON returns the body that defines the service.
@@ -59,6 +60,7 @@ type Change struct {
 	Ranges      []Range        `json:"ranges,omitempty"`
 	Exclude     []Range        `json:"exclude,omitempty"` // leaves the ranges that the service has then
 	Cooldown    *time.Duration `json:"-"`
+	Pick        *string        `json:"pick,omitempty"` // "name" or "rested"
 }
 
 // MarshalJSON returns the body that changes the service.
@@ -79,6 +81,7 @@ type Service struct {
 	End         int           `json:"end"`              // last port
 	Ranges      []Range       `json:"ranges,omitempty"` // if there are several
 	Cooldown    time.Duration `json:"-"`
+	Pick        string        `json:"pick,omitempty"` // "name" if it picks ports by name
 	Created     time.Time     `json:"created"`
 	Ports       PortCounts    `json:"ports"`
 	Waiting     int           `json:"waiting"`            // calls in the waitlist
@@ -139,6 +142,10 @@ type Request struct {
 
 	// Labels are what others are to know: up to 16 keys of a-z 0-9 _, with values of up to 256 bytes, 2 KiB together.
 	Labels map[string]string `json:"labels,omitempty"`
+
+	// Existing, in a claim, takes the allocation that the name has already for the answer, if it has one, whatever else is asked for. An
+	// offer with it is ErrInvalid.
+	Existing bool `json:"existing,omitempty"`
 }
 
 // MarshalJSON returns the request as the API has it.
@@ -202,6 +209,9 @@ type Allocation struct {
 	Secret  string    `json:"secret,omitempty"` // proves who holds it; "" where it was only read
 
 	Labels map[string]string `json:"labels,omitempty"`
+
+	// Existed reports that a Request with Existing found this: another call claimed it, so Secret is "", and Lease is 0.
+	Existed bool `json:"-"`
 
 	// Lease is how long the lease lasts from one renewal to the next. The API does not tell: it is known to the client that claimed,
 	// accepted or renewed the allocation, and 0 otherwise, or if there is no lease.

@@ -23,12 +23,14 @@ type requestBody struct {
 	Prefer *int      `json:"prefer"`
 	Count  *int      `json:"count"`
 	Labels labels    `json:"labels"`
+
+	Existing bool `json:"existing"`
 }
 
 func (b requestBody) request() allocator.Request {
 	return allocator.Request{
 		Name: b.Name, Secret: givenSecret(b.Secret), Lease: (*time.Duration)(b.Lease), Port: b.Port, Prefer: b.Prefer, Count: b.Count,
-		Labels: allocator.NewLabels(b.Labels),
+		Labels: allocator.NewLabels(b.Labels), Existing: b.Existing,
 	}
 }
 

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -49,15 +50,17 @@ func FuzzDecode(f *testing.F) {
 			Ranges            []allocator.Range
 			Exclude           []any
 			Cooldown          any
+			Pick              *string
 		}
 		if err := json.Unmarshal(body, &standard); err != nil || !sameSpan(time.Duration(d.Cooldown), standard.Cooldown) ||
 			!slices.EqualFunc(d.Exclude, standard.Exclude, isRange) ||
-			!reflect.DeepEqual(d, definition{standard.Name, standard.Description, standard.Start, standard.End, standard.Ranges, d.Exclude, d.Cooldown}) {
+			!reflect.DeepEqual(d, definition{standard.Name, standard.Description, standard.Start, standard.End, standard.Ranges, d.Exclude, d.Cooldown, pickOf(standard.Pick)}) {
 			t.Errorf("%q: %+v, and by the standard library %+v (%v)", body, d, standard, err)
 		}
 		again, err := json.Marshal(map[string]any{
 			"name": d.Name, "description": d.Description, "start": d.Start, "end": d.End,
 			"cooldown": json.RawMessage(big.NewRat(int64(d.Cooldown), int64(time.Second)).FloatString(9)),
+			"pick":     cmp.Or(d.Pick, "rested"),
 			"ranges":   append([]allocator.Range{}, d.Ranges...), "exclude": append([]allocator.Range{}, rangesIn(d.Exclude)...),
 		})
 		if err != nil {
@@ -172,4 +175,15 @@ func sameSpan(got time.Duration, standard any) bool {
 		return err == nil && (span-got).Abs() <= 24*64 // it may round each part
 	}
 	return false
+}
+
+// pickOf returns the pick of a text as a body has it.
+func pickOf(text *string) pickField {
+	switch {
+	case text == nil, *text == "rested":
+		return ""
+	case *text == "":
+		return "none"
+	}
+	return pickField(*text)
 }

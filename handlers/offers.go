@@ -73,8 +73,11 @@ type rejectBody struct {
 	Reason *string `json:"reason"`
 }
 
-// inUse is the only reason for a rejection that has an effect: something else uses the port.
+// inUse is the only reason to reject an offer, or to release an allocation, that has an effect: something else uses the port.
 const inUse = "in_use"
+
+// errReason is the error of any other reason.
+var errReason = allocator.Invalid(allocator.FieldError{Field: "reason", Detail: `must be "in_use", or absent`})
 
 // reject: POST /services/{service}/offers/{secret}/reject, and DELETE /services/{service}/offers/{secret}
 func (s *Server) reject(c *fiber.Ctx) error {
@@ -83,7 +86,7 @@ func (s *Server) reject(c *fiber.Ctx) error {
 		return err
 	}
 	if body.Reason != nil && *body.Reason != inUse {
-		return allocator.Invalid(allocator.FieldError{Field: "reason", Detail: `must be "in_use", or absent`})
+		return errReason
 	}
 	audit := s.rejecting(c)
 	rejected, err := s.allocator.Reject(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "secret"), body.Reason != nil)

@@ -31,6 +31,7 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"port|count", "^is not the one that this secret has", "So are a `port` and a `count` other than those"},
 	{"name|secret|port", "^is given twice$", "No two have the same name or secret, or ask for the same port"},
 	{"secret", "^belongs to another offer$", "A secret that belongs to the offer of another name or service is refused"},
+	{"existing", "^is only for a claim: ", "Only for a claim; an offer with it is refused"},
 	{"lease", "^is required: this allocation has none yet$", "`lease` is required then"},
 	{"lease", "^must be within 1s-30d$|^must be seconds", "within 1s-30d"},
 	{"cooldown", "^must be within 0s-30d$|^must be seconds", "within 0s-30d"},

@@ -25,6 +25,8 @@ type route struct {
 var (
 	ofList     = []string{"limit", "cursor"}
 	ofHolds    = append([]string{"limit", "cursor"}, ofFilter...)
+	ofFree     = []string{"limit"}
+	ofRelease  = []string{"reason"}
 	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
 	ofHistory  = []string{"port", "name", "owner", "since", "until", "at", "limit", "cursor"}
@@ -40,6 +42,8 @@ var poolRoutes = []route{
 	{"PATCH", "/services/:service", "changeService", defining, nil, (*Server).changeService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
 	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
+
+	{"GET", "/services/:service/free", "freePorts", reading, ofFree, (*Server).freePorts},
 
 	{"GET", "/services/:service/history", "history", reading, ofHistory, (*Server).history},
 	{"GET", "/services/:service/events", "serviceEvents", reading, ofEvents, (*Server).serviceEvents},
@@ -59,7 +63,7 @@ var poolRoutes = []route{
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
 	{"PATCH", "/services/:service/ports/:port", "changeLabels", holding, nil, (*Server).changeLabels},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
-	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
+	{"DELETE", "/services/:service/ports/:port", "release", releasing, ofRelease, (*Server).release},
 
 	{"GET", "/services/:service/targets", "listTargets", reading, ofTargets, (*Server).listTargets},
 	{"GET", "/targets", "listPoolTargets", reading, ofTargets, (*Server).listPoolTargets},

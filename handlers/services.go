@@ -19,12 +19,13 @@ type definition struct {
 	Ranges      []allocator.Range `json:"ranges"`
 	Exclude     []portOrRange     `json:"exclude"`
 	Cooldown    duration          `json:"cooldown"`
+	Pick        pickField         `json:"pick"`
 }
 
 func (d definition) definition() allocator.Definition {
 	return allocator.Definition{
 		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Ranges: d.Ranges, Exclude: rangesIn(d.Exclude),
-		Cooldown: time.Duration(d.Cooldown),
+		Cooldown: time.Duration(d.Cooldown), Pick: allocator.Pick(d.Pick),
 	}
 }
 
@@ -57,6 +58,7 @@ type serviceBody struct {
 	End         int               `json:"end"`
 	Ranges      []allocator.Range `json:"ranges,omitempty"` // if there are several
 	Cooldown    float64           `json:"cooldown"`         // seconds
+	Pick        allocator.Pick    `json:"pick,omitempty"`   // if it is by name
 	Created     string            `json:"created"`
 	Ports       portCounts        `json:"ports"`
 	Waiting     int               `json:"waiting"`
@@ -73,7 +75,8 @@ type portCounts struct {
 
 func bodyOfService(pool string, s allocator.Service) serviceBody {
 	return serviceBody{
-		s.Name, pool, s.Description, s.Start, s.End, s.Ranges, float64(s.Cooldown.Milliseconds()) / 1000, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
+		s.Name, pool, s.Description, s.Start, s.End, s.Ranges, float64(s.Cooldown.Milliseconds()) / 1000, s.Pick,
+		s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
 	}
 }
 
@@ -117,12 +120,13 @@ func (s *Server) defineService(c *fiber.Ctx) error {
 
 // changes is the body that changes a part of a definition.
 type changes struct {
-	Description *string           `json:"description"`
-	Start       *int              `json:"start"`
-	End         *int              `json:"end"`
-	Ranges      []allocator.Range `json:"ranges"`
-	Exclude     []portOrRange     `json:"exclude"`
-	Cooldown    *duration         `json:"cooldown"`
+	Description *string             `json:"description"`
+	Start       *int                `json:"start"`
+	End         *int                `json:"end"`
+	Ranges      []allocator.Range   `json:"ranges"`
+	Exclude     []portOrRange       `json:"exclude"`
+	Cooldown    *duration           `json:"cooldown"`
+	Pick        nullable[pickField] `json:"pick"`
 }
 
 // apply changes a definition. start and end replace ranges, and the other way round. What is excluded leaves the ranges that there are
@@ -145,6 +149,7 @@ func (b changes) apply(d *allocator.Definition) error {
 	setIfGiven(&d.End, b.End)
 	setIfGiven(&d.Description, b.Description)
 	setIfGiven(&d.Cooldown, (*time.Duration)(b.Cooldown))
+	b.Pick.set((*pickField)(&d.Pick))
 	d.Exclude = rangesIn(b.Exclude)
 	return nil
 }
@@ -158,7 +163,7 @@ func setIfGiven[T any](to, given *T) {
 // changeService: PATCH /services/{service}
 func (s *Server) changeService(c *fiber.Ctx) error {
 	var body changes
-	if err := decode(c, &body); err != nil {
+	if err := decode(c, &body, "pick"); err != nil {
 		return err
 	}
 	service, err := s.allocator.Change(c.UserContext(), caller(c), pool(c), param(c, "service"), body.apply)

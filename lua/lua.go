@@ -53,6 +53,7 @@ var (
 	ReadService  = script("services/read_service")
 	ReadServices = script("services/read_services")
 	ReadMap      = script("services/read_map")
+	ReadFree     = script("services/read_free")
 	ListServices = script("services/list_services")
 	ListPool     = script("services/list_pool")
 	UnlistPools  = script("services/unlist_pools")

@@ -132,7 +132,7 @@ export class Screen {
     $("service-title").textContent = info.name;
     $("service-text").textContent = info.description;
     $("service-facts").textContent =
-      `ports ${portsOf(info)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}`;
+      `ports ${portsOf(info)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}${info.pick ? ` · ports by ${info.pick}` : ""}`;
     $("service-waiting").textContent = info.waiting ? `${plural(info.waiting, "call")} waiting for a port` : "no calls waiting";
     $("service-waiting").classList.toggle("is-waiting", info.waiting > 0);
     $("map").setAttribute("aria-label", `Map of ${info.name}, ports ${portsOf(info)}`);

@@ -2,10 +2,10 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
---        events STREAM, ranges ZSET, labels HASH
+--        events STREAM, ranges ZSET, labels HASH, last HASH
 -- ARGV   events, request, service, description, ranges ('5000-5099,7000-7099': 1 to 32), cooldown (ms), '1' if the
---        service may exist already, how many services the pool may have; then fields of the service and the values
---        that they must have ('': none)
+--        service may exist already, how many services the pool may have, 'name' if it picks ports by name, or '';
+--        then fields of the service and the values that they must have ('': none)
 --
 -- answer {service as of parts/services/describe.lua, 1 if it is new, 1 if settle.lua must be called until it is done}
 --        0  nothing was changed yet: it looked at some 250 ports; call it again
@@ -33,20 +33,20 @@ local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], waitlist = KEYS[11], heartbeats = KEYS[12],
   waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], events = KEYS[16], ranges = KEYS[17],
-  labels = KEYS[18],
+  labels = KEYS[18], last = KEYS[19],
 }
-local name, description, text, cooldown, may_exist, most = unpack(ARGV, 3, 8)
+local name, description, text, cooldown, may_exist, most, pick = unpack(ARGV, 3, 9)
 local ranges = parse_ranges(text)
 local several = #ranges > 1 and text
 local start, stop = string.match(text, '^%d+'), string.match(text, '%d+$')
 local now = read_clock()
 local service = read_service(keys, now, name)
 
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   if (call('HGET', keys.service, ARGV[i]) or '') ~= ARGV[i + 1] then return 1 end
 end
-local old_start, old_stop, old_several, old_description =
-  unpack(call('HMGET', keys.service, 'start', 'end', 'ranges', 'description'))
+local old_start, old_stop, old_several, old_description, old_pick =
+  unpack(call('HMGET', keys.service, 'start', 'end', 'ranges', 'description', 'pick'))
 local exists = old_start
 local old_ranges = exists and ranges_of(old_start, old_stop, old_several) or {}
 if exists and may_exist ~= '1' then
@@ -138,6 +138,9 @@ if several then
 elseif old_several then
   call('HDEL', keys.service, 'ranges')
 end
+if pick ~= '' then call('HSET', keys.service, 'pick', pick) else call('HDEL', keys.service, 'pick') end
+local is_other_pick = pick ~= (old_pick or '')
+if is_other_pick then call('UNLINK', keys.last) end -- it is only kept while the service picks by name
 call('HSETNX', keys.service, 'created', now)
 set_ranges(keys, name, old_ranges, ranges)
 local span = {'start', start, 'end', stop}
@@ -145,7 +148,7 @@ if several then span[5], span[6] = 'ranges', several end
 if not exists then
   resume_history(keys.events)
   add_change(keys.events, 'defined', unpack(span))
-elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown then
+elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown or is_other_pick then
   add_change(keys.events, 'changed', unpack(span))
 end
 local is_settled = settle_range(keys, service, 50)

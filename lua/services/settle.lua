@@ -1,7 +1,7 @@
 -- Settles a service, a step at a time: gives back ports whose rest is over, and goes on with a change of its range.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, rest HASH, events STREAM, labels HASH
+--        resting ZSET, rest HASH, events STREAM, labels HASH, last HASH
 -- ARGV   events, request
 --
 -- answer 1  the service is settled
@@ -20,7 +20,7 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], events = KEYS[11],
-  labels = KEYS[12],
+  labels = KEYS[12], last = KEYS[13],
 }
 local now = read_clock()
 local service = read_service(keys, now)

@@ -98,12 +98,14 @@ func offerCommand() *cobra.Command {
 
 func claimCommand() *cobra.Command {
 	var flags requestFlags
+	var existing bool
 	var cmd *cobra.Command
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "claim SERVICE NAME...",
 		Short: "Get a port: an offer that is accepted at once",
 		Long: "Get a port as NAME: an offer that is accepted at once. Its secret proves who has the port, and nothing else prints it.\n" +
-			"For several names the command gets all ports or none.\n\n" + exitCodes,
+			"For several names the command gets all ports or none. With --existing, a name that has a port already keeps it, and its\n" +
+			"secret is not printed.\n\n" + exitCodes,
 		Example: "  port=$(portmaster claim ci web-01 -q)\n" +
 			"  portmaster claim ci web-02 --lease 1h --wait 1m --prefer 20010\n" +
 			"  portmaster claim ci db cache --count 2 -o env",
@@ -113,16 +115,22 @@ func claimCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		for i := range requests {
+			requests[i].Existing = existing
+		}
 		got, err := s.client.ClaimAll(ctx, args[0], requests, s.waiting(flags.wait, args[0]))
 		if err = printGot(s, allocations, got, err); err != nil && flags.secret == "" {
 			for _, a := range got { // nobody knows their secrets
-				_ = s.client.Release(context.WithoutCancel(ctx), a)
+				if !a.Existed {
+					_ = s.client.Release(context.WithoutCancel(ctx), a)
+				}
 			}
 		}
 		return err
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	flags.addTo(cmd.Flags())
+	cmd.Flags().BoolVar(&existing, "existing", false, "if the NAME has a port already, print that")
 	s.output.addFlags(cmd, "the port")
 	return cmd
 }
@@ -193,7 +201,7 @@ func rejectCommand() *cobra.Command {
 		return s.client.Reject(ctx, args[0], secret, inUse)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
-	cmd.Flags().BoolVar(&inUse, "in-use", false, "something else uses the port, which is then not handed out for a while")
+	cmd.Flags().BoolVar(&inUse, "in-use", false, inUseHelp)
 	s.output.addQuiet(cmd)
 	return cmd
 }

@@ -17,6 +17,9 @@ import (
 // secretHelp is what the help says of --secret.
 const secretHelp = "secret of the allocation; better in " + secretVariable + ", which other users of this machine do not see"
 
+// inUseHelp is what the help says of --in-use.
+const inUseHelp = "something else uses the port, which is then not handed out for a while"
+
 // named returns an allocation as the arguments name it: SERVICE and its port or its instance name, of which digits are a port, or
 // SERVICE alone, and the value of --name.
 func named(args []string, name string) (client.Allocation, error) {
@@ -83,6 +86,7 @@ func renewCommand() *cobra.Command {
 func releaseCommand() *cobra.Command {
 	var fence int64
 	var secret, name string
+	var inUse bool
 	var of client.Filter
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "release SERVICE NAME|PORT",
@@ -92,6 +96,7 @@ func releaseCommand() *cobra.Command {
 			"--name-prefix and --label release all allocations of the service that match each of them that is given.\n\n" + exitCodes,
 		Example: "  portmaster release ci web-01\n" +
 			"  portmaster release ci --label job=4711\n" +
+			"  portmaster release ci job-6 --in-use\n" +
 			"  portmaster release ci web-02 --fence \"$(portmaster get ci web-02 -o json | jq .fence)\"",
 		Args: cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
@@ -99,8 +104,8 @@ func releaseCommand() *cobra.Command {
 		case (len(args) == 2 || name != "") && of != client.Filter{}:
 			return Usage("--owner, --name-prefix and --label cannot be combined with a name or a port")
 		case of != client.Filter{}:
-			if secret != "" || fence != 0 {
-				return Usage("--secret and --fence are of one allocation")
+			if secret != "" || fence != 0 || inUse {
+				return Usage("--secret, --fence and --in-use are of one allocation")
 			}
 			released, err := s.client.ReleaseAll(ctx, args[0], of)
 			if err == nil && !s.output.quiet {
@@ -117,12 +122,16 @@ func releaseCommand() *cobra.Command {
 		if a.Fence, a.Secret = fence, secret; secret == "" && fence == 0 {
 			a.Secret = os.Getenv(secretVariable)
 		}
+		if inUse {
+			return s.client.ReleaseInUse(ctx, a)
+		}
 		return s.client.Release(ctx, a)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
 	addName(cmd.Flags(), &name)
 	cmd.Flags().Int64Var(&fence, "fence", 0, "fence of the allocation")
 	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
+	cmd.Flags().BoolVar(&inUse, "in-use", false, inUseHelp)
 	addFilter(cmd.Flags(), &of, "release")
 	cmd.MarkFlagsMutuallyExclusive("fence", "secret")
 	s.output.addQuiet(cmd)

@@ -29,7 +29,7 @@ func serviceCommand() *cobra.Command {
 }
 
 func serviceDefineCommand() *cobra.Command {
-	var description string
+	var description, pick string
 	var cooldown duration
 	var exclude []string
 	cmd, s := newCommand(&cobra.Command{
@@ -43,7 +43,7 @@ func serviceDefineCommand() *cobra.Command {
 			"  portmaster service define games 5000-5099,7000-7099 --exclude 5005,5010-5019",
 		Args: cobra.ExactArgs(2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown)}
+		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown), Pick: pick}
 		var err error
 		if d.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
 			return err
@@ -60,6 +60,7 @@ func serviceDefineCommand() *cobra.Command {
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
 	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
+	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
 	addExclude(cmd, &exclude)
 	s.output.addFlags(cmd, "the name")
 	return cmd
@@ -70,7 +71,7 @@ func addExclude(cmd *cobra.Command, exclude *[]string) {
 }
 
 func serviceChangeCommand() *cobra.Command {
-	var description string
+	var description, pick string
 	var cooldown duration
 	var exclude []string
 	var given func(flag string) bool
@@ -98,6 +99,9 @@ func serviceChangeCommand() *cobra.Command {
 		if given("cooldown") {
 			change.Cooldown = (*time.Duration)(&cooldown)
 		}
+		if given("pick") {
+			change.Pick = &pick
+		}
 		service, err := s.client.Change(ctx, args[0], change)
 		return printDefined(s, service, err)
 	})
@@ -105,6 +109,7 @@ func serviceChangeCommand() *cobra.Command {
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
 	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
+	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
 	addExclude(cmd, &exclude)
 	s.output.addFlags(cmd, "the name")
 	return cmd

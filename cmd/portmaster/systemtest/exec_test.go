@@ -175,6 +175,9 @@ func TestExecTellsOfADaemonThatItsCommandLeft(t *testing.T) {
 	p := s.execChild("exec", "daemon", "ci", os.Args[0])
 	p.ends(0)
 	p.says(fmt.Sprintf(`^portmaster: \S+ has exited, and port %d of ci is still in use`, s.start))
+	if ci, err := s.client.Service(t.Context(), "ci"); err != nil || ci.Ports.Cooling != 1 {
+		t.Errorf("the port is not quarantined: %+v %v", ci.Ports, err)
+	}
 }
 
 // Signals count while exec waits: it leaves the waitlist, and nothing is left of it.

@@ -20,7 +20,7 @@ func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string,
 		s := line.Service
 		d := client.Definition{
 			Name: s.Name, Description: s.Description, Start: s.Start, End: s.End,
-			Cooldown: time.Duration(s.Cooldown * float64(time.Second)).Round(time.Millisecond),
+			Cooldown: time.Duration(s.Cooldown * float64(time.Second)).Round(time.Millisecond), Pick: s.Pick,
 		}
 		if len(s.Ranges) > 0 {
 			d.Start, d.End, d.Ranges = 0, 0, s.Ranges

@@ -32,6 +32,7 @@ type Service struct {
 	Cooldown    float64 `json:"cooldown"` // seconds
 
 	Ranges []client.Range `json:"ranges,omitempty"` // if there are several: then Start and End are the first and the last port of all
+	Pick   string         `json:"pick,omitempty"`   // "name", or absent
 }
 
 // ranges returns the ranges of the service, also if there is one.
@@ -91,7 +92,7 @@ func Read(ctx context.Context, c *client.Client, pool string) func(yield func(Li
 				yield(Line{}, err)
 				return
 			}
-			of := &Service{s.Name, s.Description, s.Start, s.End, float64(s.Cooldown) / 1e9, s.Ranges}
+			of := &Service{s.Name, s.Description, s.Start, s.End, float64(s.Cooldown) / 1e9, s.Ranges, s.Pick}
 			if !yield(Line{Pool: pool, Service: of}, nil) {
 				return
 			}

@@ -135,6 +135,8 @@ func (p *Plan) planService(line Line, services map[serviceKey]*planned) {
 		p.fault(line, "%d-%d is no range of ports", s.Start, s.End)
 	case s.Cooldown < 0 || s.Cooldown > (30*24*time.Hour).Seconds() || s.Cooldown != s.Cooldown:
 		p.fault(line, "the cooldown must be 0 to 30 days, in seconds")
+	case s.Pick != "" && s.Pick != "name":
+		p.fault(line, "%q is no way to pick ports: name, or none", s.Pick)
 	case len(s.Description) > 256:
 		p.fault(line, "the description is longer than 256 bytes")
 	case !areApart(*s):

@@ -3,6 +3,7 @@ local call = redis.call
 -- include full_redis: stop_if_full
 -- include labels: add_labels
 -- include owner: check_quota
+-- include ports/by_name: prefer_by_name, write_holders
 -- include ports/check_requests: check_held, check_range
 -- include ports/overtake: may_overtake, shortest_of
 -- include ports/pick: new_picking, pick, put_back
@@ -93,10 +94,11 @@ local function grant(keys, service, group, requests)
     if service.waiting and service.has_lost then notify(keys, service, 16) end
   end
   if may_have == nil or is_too_much(picking, total) then return 'again' end
+  if service.by_name then prefer_by_name(keys, requests, group.owner) end
   wrong = check_held(keys, service, requests, may_have)
   if wrong then return 'refused', wrong end
   if not may_have then return none_free(keys, service, group, total, false) end
-  local outcome = pick(keys, service.free_before, picking, requests)
+  local outcome = pick(keys, service, picking, requests)
   if outcome ~= 'picked' or not clear_picked(keys, picking, requests) or is_too_much(picking, total) then
     put_back(keys, picking)
     if outcome ~= 'none' then return 'again' end
@@ -105,6 +107,7 @@ local function grant(keys, service, group, requests)
     return status, value
   end
   set_names(keys, requests)
+  if service.by_name then write_holders(keys, requests) end
   if service.changing then keep_range(keys, service, requests) end
   return 'granted'
 end

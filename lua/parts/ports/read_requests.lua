@@ -13,6 +13,8 @@ local function read_requests(keys, offers, args)
     local options = args[3 * i]
     request.labels = string.match(options, ' ({.*})$')
     if request.labels then options = string.sub(options, 1, -#request.labels - 2) end
+    request.existing = string.sub(options, -9) == ' existing'
+    if request.existing then options = string.sub(options, 1, -10) end
     request.own = string.sub(options, 1, 1) == '1'
     local lease, port, prefer, row = string.match(options, '^%d (%d+) (%d+) (%d+) (%d+)$')
     if lease then

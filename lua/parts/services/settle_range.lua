@@ -28,6 +28,7 @@ local function drop_ports(keys, first, last, most)
   end
   call('ZREM', keys.free, unpack(all))
   call('ZREM', keys.resting, unpack(all))
+  call('HDEL', keys.last, unpack(all))
   clear_ended(keys, all, math.huge)
   return stop, #all
 end
