@@ -125,7 +125,7 @@ func (m *model) existing(p *modelPool, service string, w want) *hold {
 	if s == nil || !w.Existing {
 		return nil
 	}
-	h := m.find(s, w.Name)
+	h := m.named(s, w.Name)
 	if h != nil {
 		m.note("existed")
 	}
