@@ -18,8 +18,8 @@ var (
 		"00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002",
 		"00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004",
 	}
-	// One holder is named as a secret: by its name nobody may end what it has.
-	modelNames = []string{"ann", "bob", "cy", "dan", "eve", modelSecrets[0]}
+	// One holder is named as a secret: by its name nobody may end what it has. Another is named as a port, which such a name means.
+	modelNames = []string{"ann", "bob", "cy", "dan/1:a@b+c=d~e", "10001", modelSecrets[0]}
 )
 
 // The ports cross 10000: in Redis's order of equals 10000 comes before 9999.

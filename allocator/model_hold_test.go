@@ -255,13 +255,25 @@ func (m *model) released(p *modelPool, c request) bool {
 		return false
 	}
 	number, _ := strconv.Atoi(c.holder)
-	return c.holder == k.name || number >= k.port && number < k.port+k.count
+	return c.holder == k.name && number == 0 || number >= k.port && number < k.port+k.count
 }
 
-// find returns the allocation of a holder, who is named or is one of its ports; nil where there is none.
+// find returns the allocation of a holder, who is named or is one of its ports, as digits are; nil where there is none.
 func (m *model) find(s *modelService, holder string) *hold {
+	if port, err := strconv.Atoi(holder); err == nil {
+		return m.first(s, func(number int, _ *hold) bool { return number == port })
+	}
+	return m.named(s, holder)
+}
+
+// named returns the allocation of a name; nil where there is none.
+func (m *model) named(s *modelService, name string) *hold {
+	return m.first(s, func(_ int, h *hold) bool { return h.name == name })
+}
+
+func (m *model) first(s *modelService, is func(number int, h *hold) bool) *hold {
 	for number, port := range s.ports {
-		if h := port.hold; h != nil && h.fence > 0 && (h.name == holder || strconv.Itoa(number) == holder) {
+		if h := port.hold; h != nil && h.fence > 0 && is(number, h) {
 			if h.lives(m.now) {
 				return h
 			}

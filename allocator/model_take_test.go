@@ -112,7 +112,7 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 // claimed returns the allocation of a want's name where it has the want's secret, which is known for as long as it lives.
 func (m *model) claimed(p *modelPool, service string, w want) *hold {
 	if s := p.services[service]; s != nil {
-		if h := m.find(s, w.Name); h != nil && h.secret == w.Secret {
+		if h := m.named(s, w.Name); h != nil && h.secret == w.Secret {
 			return h
 		}
 	}
@@ -125,7 +125,7 @@ func (m *model) existing(p *modelPool, service string, w want) *hold {
 	if s == nil || !w.Existing {
 		return nil
 	}
-	h := m.find(s, w.Name)
+	h := m.named(s, w.Name)
 	if h != nil {
 		m.note("existed")
 	}

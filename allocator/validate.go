@@ -11,13 +11,23 @@ import (
 	"portmaster/lua"
 )
 
-// The longest name and description, in bytes.
+// The longest name of a pool or a service, name of an instance, and description, in bytes.
 const (
-	MaxName        = 64
-	MaxDescription = 256
+	MaxName         = 64
+	MaxInstanceName = 128
+	MaxDescription  = 256
 )
 
-const nameRule = "must be 1 to 64 of A-Z a-z 0-9 . _ -, and begin and end with a letter or digit"
+const (
+	nameRule         = "must be 1 to 64 of A-Z a-z 0-9 . _ -, and begin and end with a letter or digit"
+	instanceNameRule = "must be 1 to 128 of A-Z a-z 0-9 . _ - / : @ + ~ =, and begin and end with a letter or digit"
+)
+
+// The characters of names beside letters and digits.
+const (
+	nameMarks         = "._-"
+	instanceNameMarks = "._-/:@+~="
+)
 
 // faults collects what is wrong with an input, so that one error can list it all.
 type faults []FieldError
@@ -37,16 +47,17 @@ func (f faults) err() error {
 func (f *faults) name(field, name string) {
 	if name == "" {
 		f.add(field, "is required")
-	} else if !validName(name) {
+	} else if len(name) > MaxName || !isNameOf(nameMarks, name) {
 		f.add(field, nameRule)
 	}
 }
 
-// instance checks the name of a holder: as name, and not all digits, since that would read as a port.
+// instance checks the name of a holder: [A-Za-z0-9]([A-Za-z0-9._/:@+~=-]{0,126}[A-Za-z0-9])? It may be all digits.
 func (f *faults) instance(field, name string) {
-	f.name(field, name)
-	if name != "" && strings.Trim(name, "0123456789") == "" {
-		f.add(field, "must not be all digits: it would read as a port")
+	if name == "" {
+		f.add(field, "is required")
+	} else if len(name) > MaxInstanceName || !isNameOf(instanceNameMarks, name) {
+		f.add(field, instanceNameRule)
 	}
 }
 
@@ -231,18 +242,20 @@ func checkSecret(pool, service, secret string) faults {
 	return f
 }
 
+// checkHolder checks what an allocation is found by: one of its ports, if that is all digits, or its holder's name.
 func checkHolder(pool, service, holder string) faults {
 	f := checkService(pool, service)
-	f.name("port", holder)
+	f.instance("port", holder)
 	return f
 }
 
-func validName(name string) bool {
-	if len(name) > MaxName || !alphanumeric(name[0]) || !alphanumeric(name[len(name)-1]) {
+// isNameOf reports whether a name that is not "" begins and ends with a letter or digit, and has nothing but these and marks.
+func isNameOf(marks, name string) bool {
+	if !alphanumeric(name[0]) || !alphanumeric(name[len(name)-1]) {
 		return false
 	}
 	for i := range len(name) {
-		if c := name[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '-' {
+		if c := name[i]; !alphanumeric(c) && strings.IndexByte(marks, c) < 0 {
 			return false
 		}
 	}

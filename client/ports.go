@@ -177,6 +177,9 @@ func (c *Client) Renew(ctx context.Context, a Allocation, lease time.Duration) (
 }
 
 func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Duration) (renewed Allocation, err error) {
+	if a, err = c.located(ctx, a); err != nil {
+		return Allocation{}, err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder(), "renew")
 	if err != nil {
 		return Allocation{}, err
@@ -199,6 +202,9 @@ func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Du
 // ChangeLabels sets labels of an allocation, which is found as by Renew, and removes those that are nil; others stay. It returns
 // ErrInvalid, ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch. What is returned has the secret, but not the lease.
 func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[string]*string) (changed Allocation, err error) {
+	if a, err = c.located(ctx, a); err != nil {
+		return Allocation{}, err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder())
 	if err != nil {
 		return Allocation{}, err
@@ -230,6 +236,10 @@ func (c *Client) ReleaseInUse(ctx context.Context, a Allocation) error {
 }
 
 func (c *Client) release(ctx context.Context, a Allocation, query string) error {
+	a, err := c.located(ctx, a)
+	if err != nil {
+		return err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder())
 	if err != nil {
 		return err
@@ -252,16 +262,8 @@ func (c *Client) release(ctx context.Context, a Allocation, query string) error 
 	return err
 }
 
-// holder is how an allocation is found.
-func (a Allocation) holder() string {
-	if a.Name != "" {
-		return a.Name
-	}
-	return strconv.Itoa(a.Port)
-}
-
-// Allocation reads an allocation by its port, any of a block, or by its instance name. It returns ErrServiceNotFound or
-// ErrPortNotFound.
+// Allocation reads an allocation by its port, any of a block, or by its instance name; digits only are a port. It returns
+// ErrServiceNotFound or ErrPortNotFound.
 func (c *Client) Allocation(ctx context.Context, service, portOrName string) (a Allocation, err error) {
 	path, err := c.path("services", service, "ports", portOrName)
 	if err == nil {

@@ -133,7 +133,7 @@ func (s *Service) UnmarshalJSON(text []byte) error {
 
 // Request is what a call asks for: a port, or a block of consecutive ports, for an instance name.
 type Request struct {
-	Name   string        `json:"name"`             // the holder; not all digits
+	Name   string        `json:"name"`             // the holder; see ValidInstanceName
 	Secret string        `json:"secret,omitempty"` // a random UUID; "": the client generates one
 	Lease  time.Duration `json:"-"`                // 1 s to 30 days, whole milliseconds; 0: until it is released
 	Port   int           `json:"port,omitempty"`   // exactly this port, or the first of the block; 0: any

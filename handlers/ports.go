@@ -59,7 +59,7 @@ func (s *Server) listAllocations(c *fiber.Ctx) error {
 
 // readAllocation: GET /services/{service}/ports/{port or name}
 func (s *Server) readAllocation(c *fiber.Ctx) error {
-	allocation, err := s.allocator.Allocation(c.UserContext(), pool(c), param(c, "service"), param(c, "port"))
+	allocation, err := s.allocator.Allocation(c.UserContext(), pool(c), param(c, "service"), holder(c))
 	if err != nil {
 		return err
 	}
@@ -80,12 +80,12 @@ type renewBody struct {
 
 // renew: POST /services/{service}/ports/{port or name}/renew
 func (s *Server) renew(c *fiber.Ctx) error {
-	s.audit.holder(c, param(c, "port"))
+	s.audit.holder(c, holder(c))
 	var body renewBody
 	if err := decode(c, &body); err != nil {
 		return err
 	}
-	allocation, err := s.allocator.Renew(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), body.Secret, (*time.Duration)(body.Lease))
+	allocation, err := s.allocator.Renew(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), body.Secret, (*time.Duration)(body.Lease))
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 	}
 	audit := s.releasing(c, proof)
 	if !c.Context().QueryArgs().Has("reason") {
-		err = s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof)
+		err = s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), proof)
 	} else {
 		err = s.releaseInUse(c, proof)
 	}
@@ -137,7 +137,7 @@ func (s *Server) releaseInUse(c *fiber.Ctx, proof allocator.Proof) error {
 	if c.Query("reason") != inUse {
 		return errReason
 	}
-	released, err := s.allocator.ReleaseInUse(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof)
+	released, err := s.allocator.ReleaseInUse(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), proof)
 	if released && err == nil {
 		s.metrics.inUse.Inc()
 	}

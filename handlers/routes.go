@@ -2,6 +2,7 @@ package handlers
 
 import (
 	_ "embed"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -111,6 +112,15 @@ func (s *Server) add(r route) {
 // param returns a parameter of the request's path. It is a copy: Fiber overwrites its strings with the connection's next
 // request, while an abandoned call may still be queued for Redis.
 func param(c *fiber.Ctx, name string) string { return unescape(strings.Clone(c.Params(name))) }
+
+// holder returns the port or the instance name in the request's path. Of a name every character may be percent-encoded, and / has to be.
+func holder(c *fiber.Ctx) string {
+	encoded := param(c, "port")
+	if name, err := url.PathUnescape(encoded); err == nil {
+		return name
+	}
+	return encoded
+}
 
 // pool returns the pool in the request's path, or the default one.
 func pool(c *fiber.Ctx) string {

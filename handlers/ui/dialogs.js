@@ -128,7 +128,7 @@ export async function release(api, path, service, entry) {
     label: `Release ${what}`,
     isDanger: true,
     act: async () => {
-      await api.call(`${path}/ports/${held.name}`, { method: "DELETE", headers: { "If-Match": `"${held.fence}"` } });
+      await api.call(`${path}/ports/${held.port}`, { method: "DELETE", headers: { "If-Match": `"${held.fence}"` } });
       return `The ${what} of ${service.name} ${held.count ? "are" : "is"} released.`;
     },
   });

@@ -37,7 +37,8 @@ if secret ~= '' then
   local state, _, name, port, count = find_offer(keys, now, service, keys.offer, secret)
   if state == 'released' then
     local at = string.find(holder, '^[1-9]%d*$') and holder - port
-    if holder == name or at and at >= 0 and at < count then return 0 end
+    local is_named = holder == name and not string.find(holder, '^%d+$')
+    if is_named or at and at >= 0 and at < count then return 0 end
   end
 end
 

@@ -53,7 +53,7 @@ func addFilter(f *pflag.FlagSet, to *client.Filter, verb string) {
 }
 
 func labelCommand() *cobra.Command {
-	var secret string
+	var secret, name string
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "label SERVICE NAME|PORT KEY=VALUE|KEY-...",
 		Short: "Change the labels of an allocation",
@@ -61,10 +61,17 @@ func labelCommand() *cobra.Command {
 			"of the claim or the offer.\n\n" + exitCodes,
 		Example: "  export PORTMASTER_SECRET=$(portmaster claim ci job-8 --label job=4711 -o json | jq -r .secret)\n" +
 			"  portmaster label ci job-8 stage=test job-",
-		Args: cobra.MinimumNArgs(3),
+		Args: cobra.MinimumNArgs(2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		a := named(args[0], args[1])
-		changes, err := labelChanges(args[2:])
+		which := 2
+		if name != "" {
+			which = 1
+		}
+		a, err := named(args[:which], name)
+		if err != nil {
+			return err
+		}
+		changes, err := labelChanges(args[which:])
 		if err != nil {
 			return err
 		}
@@ -78,6 +85,7 @@ func labelCommand() *cobra.Command {
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
 	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
+	addName(cmd.Flags(), &name)
 	s.output.addFlags(cmd, "the port")
 	return cmd
 }

@@ -125,7 +125,7 @@ func (h *holder) reject(ctx context.Context, o client.Offer, inUse bool) error {
 		again, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 		defer stop()
 		if err = h.client.Reject(again, o.Service, o.Secret, inUse); errors.Is(err, client.ErrOfferAccepted) {
-			err = h.client.Release(again, client.Allocation{Service: o.Service, Name: o.Name, Secret: o.Secret})
+			err = h.client.Release(again, client.Allocation{Service: o.Service, Name: o.Name, Port: o.Port, Secret: o.Secret})
 		}
 	}
 	if errors.Is(err, client.ErrOfferNotFound) {

@@ -47,7 +47,7 @@ func TestExecEndsAsItsCommandDoes(t *testing.T) {
 		{"--wait 0 nothing true", 125, `^portmaster: no port of nothing: SERVICE_NOT_FOUND: .*\n$`},
 		{"--wait 0 --count 4 ci true", 125, `^portmaster: no port of ci: INVALID: .*\n$`},
 		{"--wait 0 --server http://127.0.0.1:1 ci true", 125, `^portmaster: no port of ci: UNAVAILABLE: .*\n$`},
-		{"--wait 0 --name 1 ci true", 125, `^portmaster: no port of ci: INVALID: .*\n$`},
+		{"--wait 0 --name a, ci true", 125, `^portmaster: no port of ci: INVALID: .*\n$`},
 		{"ci", 125, `^portmaster: .*--help\n$`},
 	} {
 		shell := nothing

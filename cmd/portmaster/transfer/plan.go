@@ -223,8 +223,8 @@ func (p *Plan) planAllocation(line Line, services map[serviceKey]*planned) {
 }
 
 func (s *planned) check(a client.Allocation) error {
-	if !client.ValidName(a.Name) || strings.Trim(a.Name, "0123456789") == "" {
-		return errors.New("this name is not allowed: 1 to 64 of A-Z a-z 0-9 . _ -, not all digits")
+	if !client.ValidInstanceName(a.Name) {
+		return errors.New("this name is not allowed: 1 to 128 of A-Z a-z 0-9 . _ - / : @ + ~ =")
 	}
 	if a.Count > maxCount {
 		return fmt.Errorf("it has %d consecutive ports, and %d are allowed", a.Count, maxCount)

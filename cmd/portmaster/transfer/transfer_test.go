@@ -193,7 +193,7 @@ func TestFaults(t *testing.T) {
 		`{"allocation":{"service":"none","name":"ann","port":5050}}`,                                                            // 10
 		`{"allocation":{"service":"good2","name":"x","port":8000}}`,                                                             // 11
 		`{"service":{"name":"good2","start":8200,"end":8299}}`,                                                                  // 12
-		`{"allocation":{"service":"good2","name":"12","port":8200}}`,                                                            // 13
+		`{"allocation":{"service":"good2","name":"-12","port":8200}}`,                                                           // 13
 		`{"allocation":{"service":"good2","name":"low","port":8199}}`,                                                           // 14
 		`{"allocation":{"service":"good2","name":"one","port":8200,"count":3}}`,                                                 // 15
 		`{"allocation":{"service":"good2","name":"one","port":8210}}`,                                                           // 16
