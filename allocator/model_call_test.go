@@ -74,6 +74,12 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		var free FreePorts
 		free, err = a.FreePorts(ctx, c.pool, c.service, MaxPage)
 		got.Free = free.Ports
+	case "waitingCalls":
+		for cursor := "0"; cursor != "" && err == nil; {
+			var page []WaitingCall
+			page, cursor, err = a.WaitingCalls(ctx, c.pool, c.service, cursor, 1+r.steps%3)
+			got.Waiting = append(got.Waiting, page...)
+		}
 	case "readOffer":
 		offer, err = a.OpenOffer(ctx, c.caller, c.pool, c.service, c.secret)
 		got.Offers = []Offer{offer}

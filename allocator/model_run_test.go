@@ -333,7 +333,7 @@ func (r *run) compare(t *rapid.T, c request, got, want answer) {
 
 // look returns a call that reads what a call was about, or an older offer: one of each kind in turns.
 func (r *run) look(c request) request {
-	acts, turn := []string{"service", "map", "freePorts", "offers", "allocations", "readAllocation"}, r.steps/4
+	acts, turn := []string{"service", "map", "freePorts", "waitingCalls", "offers", "allocations", "readAllocation"}, r.steps/4
 	caller := modelCallers[turn%len(modelCallers)]
 	read := request{caller: caller, pool: c.pool, service: c.service, holder: modelNames[turn/len(acts)%len(modelNames)], secret: c.secret}
 	read.act = acts[turn%len(acts)]
@@ -352,7 +352,7 @@ func (r *run) everything(t *rapid.T) {
 	for _, pool := range r.pools {
 		reads = append(reads, request{act: "services", pool: pool})
 		for _, service := range modelServices {
-			for _, act := range []string{"service", "map", "freePorts", "offers", "allocations"} {
+			for _, act := range []string{"service", "map", "freePorts", "waitingCalls", "offers", "allocations"} {
 				reads = append(reads, request{act: act, pool: pool, service: service})
 			}
 			for _, name := range modelNames {

@@ -66,6 +66,7 @@ type answer struct {
 	Allocations []Allocation
 	Map         PortMap
 	Free        []int           // the ports that go out next
+	Waiting     []WaitingCall   // in their order
 	Tickets     []string        // those whose turn it is, and those that have lost their place
 	needNot     map[string]bool // those of Tickets that may be left out
 }
@@ -205,6 +206,8 @@ func (m *model) do(c request) answer {
 		return answer{Allocations: m.allocations(c.service, s)}
 	case "map":
 		return answer{Map: m.mapOf(c.service, s)}
+	case "waitingCalls":
+		return answer{Waiting: m.waitingCalls(p, s)}
 	case "freePorts":
 		return answer{Free: m.freePorts(s)}
 	case "readAllocation":

@@ -6,18 +6,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Who waits for a port of a service, and whose turn it is.
 
 // waiter is the position of a call.
-type waiter struct{ ticket string }
+type waiter struct {
+	ticket string
+	since  ms // as its call joined, or a little later
+	call   WaitingCall
+}
 
 // demand is how many ports the call waits for, and how many of them in a row, the most first.
 func (w *waiter) demand() (ports int, rows []int) {
 	parts := strings.Split(w.ticket, "/")
-	ports, _ = strconv.Atoi(parts[1])
-	for part := range strings.SplitSeq(parts[2], ".") {
+	ports, _ = strconv.Atoi(parts[2])
+	for part := range strings.SplitSeq(parts[3], ".") {
 		row, _ := strconv.Atoi(part)
 		rows = append(rows, row)
 	}
@@ -55,7 +60,15 @@ func (m *model) join(p *modelPool, s *modelService, c request) {
 		s.line = kept
 	}
 	if s.inLine(c.ticket) < 0 {
-		s.line = append(s.line, &waiter{c.ticket})
+		since := m.now
+		if n := len(s.line); n > 0 {
+			since = max(since, s.line[n-1].since+1)
+		}
+		call := WaitingCall{Service: c.service, Name: c.wants[0].Name, Requests: len(c.wants)}
+		for _, w := range c.wants {
+			call.Ports += w.count()
+		}
+		s.line = append(s.line, &waiter{c.ticket, since, call})
 		p.beats[serverOf(c.ticket)] = m.now + beatFor
 	}
 }
@@ -154,6 +167,16 @@ func (m *model) gather(s *modelService) {
 		maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return slices.Contains(back, number) })
 		maps.DeleteFunc(s.last, func(number int, _ lastHolder) bool { return slices.Contains(back, number) })
 	}
+}
+
+// waitingCalls lists those that are in line.
+func (m *model) waitingCalls(p *modelPool, s *modelService) (calls []WaitingCall) {
+	for _, w := range m.waiting(p, s) {
+		call := w.call
+		call.Since = time.UnixMilli(min(w.since, m.now)).UTC()
+		calls = append(calls, call)
+	}
+	return calls
 }
 
 // heartbeat keeps the places of a server's calls.

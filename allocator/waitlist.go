@@ -186,17 +186,12 @@ func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket s
 	return err
 }
 
-// ticket makes the name of a call that may wait, which says how many ports it waits for, and how many of them in a row. ok is false
-// if the maximum of calls waits already. If it is true, forget must be called when the call ends.
+// ticket makes the ticket of a call that may wait. ok is false if the maximum of calls waits already. If it is true, forget must be called when the call ends.
 func (w *waitlist) ticket(requests []Request, most int) (ticket string, ok bool) {
-	ports := 0
-	for _, r := range requests {
-		ports += r.count()
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.number++
-	ticket = w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(requests)
+	ticket = ticketOf(w.server, w.number, requests)
 	if ok = len(w.known) < most; ok {
 		w.known[ticket] = true
 	}

@@ -33,6 +33,9 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	say(c.Define(ctx, client.Definition{Name: service, Start: 1, End: 70000}))
 
 	say(c.FreePorts(ctx, service, 2))
+	for w, err := range c.Waiting(ctx, service) {
+		say(w, err) // nobody does
+	}
 	offer, err := c.Offer(ctx, service, client.Request{Name: names(1), Lease: time.Hour, Labels: map[string]string{"job": "<1>"}}, client.Wait{})
 	say(offer, err)
 	say(c.OpenOffer(ctx, service, offer.Secret))

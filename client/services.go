@@ -58,6 +58,12 @@ func (c *Client) FreePorts(ctx context.Context, service string, limit int) (port
 	return answer.Ports, err
 }
 
+// Waiting lists the calls that wait for a port of a service, in the order in which they are served. An error is the last item.
+func (c *Client) Waiting(ctx context.Context, service string) iter.Seq2[WaitingCall, error] {
+	path, err := c.path("services", service, "waiting")
+	return list[WaitingCall](ctx, c, path, nil, err)
+}
+
 // Remove removes a service. It returns ErrServiceNotFound, or ErrServiceInUse if a port of the service is allocated or on offer.
 func (c *Client) Remove(ctx context.Context, service string) error {
 	path, err := c.path("services", service)

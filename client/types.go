@@ -242,6 +242,16 @@ func omitOne(count int) int {
 	return count
 }
 
+// WaitingCall is a call that waits for a port.
+type WaitingCall struct {
+	Pool     string    `json:"pool,omitempty"`     // where the service is
+	Service  string    `json:"service"`
+	Name     string    `json:"name,omitempty"`     // for whom it asks; of a list of requests, the first; "": it waits on an older server
+	Ports    int       `json:"ports"`              // how many it waits for, in all
+	Requests int       `json:"requests,omitempty"` // how many it has; 0 is 1
+	Since    time.Time `json:"since,omitzero"`     // when it joined the waitlist
+}
+
 // Pool is one port space.
 type Pool struct {
 	Name     string `json:"name"`

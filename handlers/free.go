@@ -15,11 +15,13 @@ func (s *Server) freePorts(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, appendFree(make([]byte, 0, 128+8*len(free.Ports)), free))
+	return render(c, fiber.StatusOK, appendFree(make([]byte, 0, 192+8*len(free.Ports)), pool(c), free))
 }
 
-func appendFree(b []byte, free allocator.FreePorts) []byte {
-	b = append(b, `{"service":"`...)
+func appendFree(b []byte, pool string, free allocator.FreePorts) []byte {
+	b = append(b, `{"pool":"`...)
+	b = append(b, pool...)
+	b = append(b, `","service":"`...)
 	b = append(b, free.Service...)
 	b = append(b, `","time":`...)
 	b = appendTime(b, free.Time)

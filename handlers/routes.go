@@ -44,6 +44,7 @@ var poolRoutes = []route{
 	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
 
 	{"GET", "/services/:service/free", "freePorts", reading, ofFree, (*Server).freePorts},
+	{"GET", "/services/:service/waiting", "waitingCalls", reading, ofList, (*Server).waitingCalls},
 
 	{"GET", "/services/:service/history", "history", reading, ofHistory, (*Server).history},
 	{"GET", "/services/:service/events", "serviceEvents", reading, ofEvents, (*Server).serviceEvents},

@@ -66,6 +66,7 @@ var (
 	Heartbeat     = script("waitlist/heartbeat")
 	CheckWaitlist = script("waitlist/check_waitlist")
 	LeaveWaitlist = script("waitlist/leave_waitlist")
+	ReadWaitlist  = script("waitlist/read_waitlist")
 
 	CheckEpoch  = script("epoch/check_epoch")
 	Recover     = script("epoch/recover")

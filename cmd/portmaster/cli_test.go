@@ -67,6 +67,8 @@ func TestCommandLine(t *testing.T) {
 		{"free ci --limit 2", 0, "PORT\n20000\n20001\n", ""},
 		{"free ci -q", 0, "20000\n20001\n20002\n20003\n20004\n", ""},
 		{"free ci --limit 1001", 2, "", "INVALID: the request is malformed or out of bounds; limit: "},
+		{"waiting ci", 0, "NAME PORTS REQUESTS AGE\n", ""},
+		{"waiting none", 3, "", "SERVICE_NOT_FOUND: "},
 		{"free none", 3, "", "SERVICE_NOT_FOUND: "},
 		{"claim ci lost >/dev/full", 1, "", "write /dev/stdout: no space left on device"},
 		{"get ci lost", 3, "", "PORT_NOT_FOUND: "},

@@ -4,10 +4,11 @@ local call = redis.call
 -- include service: read_service
 
 -- The calls that wait for a port of a service. `waitlist` has their tickets by position. A ticket
--- 'SERVER-NUMBER/PORTS/ROWS' says which call of which server it is, how many ports it waits for, and how many of them
--- must be consecutive: '4.2.1' for a block of 4, one of 2, and single ports. `heartbeats` has the time at which each
--- server of the pool loses its positions unless it sends a heartbeat, and `waitlists` the time at which to look at
--- the waitlist of a service next.
+-- 'SERVER-NUMBER/NAME/PORTS/ROWS' says which call of which server it is, the name in its first request, how many ports
+-- it waits for, and how many of them must be consecutive: '4.2.1' for a block of 4, one of 2, and single ports. Those
+-- of older servers have no name. A position is the time at which the ticket joined, or more if others came at that
+-- time. `heartbeats` has the time at which each server of the pool loses its positions unless it sends a heartbeat,
+-- and `waitlists` the time at which to look at the waitlist of a service next.
 
 -- Until when a server keeps its positions that sends a heartbeat now.
 local function kept_until(now)
@@ -185,7 +186,8 @@ end
 local function join(keys, service, ticket)
   if not call('ZSCORE', keys.waitlist, ticket) then
     local last = call('ZRANGE', keys.waitlist, '-1', '-1', 'WITHSCORES')[2]
-    call('ZADD', keys.waitlist, (last or 0) + 1, ticket)
+    local position = math.max((last or 0) + 1, tonumber(service.now))
+    call('ZADD', keys.waitlist, string.format('%d', position), ticket)
     call('HSET', keys.service, 'waiting', '1')
     call('ZADD', keys.heartbeats, kept_until(service.now), string.match(ticket, '^[^-]+'))
   end

@@ -77,6 +77,7 @@ func everyRoute(pool string) []routed {
 		{"GET", services + "/web", "", 200},
 		{"GET", services + "/web/map", "", 200},
 		{"GET", services + "/web/free", "", 200},
+		{"GET", services + "/web/waiting", "", 200},
 		{"GET", services + "/web/history", "", 200},
 		{"HEAD", services + "/web/events", "", 200}, // with GET it would not end
 		{"HEAD", "/v1/pools/" + pool + "/events", "", 200},
@@ -143,7 +144,8 @@ var scripts = map[string]*lua.Script{
 	"define": lua.Define, "remove": lua.Remove, "offer": lua.Offer, "accept": lua.Accept, "reject": lua.Reject, "release": lua.Release,
 	"claim": lua.Claim, "renew": lua.Renew, "settle": lua.Settle,
 	"heartbeat": lua.Heartbeat, "check_waitlist": lua.CheckWaitlist, "leave_waitlist": lua.LeaveWaitlist,
-	"read_service": lua.ReadService, "read_services": lua.ReadServices, "list_services": lua.ListServices,
+	"read_waitlist": lua.ReadWaitlist,
+	"read_service":  lua.ReadService, "read_services": lua.ReadServices, "list_services": lua.ListServices,
 	"read_map": lua.ReadMap, "read_free": lua.ReadFree,
 	"read_offer": lua.ReadOffer, "read_allocation": lua.ReadAllocation,
 }
