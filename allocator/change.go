@@ -34,7 +34,10 @@ func (a *Allocator) Change(ctx context.Context, caller Caller, pool, service str
 
 // definition returns what defines the service.
 func (s Service) definition() Definition {
-	d := Definition{Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Ranges: s.Ranges, Cooldown: s.Cooldown}
+	d := Definition{
+		Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Ranges: s.Ranges, Cooldown: s.Cooldown,
+		DefaultLease: given(s.DefaultLease), MaxLease: given(s.MaxLease),
+	}
 	if d.Ranges != nil {
 		d.Start, d.End = 0, 0
 	}
@@ -45,5 +48,6 @@ func (s Service) definition() Definition {
 func (s Service) fields() []any {
 	return []any{
 		"description", s.Description, "start", s.Start, "end", s.End, "ranges", textOf(s.Ranges), "cooldown", s.Cooldown.Milliseconds(),
+		"lease_bounds", leaseBounds(s.DefaultLease, s.MaxLease),
 	}
 }

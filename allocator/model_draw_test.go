@@ -106,6 +106,7 @@ func (r *run) define(t *rapid.T) {
 	c.end = min(modelMax, c.start+rapid.IntRange(0, 6).Draw(t, "more"))
 	c.exclude = excluded(t, c.start, c.end)
 	c.cooldown = r.cooldown(t)
+	c.drawLeases(t)
 	r.step(t, c)
 }
 
@@ -126,6 +127,7 @@ func (r *run) resize(t *rapid.T) {
 	if c.cooldown = time.Duration(s.cooldown) * time.Millisecond; rapid.Bool().Draw(t, "another") {
 		c.cooldown = r.cooldown(t)
 	}
+	c.drawLeases(t)
 	r.step(t, c)
 }
 

@@ -33,7 +33,7 @@ func (m *model) describe(pools []string) (lines []string) {
 		}
 		for service, s := range p.services {
 			at := name + "/" + service
-			lines = append(lines, fmt.Sprintf("%s %s %q created %d, cool-down %d", at, textOf(s.spans()), s.description, s.created, s.cooldown))
+			lines = append(lines, fmt.Sprintf("%s %s %q created %d, cool-down %d, leases %q", at, textOf(s.spans()), s.description, s.created, s.cooldown, s.leases.text()))
 			for i, w := range m.waiting(p, s) {
 				lines = append(lines, fmt.Sprintf("%s line %d: %s until %d", at, i, w.ticket, p.beats[serverOf(w.ticket)]))
 			}
@@ -175,7 +175,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		if inPool != ranges || of.about["start"] != fmt.Sprint(start) || !strings.HasSuffix(ranges, "-"+of.about["end"]) {
 			s.add("%s is %s, and listed from %d on as %s", of.at(), ranges, start, inPool)
 		}
-		s.add("%s %s %q created %s, cool-down %s", of.at(), ranges, of.about["description"], of.about["created"], of.about["cooldown"])
+		s.add("%s %s %q created %s, cool-down %s, leases %q", of.at(), ranges, of.about["description"], of.about["created"], of.about["cooldown"], of.about["lease_bounds"])
 		of.describe(s)
 		if _, listed := scores(lines[of.pool])[of.service]; listed != (len(of.line) > 0) {
 			s.add("%s has %d calls on the waitlist, and is listed among the waitlists: %v", of.at(), len(of.line), listed)

@@ -24,6 +24,9 @@ type Service struct {
 	Waiting     int      // how many calls wait for a port
 	Warnings    []string // what an operator should know about the ranges
 
+	DefaultLease time.Duration // of what asks for none; 0: MaxLease, if there is one, else none
+	MaxLease     time.Duration // 0: that of the package
+
 	now time.Time // Redis's, when this was read
 }
 
@@ -46,6 +49,10 @@ type Definition struct {
 	Ranges      []Range       // in place of Start and End: 1 to MaxRanges, in any order, none of which overlaps another
 	Exclude     []Range       // ports of these that the service does not have; others are ignored. At most 1,000
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
+
+	// DefaultLease is the lease of a request that has none, and MaxLease the longest: from now on, also of a renewal. Without a
+	// DefaultLease, a request that has none gets MaxLease. Both are MinLease to MaxLease, in whole milliseconds; nil: none.
+	DefaultLease, MaxLease *time.Duration
 }
 
 // Linux picks its own ephemeral ports from this range by default (net.ipv4.ip_local_port_range).
@@ -110,7 +117,8 @@ const maxSteps = 10 + 2*65536/100
 func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool, was ...any) (
 	service Service, created, settled bool, err error,
 ) {
-	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices}
+	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices,
+		leaseBounds(valueOf(d.DefaultLease), valueOf(d.MaxLease))}
 	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller, append(args, was...)...)...)
 	for range maxSteps {
 		answer, err := a.write(ctx, call)
@@ -251,7 +259,7 @@ func parseServices(of []string, r executor.Result, add func(Service)) error {
 // parseService reads what parts/services/describe.lua returns.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
-	if !ok || len(fields) != 11 && len(fields) != 9 {
+	if !ok || len(fields) != 12 && len(fields) != 9 {
 		return Service{}, malformed("service", name)
 	}
 	var n [8]int64
@@ -275,13 +283,16 @@ func parseService(name string, answer any) (Service, error) {
 			s.Ranges = ranges
 		}
 	}
-	if len(fields) == 11 {
+	if len(fields) == 12 {
 		s.Description, _ = fields[9].(string)
 		created, err := toInt(fields[10])
 		if err != nil {
 			return Service{}, malformed("service", name)
 		}
 		s.Created = time.UnixMilli(created).UTC()
+		if err := s.setLeaseBounds(fields[11]); err != nil {
+			return Service{}, err
+		}
 	}
 	p := PortCounts{Total: sizeOf(s.ranges()), Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
 	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling

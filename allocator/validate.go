@@ -73,6 +73,7 @@ func (a *Allocator) checkDefinition(pool string, d Definition) ([]Range, error) 
 	f.description(d.Description)
 	ranges := f.rangesOf(d, a.opts.PortMin, a.opts.PortMax)
 	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
+	f.leaseBounds(d)
 	return ranges, f.err()
 }
 

@@ -19,12 +19,15 @@ type definition struct {
 	Ranges      []allocator.Range `json:"ranges"`
 	Exclude     []portOrRange     `json:"exclude"`
 	Cooldown    duration          `json:"cooldown"`
+
+	DefaultLease *duration `json:"default_lease"`
+	MaxLease     *duration `json:"max_lease"`
 }
 
 func (d definition) definition() allocator.Definition {
 	return allocator.Definition{
 		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Ranges: d.Ranges, Exclude: rangesIn(d.Exclude),
-		Cooldown: time.Duration(d.Cooldown),
+		Cooldown: time.Duration(d.Cooldown), DefaultLease: (*time.Duration)(d.DefaultLease), MaxLease: (*time.Duration)(d.MaxLease),
 	}
 }
 
@@ -56,10 +59,17 @@ type serviceBody struct {
 	End         int               `json:"end"`
 	Ranges      []allocator.Range `json:"ranges,omitempty"` // if there are several
 	Cooldown    float64           `json:"cooldown"`         // seconds
-	Created     string            `json:"created"`
-	Ports       portCounts        `json:"ports"`
-	Waiting     int               `json:"waiting"`
-	Warnings    []string          `json:"warnings,omitempty"`
+	leaseBounds `json:",inline"`
+	Created     string     `json:"created"`
+	Ports       portCounts `json:"ports"`
+	Waiting     int        `json:"waiting"`
+	Warnings    []string   `json:"warnings,omitempty"`
+}
+
+// leaseBounds are the leases that a service gives, in seconds: absent if there is none.
+type leaseBounds struct {
+	Default float64 `json:"default_lease,omitzero"`
+	Max     float64 `json:"max_lease,omitzero"`
 }
 
 type portCounts struct {
@@ -72,9 +82,12 @@ type portCounts struct {
 
 func bodyOfService(s allocator.Service) serviceBody {
 	return serviceBody{
-		s.Name, s.Description, s.Start, s.End, s.Ranges, float64(s.Cooldown.Milliseconds()) / 1000, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
+		s.Name, s.Description, s.Start, s.End, s.Ranges, inSeconds(s.Cooldown), leaseBounds{inSeconds(s.DefaultLease), inSeconds(s.MaxLease)}, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
 	}
 }
+
+// inSeconds returns a number of seconds. d is a whole number of milliseconds.
+func inSeconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
 // createService: POST /services
 func (s *Server) createService(c *fiber.Ctx) error {
@@ -122,6 +135,9 @@ type changes struct {
 	Ranges      []allocator.Range `json:"ranges"`
 	Exclude     []portOrRange     `json:"exclude"`
 	Cooldown    *duration         `json:"cooldown"`
+
+	DefaultLease nullable[duration] `json:"default_lease"`
+	MaxLease     nullable[duration] `json:"max_lease"`
 }
 
 // apply changes a definition. start and end replace ranges, and the other way round. What is excluded leaves the ranges that there are
@@ -144,6 +160,12 @@ func (b changes) apply(d *allocator.Definition) error {
 	setIfGiven(&d.End, b.End)
 	setIfGiven(&d.Description, b.Description)
 	setIfGiven(&d.Cooldown, (*time.Duration)(b.Cooldown))
+	if b.DefaultLease.given {
+		d.DefaultLease = (*time.Duration)(b.DefaultLease.value)
+	}
+	if b.MaxLease.given {
+		d.MaxLease = (*time.Duration)(b.MaxLease.value)
+	}
 	d.Exclude = rangesIn(b.Exclude)
 	return nil
 }
@@ -157,7 +179,7 @@ func setIfGiven[T any](to, given *T) {
 // changeService: PATCH /services/{service}
 func (s *Server) changeService(c *fiber.Ctx) error {
 	var body changes
-	if err := decode(c, &body); err != nil {
+	if err := decode(c, &body, "default_lease", "max_lease"); err != nil {
 		return err
 	}
 	service, err := s.allocator.Change(c.UserContext(), caller(c), pool(c), param(c, "service"), body.apply)

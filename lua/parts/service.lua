@@ -12,13 +12,14 @@ end
 --   free_before  the score up to which a port is free
 --   waiting      set if calls wait for a port
 --   rests        no resting port is free before this time; false if none rests
+--   lease_bounds the default and the longest lease, see lease_bounds.lua; false if it has neither
 --   changing     what is left to do of a change of the range, see services/settle_range.lua; false if nothing is
 local function read_service(keys, now, name)
-  local cooldown, waiting, rests, changing =
-    unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing'))
+  local cooldown, waiting, rests, changing, lease_bounds =
+    unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing', 'lease_bounds'))
   return {
     name = name, now = now, cooldown = cooldown, free_before = free_before_of(now, cooldown),
-    waiting = waiting, rests = rests, changing = changing,
+    waiting = waiting, rests = rests, changing = changing, lease_bounds = lease_bounds,
   }
 end
 

@@ -4,8 +4,9 @@
 --        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
 --        events STREAM, ranges ZSET, labels HASH
 -- ARGV   events, request, service, description, ranges ('5000-5099,7000-7099': 1 to 32), cooldown (ms), '1' if the
---        service may exist already, how many services the pool may have; then fields of the service and the values
---        that they must have ('': none)
+--        service may exist already, how many services the pool may have, its default and longest lease as of
+--        parts/lease_bounds.lua ('': neither); then fields of the service and the values that they must have ('':
+--        none)
 --
 -- answer {service as of parts/services/describe.lua, 1 if it is new, 1 if settle.lua must be called until it is done}
 --        0  nothing was changed yet: it looked at some 250 ports; call it again
@@ -35,14 +36,14 @@ local keys = {
   waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], events = KEYS[16], ranges = KEYS[17],
   labels = KEYS[18],
 }
-local name, description, text, cooldown, may_exist, most = unpack(ARGV, 3, 8)
+local name, description, text, cooldown, may_exist, most, lease_bounds = unpack(ARGV, 3, 9)
 local ranges = parse_ranges(text)
 local several = #ranges > 1 and text
 local start, stop = string.match(text, '^%d+'), string.match(text, '%d+$')
 local now = read_clock()
 local service = read_service(keys, now, name)
 
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   if (call('HGET', keys.service, ARGV[i]) or '') ~= ARGV[i + 1] then return 1 end
 end
 local old_start, old_stop, old_several, old_description =
@@ -138,6 +139,11 @@ if several then
 elseif old_several then
   call('HDEL', keys.service, 'ranges')
 end
+if lease_bounds ~= '' then
+  call('HSET', keys.service, 'lease_bounds', lease_bounds)
+elseif service.lease_bounds then
+  call('HDEL', keys.service, 'lease_bounds')
+end
 call('HSETNX', keys.service, 'created', now)
 set_ranges(keys, name, old_ranges, ranges)
 local span = {'start', start, 'end', stop}
@@ -145,7 +151,8 @@ if several then span[5], span[6] = 'ranges', several end
 if not exists then
   resume_history(keys.events)
   add_change(keys.events, 'defined', unpack(span))
-elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown then
+elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown
+  or lease_bounds ~= (service.lease_bounds or '') then
   add_change(keys.events, 'changed', unpack(span))
 end
 local is_settled = settle_range(keys, service, 50)

@@ -1,0 +1,18 @@
+package handlers
+
+import (
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// nullable is a field that may be absent, or null, which takes the value away.
+type nullable[T any] struct {
+	given bool
+	value *T // nil for null
+}
+
+// UnmarshalJSONFrom reads a value or null.
+func (n *nullable[T]) UnmarshalJSONFrom(from *jsontext.Decoder) error {
+	n.given = true
+	return json.UnmarshalDecode(from, &n.value)
+}
