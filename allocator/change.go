@@ -56,7 +56,10 @@ func (a *Allocator) checkChange(pool, service string, change func(*Definition) e
 
 // definition returns what defines the service.
 func (s Service) definition() Definition {
-	d := Definition{Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Ranges: s.Ranges, Cooldown: s.Cooldown, Pick: s.Pick}
+	d := Definition{
+		Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Ranges: s.Ranges, Cooldown: s.Cooldown, Pick: s.Pick,
+		DefaultLease: given(s.DefaultLease), MaxLease: given(s.MaxLease),
+	}
 	if d.Ranges != nil {
 		d.Start, d.End = 0, 0
 	}
@@ -67,6 +70,6 @@ func (s Service) definition() Definition {
 func (s Service) fields() []any {
 	return []any{
 		"description", s.Description, "start", s.Start, "end", s.End, "ranges", textOf(s.Ranges), "cooldown", s.Cooldown.Milliseconds(),
-		"pick", string(s.Pick),
+		"pick", string(s.Pick), "lease_bounds", leaseBounds(s.DefaultLease, s.MaxLease),
 	}
 }

@@ -161,7 +161,7 @@ func TestMapDuringChange(t *testing.T) {
 		a := newAllocator(store, long)
 		define := func(d Definition) {
 			call := a.keys.Pool(DefaultPool).Call(lua.Define, d.Name, "",
-				a.withEvents(Caller{}, d.Name, d.Description, fmt.Sprintf("%d-%d", d.Start, d.End), d.Cooldown.Milliseconds(), flag(true), a.opts.MaxServices, "")...)
+				a.withEvents(Caller{}, d.Name, d.Description, fmt.Sprintf("%d-%d", d.Start, d.End), d.Cooldown.Milliseconds(), flag(true), a.opts.MaxServices, "", "")...)
 			for answer := any(int64(0)); answer == int64(0); { // and no settle.lua
 				var err error
 				answer, err = a.write(t.Context(), call)

@@ -20,7 +20,8 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	}
 	ctx := t.Context()
 	var err error
-	d := Definition{Name: c.service, Description: c.description, Start: c.start, End: c.end, Exclude: c.exclude, Cooldown: c.cooldown, Pick: c.pick}
+	d := Definition{Name: c.service, Description: c.description, Start: c.start, End: c.end, Exclude: c.exclude, Cooldown: c.cooldown,
+		Pick: c.pick, DefaultLease: optional(c.byDefault), MaxLease: optional(c.longest)}
 	one := func(allocation Allocation) { got.Allocations = []Allocation{allocation} }
 	var offer Offer
 	var allocation Allocation

@@ -106,6 +106,7 @@ func (r *run) define(t *rapid.T) {
 	c.end = min(modelMax, c.start+rapid.IntRange(0, 6).Draw(t, "more"))
 	c.exclude = excluded(t, c.start, c.end)
 	c.cooldown, c.pick = r.cooldown(t), drawPick(t)
+	c.drawLeases(t)
 	r.step(t, c)
 }
 
@@ -129,6 +130,7 @@ func (r *run) resize(t *rapid.T) {
 	if c.pick = s.pick; rapid.IntRange(0, 9).Draw(t, "another pick") == 0 {
 		c.pick = drawPick(t)
 	}
+	c.drawLeases(t)
 	r.step(t, c)
 }
 

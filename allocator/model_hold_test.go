@@ -95,6 +95,10 @@ func (m *model) accept(p *modelPool, c request) answer {
 		return p.closed(c.service, state)
 	}
 
+	if s := p.services[c.service]; s.leases.isTooLong(c.lease) {
+		m.note("accepted for too long a lease")
+		return answer{Code: CodeInvalid, Fields: []string{"lease"}}
+	}
 	if minute := m.now + 60_000; minute < k.expires {
 		m.remember(p, c.secret, k, minute)
 	}
@@ -189,7 +193,7 @@ func (m *model) renew(s *modelService, c request) answer {
 		return answer{Code: CodeSecretMismatch}
 	case m.mayNot(c.caller, h.owner):
 		return answer{Code: CodeNotOwner}
-	case c.lease == 0 && h.lease == 0:
+	case c.lease == 0 && h.lease == 0 && s.leases.ofNone() == 0, s.leases.isTooLong(c.lease):
 		return answer{Code: CodeInvalid, Fields: []string{"lease"}}
 	}
 
@@ -199,9 +203,7 @@ func (m *model) renew(s *modelService, c request) answer {
 		m.note("renewed what had one")
 	}
 	renewed := *h
-	if c.lease > 0 {
-		renewed.lease = c.lease.Milliseconds()
-	}
+	renewed.lease = m.renewal(s, c.lease, h.lease)
 	renewed.expires = m.now + renewed.lease
 	s.put(&renewed)
 	if h.owner != "" && h.owner != c.caller.Owner {

@@ -18,6 +18,7 @@ var outcomes = slices.Concat(
 	each("label", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodeInvalid, CodeNotOwner),
 	each("release", "new", "", CodeServiceNotFound, CodePortNotFound, CodeSecretMismatch, CodePreconditionFailed, CodeNotOwner),
 	[]string{
+		"got a lease by default", "asks for too long a lease", "accepted for too long a lease", "renewed for less than before",
 		"existed", "claimed long ago", "claimed with the lease of its offer", "claimed with the labels of its offer", "its secret is of what was accepted", "its secret is of what was released",
 		"its secret is of what was over", "several are at fault",
 		"got what it prefers", "got another than it prefers", "took a run of fresh ports", "gathered", "gathered in vain",

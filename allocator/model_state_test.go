@@ -33,7 +33,7 @@ func (m *model) describe(pools []string) (lines []string) {
 		}
 		for service, s := range p.services {
 			at := name + "/" + service
-			lines = append(lines, fmt.Sprintf("%s %s %q created %d, cool-down %d, pick %q", at, textOf(s.spans()), s.description, s.created, s.cooldown, s.pick))
+			lines = append(lines, fmt.Sprintf("%s %s %q created %d, cool-down %d, pick %q, leases %q", at, textOf(s.spans()), s.description, s.created, s.cooldown, s.pick, s.leases.text()))
 			lines = append(lines, s.describeLast(at)...)
 			for i, w := range m.waiting(p, s) {
 				lines = append(lines, fmt.Sprintf("%s line %d: %s until %d", at, i, w.ticket, p.beats[serverOf(w.ticket)]))
@@ -176,7 +176,7 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		if inPool != ranges || of.about["start"] != fmt.Sprint(start) || !strings.HasSuffix(ranges, "-"+of.about["end"]) {
 			s.add("%s is %s, and listed from %d on as %s", of.at(), ranges, start, inPool)
 		}
-		s.add("%s %s %q created %s, cool-down %s, pick %q", of.at(), ranges, of.about["description"], of.about["created"], of.about["cooldown"], of.about["pick"])
+		s.add("%s %s %q created %s, cool-down %s, pick %q, leases %q", of.at(), ranges, of.about["description"], of.about["created"], of.about["cooldown"], of.about["pick"], of.about["lease_bounds"])
 		for port, entry := range of.last {
 			s.add("%s was last of %s", of.port(port), entry)
 		}

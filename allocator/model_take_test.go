@@ -19,6 +19,9 @@ func (m *model) taking(p *modelPool, c request) answer {
 		return refusal
 	}
 	s := p.services[c.service]
+	if refusal := m.tooLong(s, c, there); refusal.Code != "" {
+		return refusal
+	}
 	var picked []int
 	if len(missing) > 0 {
 		if s == nil {
@@ -143,7 +146,7 @@ func (c request) field(i int, field string) string { return fmt.Sprintf("[%d].%s
 
 func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port int) *hold {
 	h := &hold{
-		name: w.Name, secret: w.Secret, owner: c.caller.Owner, labels: w.Labels, port: port, count: w.count(), created: m.now, lease: valueOf(w.Lease).Milliseconds(),
+		name: w.Name, secret: w.Secret, owner: c.caller.Owner, labels: w.Labels, port: port, count: w.count(), created: m.now, lease: m.leaseOf(s, w),
 		expires: m.now + c.ttl.Milliseconds(),
 	}
 	m.rememberHold(p, c.service, h, h.expires)
@@ -157,6 +160,8 @@ func (m *model) claim(p *modelPool, s *modelService, c request, w want, of hold)
 		of.lease = w.Lease.Milliseconds()
 	} else if of.lease > 0 {
 		m.note("claimed with the lease of its offer")
+	} else if of.created == 0 {
+		of.lease = m.leaseOf(s, w)
 	}
 	if w.Labels != "" {
 		of.labels = w.Labels

@@ -43,6 +43,8 @@ type request struct {
 	labels        Labels // label: those to set
 	gone          []string
 	pick          Pick
+
+	byDefault, longest time.Duration // create, put: leases; 0: none
 }
 
 // want is a Request, and whether its secret is the caller's own. One without has the secret that was drawn for it.
@@ -117,6 +119,7 @@ type modelService struct {
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
 	line        []*waiter
 	history     *modelHistory
+	leases      modelLeases
 	lateRoom    bool         // the store does not know how long its runs of fresh ports are by now
 	chosen      map[int]int  // the block that the store chose where it does not: want -> port; see run.follow
 	nowFresh    map[int]bool // the ports that are fresh in the store after the call
@@ -264,13 +267,13 @@ func (m *model) define(p *modelPool, c request) answer {
 	}
 	was := s.spans()
 	s.setRanges(ports)
-	if !created && (!slices.Equal(was, s.spans()) || s.description != c.description || s.cooldown != c.cooldown.Milliseconds() || s.pick != c.pick) {
+	if !created && (!slices.Equal(was, s.spans()) || s.description != c.description || s.cooldown != c.cooldown.Milliseconds() || s.pick != c.pick || s.leases != c.leases()) {
 		s.history.addRange("changed", c)
 	}
 	if s.pick != c.pick {
 		clear(s.last)
 	}
-	s.description, s.cooldown, s.pick = c.description, c.cooldown.Milliseconds(), c.pick
+	s.description, s.cooldown, s.pick, s.leases = c.description, c.cooldown.Milliseconds(), c.pick, c.leases()
 	maps.DeleteFunc(s.last, func(number int, _ lastHolder) bool { return outside(number) })
 	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
 	return answer{Created: created, Service: m.service(p, c.service, s)}
@@ -324,6 +327,7 @@ func (m *model) service(p *modelPool, name string, s *modelService) Service {
 	return Service{
 		Name: name, Description: s.description, Start: s.start, End: s.end, Ranges: s.several(), Created: date(s.created),
 		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Pick: s.pick, Waiting: len(m.waiting(p, s)), Ports: counts,
+		DefaultLease: time.Duration(s.leases.byDefault) * time.Millisecond, MaxLease: time.Duration(s.leases.longest) * time.Millisecond,
 	}
 }
 

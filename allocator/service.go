@@ -25,6 +25,9 @@ type Service struct {
 	Waiting     int      // how many calls wait for a port
 	Warnings    []string // what an operator should know about the ranges
 
+	DefaultLease time.Duration // of what asks for none; 0: MaxLease, if there is one, else none
+	MaxLease     time.Duration // 0: that of the package
+
 	now time.Time // Redis's, when this was read
 }
 
@@ -48,6 +51,10 @@ type Definition struct {
 	Exclude     []Range       // ports of these that the service does not have; others are ignored. At most 1,000
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
 	Pick        Pick          // PickByName, or PickRested
+
+	// DefaultLease is the lease of a request that has none, and MaxLease the longest: from now on, also of a renewal. Without a
+	// DefaultLease, a request that has none gets MaxLease. Both are MinLease to MaxLease, in whole milliseconds; nil: none.
+	DefaultLease, MaxLease *time.Duration
 }
 
 // Linux picks its own ephemeral ports from this range by default (net.ipv4.ip_local_port_range).
@@ -112,7 +119,8 @@ const maxSteps = 10 + 2*65536/100
 func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, d Definition, mayExist bool, was ...any) (
 	service Service, created, settled bool, err error,
 ) {
-	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices, string(d.Pick)}
+	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices, string(d.Pick),
+		leaseBounds(valueOf(d.DefaultLease), valueOf(d.MaxLease))}
 	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller, append(args, was...)...)...)
 	for range maxSteps {
 		answer, err := a.write(ctx, call)
@@ -253,7 +261,7 @@ func parseServices(of []string, r executor.Result, add func(Service)) error {
 // parseService reads what parts/services/describe.lua returns.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
-	if !ok || len(fields) != 12 && len(fields) != 10 {
+	if !ok || len(fields) != 13 && len(fields) != 10 {
 		return Service{}, malformed("service", name)
 	}
 	var n [8]int64
@@ -279,13 +287,16 @@ func parseService(name string, answer any) (Service, error) {
 	}
 	pick, _ := fields[9].(string)
 	s.Pick = Pick(pick)
-	if len(fields) == 12 {
+	if len(fields) == 13 {
 		s.Description, _ = fields[10].(string)
 		created, err := toInt(fields[11])
 		if err != nil {
 			return Service{}, malformed("service", name)
 		}
 		s.Created = time.UnixMilli(created).UTC()
+		if err := s.setLeaseBounds(fields[12]); err != nil {
+			return Service{}, err
+		}
 	}
 	p := PortCounts{Total: sizeOf(s.ranges()), Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
 	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling

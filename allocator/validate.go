@@ -85,6 +85,7 @@ func (a *Allocator) checkDefinition(pool string, d Definition) ([]Range, error) 
 	ranges := f.rangesOf(d, a.opts.PortMin, a.opts.PortMax)
 	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
 	f.pick(d.Pick)
+	f.leaseBounds(d)
 	return ranges, f.err()
 }
 

@@ -134,7 +134,7 @@ func (c *Client) Offers(ctx context.Context, service string) iter.Seq2[Offer, er
 	return c.OffersOf(ctx, service, Filter{})
 }
 
-// Accept accepts an offer: for a lease of 1 s to 30 days, or, if lease is 0, for the one that its request had. It returns ErrInvalid,
+// Accept accepts an offer: for a lease of 1 s to 30 days, or, if lease is 0, for the one that the offer has. It returns ErrInvalid,
 // ErrServiceNotFound, ErrOfferNotFound or ErrOfferRejected. The allocation has the secret of the offer.
 func (c *Client) Accept(ctx context.Context, service, secret string, lease time.Duration) (a Allocation, err error) {
 	path, err := c.path("services", service, "offers", secret, "accept")
@@ -171,7 +171,8 @@ func (c *Client) Reject(ctx context.Context, service, secret string, inUse bool)
 }
 
 // Renew starts the lease of an allocation again, which is found by its service, name (or port) and secret: for a lease of 1 s to 30
-// days, or, if lease is 0, for as long as before. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch.
+// days, or, if lease is 0, for as long as before, but not longer than the service allows by now. It returns ErrInvalid,
+// ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch.
 func (c *Client) Renew(ctx context.Context, a Allocation, lease time.Duration) (Allocation, error) {
 	return c.renew(ctx, a, lease, 0)
 }
@@ -193,8 +194,8 @@ func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Du
 		return Allocation{}, err
 	}
 	renewed.Secret, renewed.Lease, renewed.sent = a.Secret, lease, r.sent
-	if lease == 0 {
-		renewed.Lease = a.Lease
+	if lease == 0 { // it may be shorter than it was, so that Keep renews at once
+		renewed.Lease, renewed.sent = a.Lease, time.Time{}
 	}
 	return renewed, nil
 }

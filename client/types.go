@@ -35,6 +35,11 @@ type Definition struct {
 	Exclude     []Range       `json:"exclude,omitempty"` // ports of these that the service does not have
 	Cooldown    time.Duration `json:"-"`                 // for which a port rests after it was given back: 0 to 30 days, whole milliseconds
 	Pick        string        `json:"pick,omitempty"`    // "name": by a hash of the name of the request; "" is "rested": the port free the longest
+
+	// DefaultLease is the lease of a request that has none, and MaxLease the longest: 1 s to 30 days, whole milliseconds. 0: none;
+	// without a DefaultLease, a request that has none gets MaxLease, if there is one.
+	DefaultLease time.Duration `json:"-"`
+	MaxLease     time.Duration `json:"-"`
 }
 
 // MarshalJSON returns the body that defines the service.
@@ -43,7 +48,14 @@ func (d Definition) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		plain
 		Cooldown seconds `json:"cooldown"`
-	}{plain(d), seconds(d.Cooldown)})
+		leaseBounds
+	}{plain(d), seconds(d.Cooldown), leaseBounds{seconds(d.DefaultLease), seconds(d.MaxLease)}})
+}
+
+// leaseBounds are the leases that a service gives.
+type leaseBounds struct {
+	DefaultLease seconds `json:"default_lease,omitzero"`
+	MaxLease     seconds `json:"max_lease,omitzero"`
 }
 
 // Range is a range of ports, both ends included.
@@ -61,6 +73,9 @@ type Change struct {
 	Exclude     []Range        `json:"exclude,omitempty"` // leaves the ranges that the service has then
 	Cooldown    *time.Duration `json:"-"`
 	Pick        *string        `json:"pick,omitempty"` // "name" or "rested"
+
+	DefaultLease *time.Duration `json:"-"` // 0 takes it away
+	MaxLease     *time.Duration `json:"-"` // 0 takes it away
 }
 
 // MarshalJSON returns the body that changes the service.
@@ -68,8 +83,21 @@ func (c Change) MarshalJSON() ([]byte, error) {
 	type plain Change
 	return json.Marshal(struct {
 		plain
-		Cooldown *seconds `json:"cooldown,omitempty"`
-	}{plain(c), (*seconds)(c.Cooldown)})
+		Cooldown     *seconds `json:"cooldown,omitempty"`
+		DefaultLease any      `json:"default_lease,omitempty"`
+		MaxLease     any      `json:"max_lease,omitempty"`
+	}{plain(c), (*seconds)(c.Cooldown), secondsOrNull(c.DefaultLease), secondsOrNull(c.MaxLease)})
+}
+
+// secondsOrNull returns nil for what stays, and null for 0.
+func secondsOrNull(d *time.Duration) any {
+	switch {
+	case d == nil:
+		return nil
+	case *d == 0:
+		return json.RawMessage("null")
+	}
+	return seconds(*d)
 }
 
 // Service is a name for ports of a pool: of one range, or of several.
@@ -86,6 +114,9 @@ type Service struct {
 	Ports       PortCounts    `json:"ports"`
 	Waiting     int           `json:"waiting"`            // calls in the waitlist
 	Warnings    []string      `json:"warnings,omitempty"` // what an operator should know about the range
+
+	DefaultLease time.Duration `json:"-"` // of a request that has none; 0: MaxLease, if there is one
+	MaxLease     time.Duration `json:"-"` // the longest that can be asked for; 0: 30 days
 }
 
 // AllRanges returns the ranges of the service, also if there is one.
@@ -116,7 +147,8 @@ func (s Service) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		plain
 		Cooldown seconds `json:"cooldown"`
-	}{plain(s), seconds(s.Cooldown)})
+		leaseBounds
+	}{plain(s), seconds(s.Cooldown), leaseBounds{seconds(s.DefaultLease), seconds(s.MaxLease)}})
 }
 
 // UnmarshalJSON reads a service as the API has it.
@@ -125,9 +157,11 @@ func (s *Service) UnmarshalJSON(text []byte) error {
 	outer := struct {
 		*plain
 		Cooldown seconds `json:"cooldown"`
+		leaseBounds
 	}{plain: (*plain)(s)}
 	err := json.Unmarshal(text, &outer)
 	s.Cooldown = time.Duration(outer.Cooldown)
+	s.DefaultLease, s.MaxLease = time.Duration(outer.leaseBounds.DefaultLease), time.Duration(outer.leaseBounds.MaxLease)
 	return err
 }
 
@@ -244,7 +278,7 @@ func omitOne(count int) int {
 
 // WaitingCall is a call that waits for a port.
 type WaitingCall struct {
-	Pool     string    `json:"pool,omitempty"`     // where the service is
+	Pool     string    `json:"pool,omitempty"` // where the service is
 	Service  string    `json:"service"`
 	Name     string    `json:"name,omitempty"`     // for whom it asks; of a list of requests, the first; "": it waits on an older server
 	Ports    int       `json:"ports"`              // how many it waits for, in all

@@ -32,10 +32,12 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"name|secret|port", "^is given twice$", "No two have the same name or secret, or ask for the same port"},
 	{"secret", "^belongs to another offer$", "A secret that belongs to the offer of another name or service is refused"},
 	{"existing", "^is only for a claim: ", "Only for a claim; an offer with it is refused"},
+	{"lease", "^is longer than ", "The longest lease that a request, an acceptance or a renewal may ask for"},
+	{"default_lease", "^must not be longer than max_lease$", "It must not be longer than `max_lease`"},
 	{"lease", "^is required: this allocation has none yet$", "`lease` is required then"},
-	{"lease", "^must be within 1s-30d$|^must be seconds", "within 1s-30d"},
+	{"(default_|max_)?lease", "^must be within 1s-30d$|^must be seconds", "within 1s-30d"},
 	{"cooldown", "^must be within 0s-30d$|^must be seconds", "within 0s-30d"},
-	{"lease|cooldown", "^must be a whole number of milliseconds$", "Whole milliseconds"},
+	{"(default_|max_)?lease|cooldown", "^must be a whole number of milliseconds$", "Whole milliseconds"},
 	{"wait", "^must be within 0s-", "The longest wait is a setting of the server"},
 	{"wait", "^must be seconds", "Whole nanoseconds"},
 	{"wait", "^cannot be combined with port", "A call cannot wait for a specific `port`"},
@@ -52,7 +54,7 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"query", "^must have owner, name, name_prefix or label$", "At least one filter is required"},
 	{"limit", "^must be within ", "in digits without leading zeros"},
 	{".*", "^is given twice$", "unknown and duplicate fields are refused"},
-	{"start|end|port|prefer|count", "^must be a whole number$", "`5000.0` and `5e3` are refused"},
+	{"start|end|port|prefer|count|ranges|exclude", "^must be a whole number$", "`5000.0` and `5e3` are refused"},
 }
 
 var documentRequests = flag.Int("document.requests", 2000, "how many requests TestRequestsDrawnFromDocument makes on each store, at the least")

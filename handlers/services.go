@@ -20,12 +20,16 @@ type definition struct {
 	Exclude     []portOrRange     `json:"exclude"`
 	Cooldown    duration          `json:"cooldown"`
 	Pick        pickField         `json:"pick"`
+
+	DefaultLease *duration `json:"default_lease"`
+	MaxLease     *duration `json:"max_lease"`
 }
 
 func (d definition) definition() allocator.Definition {
 	return allocator.Definition{
 		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Ranges: d.Ranges, Exclude: rangesIn(d.Exclude),
 		Cooldown: time.Duration(d.Cooldown), Pick: allocator.Pick(d.Pick),
+		DefaultLease: (*time.Duration)(d.DefaultLease), MaxLease: (*time.Duration)(d.MaxLease),
 	}
 }
 
@@ -59,10 +63,17 @@ type serviceBody struct {
 	Ranges      []allocator.Range `json:"ranges,omitempty"` // if there are several
 	Cooldown    float64           `json:"cooldown"`         // seconds
 	Pick        allocator.Pick    `json:"pick,omitempty"`   // if it is by name
-	Created     string            `json:"created"`
-	Ports       portCounts        `json:"ports"`
-	Waiting     int               `json:"waiting"`
-	Warnings    []string          `json:"warnings,omitempty"`
+	leaseBounds `json:",inline"`
+	Created     string     `json:"created"`
+	Ports       portCounts `json:"ports"`
+	Waiting     int        `json:"waiting"`
+	Warnings    []string   `json:"warnings,omitempty"`
+}
+
+// leaseBounds are the leases that a service gives, in seconds: absent if there is none.
+type leaseBounds struct {
+	Default float64 `json:"default_lease,omitzero"`
+	Max     float64 `json:"max_lease,omitzero"`
 }
 
 type portCounts struct {
@@ -75,10 +86,13 @@ type portCounts struct {
 
 func bodyOfService(pool string, s allocator.Service) serviceBody {
 	return serviceBody{
-		s.Name, pool, s.Description, s.Start, s.End, s.Ranges, float64(s.Cooldown.Milliseconds()) / 1000, s.Pick,
-		s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
+		s.Name, pool, s.Description, s.Start, s.End, s.Ranges, inSeconds(s.Cooldown), s.Pick,
+		leaseBounds{inSeconds(s.DefaultLease), inSeconds(s.MaxLease)}, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
 	}
 }
+
+// inSeconds returns a number of seconds. d is a whole number of milliseconds.
+func inSeconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
 // createService: POST /services
 func (s *Server) createService(c *fiber.Ctx) error {
@@ -127,6 +141,9 @@ type changes struct {
 	Exclude     []portOrRange       `json:"exclude"`
 	Cooldown    *duration           `json:"cooldown"`
 	Pick        nullable[pickField] `json:"pick"`
+
+	DefaultLease nullable[duration] `json:"default_lease"`
+	MaxLease     nullable[duration] `json:"max_lease"`
 }
 
 // apply changes a definition. start and end replace ranges, and the other way round. What is excluded leaves the ranges that there are
@@ -150,6 +167,12 @@ func (b changes) apply(d *allocator.Definition) error {
 	setIfGiven(&d.Description, b.Description)
 	setIfGiven(&d.Cooldown, (*time.Duration)(b.Cooldown))
 	b.Pick.set((*pickField)(&d.Pick))
+	if b.DefaultLease.given {
+		d.DefaultLease = (*time.Duration)(b.DefaultLease.value)
+	}
+	if b.MaxLease.given {
+		d.MaxLease = (*time.Duration)(b.MaxLease.value)
+	}
 	d.Exclude = rangesIn(b.Exclude)
 	return nil
 }
@@ -163,7 +186,7 @@ func setIfGiven[T any](to, given *T) {
 // changeService: PATCH /services/{service}
 func (s *Server) changeService(c *fiber.Ctx) error {
 	var body changes
-	if err := decode(c, &body, "pick"); err != nil {
+	if err := decode(c, &body, "pick", "default_lease", "max_lease"); err != nil {
 		return err
 	}
 	service, err := s.allocator.Change(c.UserContext(), caller(c), pool(c), param(c, "service"), body.apply)

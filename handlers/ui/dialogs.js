@@ -83,7 +83,7 @@ export function change(api, path, service, done) {
     fields: rangeFields(service),
     label: "Change",
     act: async (values) => {
-      const changed = await api.call(path, { method: "PUT", body: { ...bodyOf(values), ...(service.pick && { pick: service.pick }) } });
+      const changed = await api.call(path, { method: "PATCH", body: { cooldown: 0, ...bodyOf(values) } });
       done();
       return [`Service ${service.name} is changed.`, ...(changed.warnings ?? [])].join(" ");
     },

@@ -77,8 +77,8 @@ local function look_at(request)
   if wrong then return 'refused', wrong end
   if state == 'accepted' then return 'done', record end
   if state ~= 'open' then return 'missing' end
-  -- The secret has an open offer: it is accepted, with its labels unless the request has others.
-  request.port, request.count, request.lease, request.is_offered = port, count, request.lease or lease, true
+  -- The secret has an open offer: it is accepted, with its lease and its labels unless the request has others.
+  request.port, request.count, request.offered_lease, request.is_offered = port, count, lease, true
   request.owner, request.is_labelled = its_owner, has_labels(record)
   return 'held'
 end

@@ -4,8 +4,9 @@
 --        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
 --        events STREAM, ranges ZSET, labels HASH, last HASH
 -- ARGV   events, request, service, description, ranges ('5000-5099,7000-7099': 1 to 32), cooldown (ms), '1' if the
---        service may exist already, how many services the pool may have, 'name' if it picks ports by name, or '';
---        then fields of the service and the values that they must have ('': none)
+--        service may exist already, how many services the pool may have, 'name' if it picks ports by name, or '', its
+--        default and longest lease as of parts/lease_bounds.lua ('': neither); then fields of the service and the
+--        values that they must have ('': none)
 --
 -- answer {service as of parts/services/describe.lua, 1 if it is new, 1 if settle.lua must be called until it is done}
 --        0  nothing was changed yet: it looked at some 250 ports; call it again
@@ -35,14 +36,14 @@ local keys = {
   waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], events = KEYS[16], ranges = KEYS[17],
   labels = KEYS[18], last = KEYS[19],
 }
-local name, description, text, cooldown, may_exist, most, pick = unpack(ARGV, 3, 9)
+local name, description, text, cooldown, may_exist, most, pick, lease_bounds = unpack(ARGV, 3, 10)
 local ranges = parse_ranges(text)
 local several = #ranges > 1 and text
 local start, stop = string.match(text, '^%d+'), string.match(text, '%d+$')
 local now = read_clock()
 local service = read_service(keys, now, name)
 
-for i = 10, #ARGV, 2 do
+for i = 11, #ARGV, 2 do
   if (call('HGET', keys.service, ARGV[i]) or '') ~= ARGV[i + 1] then return 1 end
 end
 local old_start, old_stop, old_several, old_description, old_pick =
@@ -141,6 +142,11 @@ end
 if pick ~= '' then call('HSET', keys.service, 'pick', pick) else call('HDEL', keys.service, 'pick') end
 local is_other_pick = pick ~= (old_pick or '')
 if is_other_pick then call('UNLINK', keys.last) end -- it is only kept while the service picks by name
+if lease_bounds ~= '' then
+  call('HSET', keys.service, 'lease_bounds', lease_bounds)
+elseif service.lease_bounds then
+  call('HDEL', keys.service, 'lease_bounds')
+end
 call('HSETNX', keys.service, 'created', now)
 set_ranges(keys, name, old_ranges, ranges)
 local span = {'start', start, 'end', stop}
@@ -148,7 +154,8 @@ if several then span[5], span[6] = 'ranges', several end
 if not exists then
   resume_history(keys.events)
   add_change(keys.events, 'defined', unpack(span))
-elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown or is_other_pick then
+elseif #changes > 0 or description ~= old_description or cooldown ~= service.cooldown or is_other_pick
+  or lease_bounds ~= (service.lease_bounds or '') then
   add_change(keys.events, 'changed', unpack(span))
 end
 local is_settled = settle_range(keys, service, 50)

@@ -30,20 +30,22 @@ func serviceCommand() *cobra.Command {
 
 func serviceDefineCommand() *cobra.Command {
 	var description, pick string
-	var cooldown duration
+	var cooldown, defaultLease, maxLease duration
 	var exclude []string
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "define NAME START-END[,START-END...]",
 		Short: "Define a service, or change it",
-		Long: "Define a service that hands out the ports from START to END, of up to 32 ranges, or change the ranges, the description and\n" +
-			"the cooldown of the one that has this name. What no flag gives becomes empty. The first service of a pool creates the pool.\n\n" +
+		Long: "Define a service that hands out the ports from START to END, of up to 32 ranges, or change the ranges, the description,\n" +
+			"the cooldown and the leases of the one that has this name. What no flag gives becomes empty. The first service of a pool creates the pool.\n\n" +
 			exitCodes,
 		Example: "  portmaster service define ci 20000-20099\n" +
 			"  portmaster service define web 8000-8099 --description 'The web servers' --cooldown 1m\n" +
+			"  portmaster service define jobs 30000-30099 --default-lease 1h --max-lease 1d\n" +
 			"  portmaster service define games 5000-5099,7000-7099 --exclude 5005,5010-5019",
 		Args: cobra.ExactArgs(2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown), Pick: pick}
+		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown), Pick: pick,
+			DefaultLease: time.Duration(defaultLease), MaxLease: time.Duration(maxLease)}
 		var err error
 		if d.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
 			return err
@@ -61,9 +63,15 @@ func serviceDefineCommand() *cobra.Command {
 	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
 	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
 	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
+	addLeases(cmd, &defaultLease, &maxLease)
 	addExclude(cmd, &exclude)
 	s.output.addFlags(cmd, "the name")
 	return cmd
+}
+
+func addLeases(cmd *cobra.Command, defaultLease, maxLease *duration) {
+	cmd.Flags().Var(defaultLease, "default-lease", "lease of a request that has none (1s to 30d; 0: --max-lease, if there is one)")
+	cmd.Flags().Var(maxLease, "max-lease", "longest lease that can be asked for, also by a renewal (1s to 30d; 0: 30d)")
 }
 
 func addExclude(cmd *cobra.Command, exclude *[]string) {
@@ -72,7 +80,7 @@ func addExclude(cmd *cobra.Command, exclude *[]string) {
 
 func serviceChangeCommand() *cobra.Command {
 	var description, pick string
-	var cooldown duration
+	var cooldown, defaultLease, maxLease duration
 	var exclude []string
 	var given func(flag string) bool
 	cmd, s := newCommand(&cobra.Command{
@@ -102,6 +110,12 @@ func serviceChangeCommand() *cobra.Command {
 		if given("pick") {
 			change.Pick = &pick
 		}
+		if given("default-lease") {
+			change.DefaultLease = (*time.Duration)(&defaultLease)
+		}
+		if given("max-lease") {
+			change.MaxLease = (*time.Duration)(&maxLease)
+		}
 		service, err := s.client.Change(ctx, args[0], change)
 		return printDefined(s, service, err)
 	})
@@ -110,6 +124,7 @@ func serviceChangeCommand() *cobra.Command {
 	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
 	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
 	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
+	addLeases(cmd, &defaultLease, &maxLease)
 	addExclude(cmd, &exclude)
 	s.output.addFlags(cmd, "the name")
 	return cmd

@@ -137,6 +137,8 @@ func (p *Plan) planService(line Line, services map[serviceKey]*planned) {
 		p.fault(line, "the cooldown must be 0 to 30 days, in seconds")
 	case s.Pick != "" && s.Pick != "name":
 		p.fault(line, "%q is no way to pick ports: name, or none", s.Pick)
+	case !isLease(s.DefaultLease) || !isLease(s.MaxLease) || s.MaxLease > 0 && s.DefaultLease > s.MaxLease:
+		p.fault(line, "the default lease must be 1 s to 30 days, and not longer than the longest, which must be the same")
 	case len(s.Description) > 256:
 		p.fault(line, "the description is longer than 256 bytes")
 	case !areApart(*s):
@@ -159,6 +161,11 @@ func (p *Plan) planService(line Line, services map[serviceKey]*planned) {
 		there.line = line
 		p.Define = append(p.Define, line)
 	}
+}
+
+// isLease reports whether a number of seconds can be a default or a longest lease, or stands for none.
+func isLease(seconds float64) bool {
+	return seconds == 0 || seconds >= minLease.Seconds() && seconds <= (30*24*time.Hour).Seconds()
 }
 
 // areApart reports whether the ranges of a service are in their order, from its start to its end.

@@ -74,6 +74,9 @@ func TestRoundTrip(t *testing.T) {
 		_, err := from.Pool(pool).ClaimAll(ctx, "ci", []client.Request{{Name: "lasting", Labels: map[string]string{"job": "4711", "text": "<\"ö"}}, {Name: "block", Count: 7}, {Name: "leased", Lease: time.Hour}}, client.Wait{})
 		must(t, err)
 	}
+	// What was allocated before has a longer lease than the service gives now, or none.
+	_, err := from.Change(ctx, "ci", client.Change{DefaultLease: new(time.Minute), MaxLease: new(90 * time.Second)})
+	must(t, err)
 	secrets := filepath.Join(t.TempDir(), "secrets")
 	lines := export(t, from, "default", "eu")
 	plan := imports(t, to, secrets, lines)

@@ -2,9 +2,10 @@ local call = redis.call
 -- include clear_ended: clear_ended
 -- include full_redis: stop_if_full
 -- include labels: add_labels
+-- include lease_bounds: parse_bounds, too_long
 -- include owner: check_quota
 -- include ports/by_name: prefer_by_name, write_holders
--- include ports/check_requests: check_held, check_range
+-- include ports/check_requests: all_faults, check_held, check_range, fault
 -- include ports/overtake: may_overtake, shortest_of
 -- include ports/pick: new_picking, pick, put_back
 -- include ranges: have_all, ranges_of
@@ -123,6 +124,22 @@ local function end_waiting(keys, service, ticket)
   notify(keys, service, 2)
 end
 
+-- Gives each request the lease that it is to have: its own, that of the offer that it accepts, or the default. Returns
+-- the error of those that are too long; nil if there is none.
+local function set_leases(service, requests)
+  local default, longest = parse_bounds(service.lease_bounds)
+  local faults = {}
+  for _, request in ipairs(requests) do
+    local wrong = request.lease and too_long(request.lease, longest)
+    if wrong then
+      faults[#faults + 1] = fault('INVALID', request, 'lease', wrong)
+    elseif not request.lease then
+      request.lease = request.is_offered and request.offered_lease or not request.is_offered and default or nil
+    end
+  end
+  if #faults > 0 then return all_faults(faults) end
+end
+
 -- Acquires the ports for a group of requests: all, or none. group has the requests, the ticket ('' for none), `stay`:
 -- whether it is to wait if too few ports are free, and owner and `most` as of read_requests.
 --
@@ -150,6 +167,8 @@ local function acquire(keys, service, group, resolve, write, may_grant)
       if status == 'missing' then missing[#missing + 1] = request end
     end
   end
+  local wrong = set_leases(service, unwritten)
+  if wrong then return 'refused', wrong end
   local obstacle = #unwritten > 0 and may_grant and may_grant()
   if obstacle then return obstacle end
   if #missing > 0 then

@@ -35,19 +35,22 @@ local function count_ports(keys, now, cooldown, rests)
 end
 
 -- Describes a service: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now
--- (Unix ms), ranges if it has several, pick if it picks by name, description, created (Unix ms)}, in brief without the
--- last two. Nil if there is no such service.
+-- (Unix ms), ranges if it has several, pick if it picks by name, description, created (Unix ms), lease bounds if it has
+-- any}, in brief without the last three. Nil if there is no such service.
 local function describe(keys, now, in_brief)
-  local start, stop, cooldown, waiting, rests, ranges, pick, description, created
+  local start, stop, cooldown, waiting, rests, ranges, pick, description, created, lease_bounds
   if in_brief then
     start, stop, cooldown, waiting, rests, ranges, pick =
       unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'pick'))
   else
-    start, stop, cooldown, waiting, rests, ranges, pick, description, created = unpack(call('HMGET', keys.service,
-      'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'pick', 'description', 'created'))
+    start, stop, cooldown, waiting, rests, ranges, pick, description, created, lease_bounds =
+      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'pick', 'description',
+        'created', 'lease_bounds'))
   end
   if not start then return nil end
   local offered, allocated, cooling = count_ports(keys, now, cooldown, rests)
   local waits = waiting and count_waiting(keys, now) or 0
-  return {start, stop, cooldown, offered, allocated, cooling, waits, now, ranges, pick, description, created}
+  return {
+    start, stop, cooldown, offered, allocated, cooling, waits, now, ranges, pick, description, created, lease_bounds,
+  }
 end
