@@ -35,8 +35,8 @@ local function count_ports(keys, now, cooldown, rests)
 end
 
 -- Describes a service: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now
--- (Unix ms), ranges if it has several, pick if it picks by name, description, created (Unix ms), lease bounds if it has
--- any}, in brief without the last three. Nil if there is no such service.
+-- (Unix ms), ranges if it has several, pick if it picks by name, description, created (Unix ms), lease bounds if it
+-- has any}, in brief without the last three. Nil if there is no such service.
 local function describe(keys, now, in_brief)
   local start, stop, cooldown, waiting, rests, ranges, pick, description, created, lease_bounds
   if in_brief then
