@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 )
@@ -17,6 +18,9 @@ const maxChanges = 100
 func (a *Allocator) Change(ctx context.Context, caller Caller, pool, service string, change func(*Definition) error) (Service, error) {
 	for range maxChanges {
 		s, err := a.Service(ctx, pool, service)
+		if errors.Is(err, ErrServiceNotFound) {
+			return Service{}, cmp.Or(a.checkChange(pool, service, change), err)
+		}
 		if err != nil {
 			return Service{}, err
 		}
@@ -30,6 +34,16 @@ func (a *Allocator) Change(ctx context.Context, caller Caller, pool, service str
 		}
 	}
 	return Service{}, unavailable("the service is changed faster than a part of it can be", nil)
+}
+
+// checkChange returns what is wrong with a change of any service.
+func (a *Allocator) checkChange(pool, service string, change func(*Definition) error) error {
+	d := Definition{Name: service, Start: a.opts.PortMin, End: a.opts.PortMax}
+	if err := change(&d); err != nil {
+		return err
+	}
+	_, err := a.checkDefinition(pool, d)
+	return err
 }
 
 // definition returns what defines the service.

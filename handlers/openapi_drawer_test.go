@@ -227,6 +227,9 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 	if s.Const != nil {
 		return s.Const
 	}
+	if len(s.Enum) > 0 {
+		return pick(d, s.Enum)
+	}
 	kind := pick(d, s.Type.Slice())
 	if kind == "null" {
 		return nil
