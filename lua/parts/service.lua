@@ -13,13 +13,15 @@ end
 --   waiting      set if calls wait for a port
 --   rests        no resting port is free before this time; false if none rests
 --   by_name      set if it picks ports by name, see ports/by_name.lua
+--   unaligned    how far searches of ports/align.lua have come, if there are any
 --   changing     what is left to do of a change of the range, see services/settle_range.lua; false if nothing is
 local function read_service(keys, now, name)
-  local cooldown, waiting, rests, changing, by_name =
-    unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing', 'pick'))
+  local cooldown, waiting, rests, changing, by_name, unaligned =
+    unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing', 'pick', 'unaligned'))
   return {
     name = name, now = now, cooldown = cooldown, free_before = free_before_of(now, cooldown),
     waiting = waiting, rests = rests, changing = changing, by_name = by_name,
+    unaligned = unaligned,
   }
 end
 
