@@ -28,12 +28,7 @@ func (p *picker) hashed(w want) int {
 	if p.s.pick != PickByName || w.Port != nil || w.Prefer != nil {
 		return 0
 	}
-	var all []int
-	for number := p.s.start; number <= p.s.end; number++ {
-		if p.s.hasAll(number, w.count()) {
-			all = append(all, number)
-		}
-	}
+	all := p.s.starts(w)
 	sum := sha1.Sum([]byte(w.Name))
 	return all[int(binary.BigEndian.Uint32(sum[:]))%len(all)]
 }

@@ -226,6 +226,14 @@ func (r *run) want(t *rapid.T, c request, exact bool) (w want) {
 	case 10, 11:
 		w.Count = new(rapid.IntRange(2, 4).Draw(t, "count"))
 	}
+	if rapid.IntRange(0, 5).Draw(t, "aligned") == 0 {
+		w.Align = new(rapid.SampledFrom([]int{2, 2, 2, 3, 4}).Draw(t, "align"))
+		for _, port := range []*int{w.Port, w.Prefer} {
+			if port != nil {
+				*port = multiple(*port, *w.Align)
+			}
+		}
+	}
 	return w
 }
 

@@ -25,7 +25,7 @@ var outcomes = slices.Concat(
 		"picked after it cooled", "picked after its rest", "picked after a lease", "passed over what cools",
 		"the lease has run out", "renewed what had no lease", "renewed what had one", "quarantined", "put to rest", "came back while it rests",
 		"released by secret", "released again", "released in use", "acts on what another owns",
-		"led to a port by its name", "led to a port that is not free", "returned to a port that cools",
+		"took a multiple of a short run", "no run has a multiple", "led to a port by its name", "led to a port that is not free", "returned to a port that cools",
 		"its turn", "not its turn", "passes one that waits for a row", "lets one before it that waits for a row", "a place was lost", "removed while some wait",
 		"event allocated", "event released", "event renewed", "event in_use", "event defined", "event changed", "event removed",
 		"a lease is said to have ended",

@@ -103,6 +103,8 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 			return nil, nil, c.fault(i, "port", CodeInvalid)
 		case w.Count != nil && *w.Count != h.count:
 			return nil, nil, c.fault(i, "count", CodeInvalid)
+		case h.port%w.align() != 0:
+			return nil, nil, c.fault(i, "align", CodeInvalid)
 		case state == "accepted" && c.act == "offer":
 			m.note("its secret is of what was accepted")
 			return nil, nil, c.fault(i, "secret", CodeOfferAccepted)

@@ -11,9 +11,10 @@ import (
 
 // The bounds of what a caller may request.
 const (
-	MaxRequests = 100                 // of one call
-	MaxCount    = 100                 // consecutive ports of one request
-	MaxPorts    = 256                 // of one call
+	MaxRequests = 100 // of one call
+	MaxCount    = 100 // consecutive ports of one request
+	MaxPorts    = 256 // of one call
+	MaxAlign    = 64
 	MinLease    = time.Second         // of an allocation
 	MaxLease    = 30 * 24 * time.Hour // of an allocation
 )
@@ -26,6 +27,7 @@ type Request struct {
 	Port   *int           // that port and no other
 	Prefer *int           // that port, or any other if it is taken
 	Count  *int           // how many consecutive ports, 1 to MaxCount; nil: one
+	Align  *int           // the first port is a multiple of it, 2 to MaxAlign; nil: any
 	Labels Labels         // what others are to know of it; "": nothing
 
 	// Existing, in a claim, takes the allocation that the name has for the answer, if it has one, whatever else is asked for.
@@ -46,7 +48,9 @@ func valueOf[T int | time.Duration](field *T) T {
 func (r Request) count() int { return max(valueOf(r.Count), 1) }
 
 // isForAny reports whether a request is for one port, whichever comes next.
-func (r Request) isForAny() bool { return r.Port == nil && r.Prefer == nil && r.Count == nil }
+func (r Request) isForAny() bool {
+	return r.Port == nil && r.Prefer == nil && r.Count == nil && r.Align == nil
+}
 
 // options returns what the scripts for all cases are told of a request beside its name and secret; see lua/ports/offer.lua.
 func (r Request) options(again bool) string {
@@ -63,8 +67,12 @@ func (r Request) plainOptions(again bool) string {
 	known := again || !r.generated
 	switch {
 	case !r.isForAny() || r.Lease != nil:
-		return fmt.Sprintf("%s %d %d %d %d",
+		options := fmt.Sprintf("%s %d %d %d %d",
 			flag(known), valueOf(r.Lease).Milliseconds(), valueOf(r.Port), valueOf(r.Prefer), valueOf(r.Count))
+		if r.Align != nil {
+			options += fmt.Sprintf("x%d", *r.Align)
+		}
+		return options
 	case known:
 		return "1"
 	}

@@ -158,12 +158,30 @@ func (f *faults) request(r Request, at string, most int) {
 	if most = min(most, MaxCount); r.Count != nil && (*r.Count < 1 || *r.Count > most) {
 		f.add(at+"count", "must be within 1-%d", most)
 	}
+	f.align(r, at)
 	f.labels(at+"labels", r.Labels)
 	if r.Prefer != nil && r.Port != nil {
 		f.add(at+"prefer", "cannot be combined with port")
 	}
 	if r.Prefer != nil && r.count() > 1 {
 		f.add(at+"prefer", "cannot be combined with count")
+	}
+}
+
+// align finds the faults of a port that must be a multiple.
+func (f *faults) align(r Request, at string) {
+	if r.Align == nil {
+		return
+	}
+	if *r.Align < 2 || *r.Align > MaxAlign {
+		f.add(at+"align", "must be within 2-%d", MaxAlign)
+		return
+	}
+	if valueOf(r.Port)%*r.Align != 0 {
+		f.add(at+"port", "must be a multiple of align")
+	}
+	if valueOf(r.Prefer)%*r.Align != 0 {
+		f.add(at+"prefer", "must be a multiple of align")
 	}
 }
 

@@ -1,9 +1,9 @@
 package allocator
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -198,20 +198,24 @@ func (w *waitlist) ticket(requests []Request, most int) (ticket string, ok bool)
 	return ticket, ok
 }
 
-// rowsOf lists how many ports in a row are requested, in descending order: "4.2.1" for a block of 4, one of 2, and single ports.
+// rowsOf lists how many ports in a row are requested, in the order in which they are picked: "4.2x4.1" for a block of 4, one of 2 that
+// begins at a multiple of 4, and single ports.
 func rowsOf(requests []Request) string {
-	var rows []int
-	single := false
+	requests = slices.Clone(requests)
+	slices.SortFunc(requests, func(a, b Request) int {
+		return cmp.Or(cmp.Compare(b.count(), a.count()), cmp.Compare(valueOf(b.Align), valueOf(a.Align)))
+	})
+	var rows []string
 	for _, r := range requests {
-		if single = single || r.count() == 1; r.count() > 1 {
-			rows = append(rows, r.count())
+		row := strconv.Itoa(r.count())
+		if r.Align != nil {
+			row += "x" + strconv.Itoa(*r.Align)
+		}
+		if row != "1" || !slices.Contains(rows, "1") {
+			rows = append(rows, row)
 		}
 	}
-	slices.SortFunc(rows, func(a, b int) int { return b - a })
-	if single {
-		rows = append(rows, 1)
-	}
-	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(rows)), "."), "[]")
+	return strings.Join(rows, ".")
 }
 
 func (w *waitlist) forget(ticket string) {

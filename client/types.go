@@ -173,6 +173,7 @@ type Request struct {
 	Port   int           `json:"port,omitempty"`   // exactly this port, or the first of the block; 0: any
 	Prefer int           `json:"prefer,omitempty"` // this port, or any other if it is not free; not with Port or Count; 0: none
 	Count  int           `json:"count,omitempty"`  // of consecutive ports, up to 100; 0 is 1
+	Align  int           `json:"align,omitempty"`  // the first port is a multiple of it, 2 to 64; 0: any
 
 	// Labels are what others are to know: up to 16 keys of a-z 0-9 _, with values of up to 256 bytes, 2 KiB together.
 	Labels map[string]string `json:"labels,omitempty"`

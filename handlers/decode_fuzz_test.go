@@ -93,7 +93,7 @@ func isRange(r portOrRange, standard any) bool {
 func FuzzDecodeRequests(f *testing.F) {
 	for _, seed := range []string{
 		``, ` `, `[`, `[]`, `{}`, `{"name":"web-01"}`, ` [ {"name":"a"} , {"name":"b","secret":"c"} ]`, `[null]`, `[[]]`, `[{"a":[{"b":1}]}]`,
-		`{"lease":90,"port":5000,"prefer":5001,"count":2}`, `[{"lease":"1m"},{"lease":0.5},{"lease":0}]`, `{"port":0,"prefer":0,"count":0}`,
+		`{"lease":90,"port":5000,"prefer":5001,"count":2}`, `[{"lease":"1m"},{"lease":0.5},{"lease":0}]`, `{"port":0,"prefer":0,"count":0,"align":0}`,
 		`{"0":1}`, `[{"0":1}]`, `[{"":1}]`, `[{"port":null}]`, `[1,2]`, `{"secret":""}`, `[{"secret":"a"},{"secret":""}]`, `[{}] []`, `{"lease":1e400}`, `{"lease":"9999999999999h"}`,
 	} {
 		f.Add([]byte(seed))
@@ -107,10 +107,10 @@ func FuzzDecodeRequests(f *testing.F) {
 			return
 		}
 		type request struct {
-			Name                string
-			Secret              *string
-			Lease               any
-			Port, Prefer, Count *int
+			Name                       string
+			Secret                     *string
+			Lease                      any
+			Port, Prefer, Count, Align *int
 		}
 		var standard []request
 		if !isList(body) {
@@ -124,7 +124,7 @@ func FuzzDecodeRequests(f *testing.F) {
 		}
 		for i, s := range standard {
 			same := reflect.DeepEqual(requests[i], allocator.Request{
-				Name: s.Name, Secret: givenSecret(s.Secret), Lease: requests[i].Lease, Port: s.Port, Prefer: s.Prefer, Count: s.Count,
+				Name: s.Name, Secret: givenSecret(s.Secret), Lease: requests[i].Lease, Port: s.Port, Prefer: s.Prefer, Count: s.Count, Align: s.Align,
 			})
 			isSpan := s.Lease == nil && requests[i].Lease == nil || requests[i].Lease != nil && sameSpan(*requests[i].Lease, s.Lease)
 			if !same || !isSpan {

@@ -27,6 +27,9 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"port", "^must be within (the range|one of the ranges) ", "It must be within the range of the service, and so must the block"},
 	{"prefer", "^must be within (the range|one of the ranges) ", "It must be within the range of the service, too"},
 	{"count", "^is more than the ", "not more than the service has"},
+	{"align", "^is met by none of ", "The service must have ports that can be met by it"},
+	{"align", "^does not divide the port that this secret has", "as must the port that a known secret already has"},
+	{"port|prefer", "^must be a multiple of align$", "A `port` or `prefer` must be one, too"},
 	{"body", "^asks for ", "at most 256 (a setting may be lower)"},
 	{"port|count", "^is not the one that this secret has", "So are a `port` and a `count` other than those"},
 	{"name|secret|port", "^is given twice$", "No two have the same name or secret, or ask for the same port"},
@@ -54,7 +57,7 @@ var beyondSchema = []struct{ field, detail, words string }{
 	{"query", "^must have owner, name, name_prefix or label$", "At least one filter is required"},
 	{"limit", "^must be within ", "in digits without leading zeros"},
 	{".*", "^is given twice$", "unknown and duplicate fields are refused"},
-	{"start|end|port|prefer|count|ranges|exclude", "^must be a whole number$", "`5000.0` and `5e3` are refused"},
+	{"start|end|port|prefer|count|align|ranges|exclude", "^must be a whole number$", "`5000.0` and `5e3` are refused"},
 }
 
 var documentRequests = flag.Int("document.requests", 2000, "how many requests TestRequestsDrawnFromDocument makes on each store, at the least")

@@ -68,6 +68,8 @@ func TestWrongPick(t *testing.T) {
 		for _, pick := range []string{`"hash"`, `""`, `"Name"`, `1`, `{}`, `["name"]`, `null`} {
 			a.put("/v1/services/web", `{"start":5000,"end":5009,"pick":`+pick+`}`).invalid("pick")
 		}
+		a.do("PATCH", "/v1/services/web", `{"pick":"hash"}`).invalid("pick") // although there is no such service
+		a.do("PATCH", "/v1/services/web", `{"pick":"name","start":5000}`).problem(404, "SERVICE_NOT_FOUND")
 		a.put("/v1/services/web", `{"start":5000,"end":5009,"pick":"rested"}`).want(201)
 		for _, pick := range []string{`"hash"`, `""`, `1`, `{"a":null}`, `[null]`} {
 			a.do("PATCH", "/v1/services/web", `{"pick":`+pick+`}`).invalid("pick")

@@ -14,13 +14,15 @@ end
 --   rests        no resting port is free before this time; false if none rests
 --   by_name      set if it picks ports by name, see ports/by_name.lua
 --   lease_bounds the default and the longest lease, see lease_bounds.lua; false if it has neither
+--   unaligned    how far searches of ports/align.lua have come, if there are any
 --   changing     what is left to do of a change of the range, see services/settle_range.lua; false if nothing is
 local function read_service(keys, now, name)
-  local cooldown, waiting, rests, changing, by_name, lease_bounds =
-    unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing', 'pick', 'lease_bounds'))
+  local cooldown, waiting, rests, changing, by_name, lease_bounds, unaligned = unpack(call('HMGET', keys.service,
+    'cooldown', 'waiting', 'rests', 'changing', 'pick', 'lease_bounds', 'unaligned'))
   return {
     name = name, now = now, cooldown = cooldown, free_before = free_before_of(now, cooldown),
     waiting = waiting, rests = rests, changing = changing, by_name = by_name, lease_bounds = lease_bounds,
+    unaligned = unaligned,
   }
 end
 

@@ -5,10 +5,10 @@ local call = redis.call
 
 -- The calls that wait for a port of a service. `waitlist` has their tickets by position. A ticket
 -- 'SERVER-NUMBER/NAME/PORTS/ROWS' says which call of which server it is, the name in its first request, how many ports
--- it waits for, and how many of them must be consecutive: '4.2.1' for a block of 4, one of 2, and single ports. Those
--- of older servers have no name. A position is the time at which the ticket joined, or more if others came at that
--- time. `heartbeats` has the time at which each server of the pool loses its positions unless it sends a heartbeat,
--- and `waitlists` the time at which to look at the waitlist of a service next.
+-- it waits for, and how many of them must be consecutive: '4.2x4.1' for a block of 4, one of 2 that begins at a
+-- multiple of 4, and single ports. Those of older servers have no name. A position is the time at which the ticket
+-- joined, or more if others came at that time. `heartbeats` has the time at which each server of the pool loses its
+-- positions unless it sends a heartbeat, and `waitlists` the time at which to look at the waitlist of a service next.
 
 -- Until when a server keeps its positions that sends a heartbeat now.
 local function kept_until(now)
@@ -26,10 +26,24 @@ local function leave(keys, service, tickets)
   end
 end
 
--- What a ticket waits for: the number of ports, the longest row of consecutive ones, and all rows.
+-- The rows that a ticket waits for: of each the number of ports, and of what the first must be a multiple.
+local function parse_rows(text)
+  local rows = {}
+  for count, align in string.gmatch(text, '(%d+)x?(%d*)') do
+    rows[#rows + 1] = {count = tonumber(count), align = tonumber(align) or 1}
+  end
+  return rows
+end
+
+-- What a ticket waits for: the number of ports, how long a row of consecutive ones must be to have its longest row for
+-- sure, all rows, whether one of them must begin at a multiple, and the most ports of a row.
 local function demand(ticket)
-  local count, rows = string.match(ticket, '/(%d+)/([%d.]+)$')
-  return tonumber(count), tonumber(string.match(rows, '^%d+')), rows
+  local ports, rows = string.match(ticket, '/(%d+)/([%d.x]+)$')
+  local longest, most = 1, 1
+  for _, row in ipairs(parse_rows(rows)) do
+    longest, most = math.max(longest, row.count + row.align - 1), math.max(most, row.count)
+  end
+  return tonumber(ports), longest, rows, string.find(rows, 'x', 1, true) ~= nil, most
 end
 
 -- The first tickets, 32 at most; no call passes more than that. Tickets of servers whose heartbeats are missing leave
@@ -110,11 +124,11 @@ local function whose_turn(keys, service, most)
   local known = count_known(keys, service, in_front)
   local missing = math.huge -- the shortest row that does not exist; tickets that need one as long wait
   for i, ticket in ipairs(in_front) do
-    local count, row = demand(ticket)
-    local never = count > size or row > longest
+    local count, row, _, is_aligned, most_in_row = demand(ticket)
+    local never = count > size or most_in_row > longest
     if i <= known and row > 1 then missing = math.min(missing, row) end
     if #tickets == most or count > left and not never then break end
-    if never or row < missing then tickets[#tickets + 1] = ticket end
+    if never or row < missing or is_aligned and i > known then tickets[#tickets + 1] = ticket end
     if not never then left = left - count end
   end
   return tickets, size

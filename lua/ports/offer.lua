@@ -7,9 +7,9 @@
 -- ARGV   events, request, service, how long the offers are open (ms), ticket in the waitlist ('': none), '1' if the
 --        call is to wait if too few ports are free, then of each request: name, secret, options ('': none)
 --        "own lease port prefer count": '1' if the client supplied the secret, lease (ms), exact port, preferred
---        port, how many consecutive ports ('0': not given); behind them, only of a claim, " existing" if an allocation
---        that the name has will do; then a space and the labels as JSON, if it has any. Of an owner: owner, and how
---        many ports it may hold in the pool ('0': any number)
+--        port, how many consecutive ports ('0': not given; '2x4': 2 ports, the first a multiple of 4); behind them,
+--        only of a claim, " existing" if an allocation that the name has will do; then a space and the labels as JSON,
+--        if it has any. Of an owner: owner, and how many ports it may hold in the pool ('0': any number)
 --
 -- answer {request, ...}  of each request the record of a new offer, or {record} if this secret has it already and it is
 --                        open, with its labels behind it; of a single request its record or {record} alone

@@ -131,7 +131,7 @@ local function check_owned(port, ends)
 end
 
 local function check_ticket(ticket)
-  if string.find(ticket, '^[^-]+%-%d+.*/%d+/[%d.]+$') then return end
+  if string.find(ticket, '^[^-]+%-%d+.*/%d+/[%d.x]+$') then return end
   report('ticket', ticket, 'the waitlist has a ticket that cannot be read', function()
     leave(keys, service, {ticket})
   end)

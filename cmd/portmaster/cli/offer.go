@@ -16,16 +16,18 @@ const secretVariable = "PORTMASTER_SECRET"
 
 // requestFlags are the flags of a command that asks for ports.
 type requestFlags struct {
-	port, prefer, count int
-	lease, wait         duration
-	secret              string
-	labels              map[string]string
+	port, prefer int
+	count, align int
+	lease, wait  duration
+	secret       string
+	labels       map[string]string
 }
 
 func (r *requestFlags) addTo(f *pflag.FlagSet) {
 	f.IntVar(&r.port, "port", 0, "exactly this port")
 	f.IntVar(&r.prefer, "prefer", 0, "this port, or any other if it is not free")
 	f.IntVar(&r.count, "count", 0, "how many consecutive ports (1 to 100)")
+	f.IntVar(&r.align, "align", 0, "the first port is a multiple of it (2 to 64), such as 2 for RTP")
 	f.Var(&r.lease, "lease", "how long it lasts unless it is renewed (1s to 30d); without it until it is released")
 	f.Var(&r.wait, "wait", "how long to wait for a free port")
 	LabelVar(f, &r.labels, "label", "what others are to know, such as job=4711; may be given several times")
@@ -34,7 +36,7 @@ func (r *requestFlags) addTo(f *pflag.FlagSet) {
 
 // requests returns a request for each name. The values that no flag gave are not asked for; a 0 that one gave is wrong.
 func (r requestFlags) requests(f *pflag.FlagSet, o output, names []string) ([]client.Request, error) {
-	for _, flag := range []string{"port", "prefer", "count", "lease"} {
+	for _, flag := range []string{"port", "prefer", "count", "align", "lease"} {
 		if value := f.Lookup(flag); value.Changed && (value.Value.String() == "0" || value.Value.String() == "") {
 			return nil, Usage("--%s must be more than 0", flag)
 		}
@@ -52,8 +54,8 @@ func (r requestFlags) requests(f *pflag.FlagSet, o output, names []string) ([]cl
 	requests := make([]client.Request, len(names))
 	for i, name := range names {
 		requests[i] = client.Request{
-			Name: name, Secret: r.secret, Port: r.port, Prefer: r.prefer, Count: r.count, Lease: time.Duration(r.lease),
-			Labels: r.labels,
+			Name: name, Secret: r.secret, Port: r.port, Prefer: r.prefer, Count: r.count, Align: r.align,
+			Lease: time.Duration(r.lease), Labels: r.labels,
 		}
 	}
 	return requests, nil

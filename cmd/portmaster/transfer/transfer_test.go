@@ -64,7 +64,7 @@ func TestRoundTrip(t *testing.T) {
 	ctx := t.Context()
 	for _, pool := range []string{"default", "eu"} {
 		for i, name := range []string{"web", "ci"} {
-			d := client.Definition{Name: name, Description: "öl \"x\"", Start: 5000 + 100*i, End: 5099 + 100*i, Cooldown: 1500 * time.Millisecond}
+			d := client.Definition{Name: name, Description: "öl \"x\"", Start: 5000 + 100*i, End: 5099 + 100*i, Cooldown: 1500 * time.Millisecond, Pick: "name"}
 			if name == "web" {
 				d.Ranges, d.Start, d.End = []client.Range{{Start: 5200, End: 5209}, {Start: 5000, End: 5099}}, 0, 0
 			}

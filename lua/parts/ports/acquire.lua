@@ -78,10 +78,10 @@ end
 -- ports, or none. The answer is that of acquire.
 local function grant(keys, service, group, requests)
   if not service.cooldown then return 'refused', no_service(service.name) end
-  local total, row, picking = 0, 1, new_picking()
+  local total, row, picking = 0, 1, new_picking(service)
   for _, request in ipairs(requests) do
     total = total + request.count
-    row = math.max(row, request.count)
+    row = math.max(row, request.count + request.align - 1)
   end
   local wrong = check_range(keys, service, requests, total)
     or group.owner and check_quota(keys, service.now, group.owner, group.most, total)

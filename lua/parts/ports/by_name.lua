@@ -1,4 +1,5 @@
 local call = redis.call
+-- include ports/align: starts_in
 -- include ranges: read_ranges
 
 -- Services that pick ports by name: `pick` is 'name'. A request that asks for no port prefers the one that its name
@@ -10,14 +11,14 @@ local call = redis.call
 -- writes it.
 
 -- The first of `count` consecutive ports to which a name leads: one of all such ports of the ranges, which must have
--- some. It stays the same as long as the ranges do.
-local function port_of_name(ranges, name, count)
+-- some, that are a multiple of `align`. It stays the same as long as the ranges do.
+local function port_of_name(ranges, name, count, align)
   local total = 0
-  for _, range in ipairs(ranges) do total = total + math.max(0, range[2] - range[1] + 2 - count) end
+  for _, range in ipairs(ranges) do total = total + starts_in(range, count, align) end
   local left = tonumber(string.sub(redis.sha1hex(name), 1, 8), 16) % total
   for _, range in ipairs(ranges) do
-    local some = math.max(0, range[2] - range[1] + 2 - count)
-    if left < some then return string.format('%d', range[1] + left) end
+    local some, first = starts_in(range, count, align)
+    if left < some then return string.format('%d', first + left * align) end
     left = left - some
   end
 end
@@ -28,7 +29,7 @@ local function prefer_by_name(keys, requests, owner)
   for _, request in ipairs(requests) do
     request.holder = request.name .. (owner and ' ' .. owner or '')
     if not request.exact and not request.preferred then
-      request.preferred = port_of_name(ranges, request.name, request.count)
+      request.preferred = port_of_name(ranges, request.name, request.count, request.align)
     end
   end
 end

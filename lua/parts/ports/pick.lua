@@ -1,6 +1,7 @@
 local call = redis.call
 -- include clear_ended: clear_ended
 -- include ports/by_name: may_return
+-- include ports/align: cut_aligned, note_longer_run
 -- include runs: add_run, cut_shortest, drop_run, run_of
 
 -- Picks ports for requests: no other script can pick a port once it is picked. If one request cannot have its ports,
@@ -10,16 +11,20 @@ local call = redis.call
 --   back       picked ports that were given back, as pairs of score and port
 --   pieces     picked ports that were never handed out, as pairs of first and last
 --   cleared    how many ports it has cleared or coalesced
---   corrected  how many lengths of runs it has corrected
+--   corrected  how many lengths of runs it has corrected; `looked`: at how many runs cut_aligned has looked
+--   unaligned  how far searches of cut_aligned have come
 --   coalesced  whether it has coalesced ports; `left`: whether it has left some to another script
-local function new_picking()
-  return {back = {}, pieces = {}, cleared = 0, corrected = 0, coalesced = false, left = false}
+local function new_picking(service)
+  return {
+    back = {}, pieces = {}, cleared = 0, corrected = 0, looked = 0, unaligned = service.unaligned or '',
+    coalesced = false, left = false,
+  }
 end
 
 -- Puts back all that was picked.
 local function put_back(keys, picking)
   if #picking.back > 0 then call('ZADD', keys.free, unpack(picking.back)) end
-  for _, piece in ipairs(picking.pieces) do add_run(keys, piece[1], piece[2]) end
+  for _, piece in ipairs(picking.pieces) do note_longer_run(keys, picking, add_run(keys, piece[1], piece[2])) end
   picking.back, picking.pieces = {}, {}
 end
 
@@ -131,19 +136,23 @@ local function coalesce(keys, free_before, picking)
   for i, port in ipairs(given_back) do
     first = first or tonumber(port)
     if tonumber(given_back[i + 1]) ~= port + 1 then
-      add_run(keys, first, tonumber(port))
+      note_longer_run(keys, picking, add_run(keys, first, tonumber(port)))
       first = nil
     end
   end
   return #given_back == 100
 end
 
--- Picks `count` consecutive ports, and returns the first; or nil, and whether another script may find some.
-local function pick_block(keys, free_before, picking, count)
-  local first, gave_up = cut_shortest(keys, picking, count)
+-- Picks `count` consecutive ports, the first a multiple of `align`, and returns the first; or nil, and whether another
+-- script may find some.
+local function pick_block(keys, free_before, picking, count, align)
+  local first, gave_up = cut_shortest(keys, picking, count, align)
   if not first and not gave_up and not picking.coalesced then
     picking.coalesced, picking.left = true, coalesce(keys, free_before, picking)
-    first, gave_up = cut_shortest(keys, picking, count)
+    first, gave_up = cut_shortest(keys, picking, count, align)
+  end
+  if not first and align > 1 and not gave_up and not picking.left then
+    first, gave_up = cut_aligned(keys, picking, count, align)
   end
   if not first then return nil, gave_up or picking.left end
   picking.pieces[#picking.pieces + 1] = {first, first + count - 1}
@@ -171,25 +180,26 @@ local function pick_any(keys, free_before, picking, count)
 end
 
 -- Picks the ports of all requests: exact ones, blocks from the longest to the shortest, preferred ones, then any. A
--- block may be preferred, too. Sets request.port to the first of each. Returns 'picked', 'none' if too few are free, or
--- 'again' if another script may find a block.
+-- block may be preferred, too. A single port that must be a multiple is a block. Sets request.port to the first ones.
+-- Returns 'picked', 'none' if too few are free, or 'again' if another script may find a block.
 local function pick(keys, service, picking, requests)
   local exact, blocks, any, free_before = {}, {}, {}, service.free_before
   for _, request in ipairs(requests) do
     if request.exact then
       exact[#exact + 1] = request
-    elseif request.count > 1 then
+    elseif request.count > 1 or request.align > 1 then
       blocks[#blocks + 1] = request
     end
   end
   pick_exact(keys, picking, exact)
   table.sort(blocks, function(a, b)
     if a.count ~= b.count then return a.count > b.count end
+    if a.align ~= b.align then return a.align > b.align end
     return a.index < b.index
   end)
   for _, request in ipairs(blocks) do
     if not pick_preferred(keys, service, picking, request) then
-      local first, more = pick_block(keys, free_before, picking, request.count)
+      local first, more = pick_block(keys, free_before, picking, request.count, request.align)
       if not first then return more and 'again' or 'none' end
       request.port = first
     end

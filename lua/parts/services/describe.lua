@@ -44,8 +44,8 @@ local function describe(keys, now, in_brief)
       unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'pick'))
   else
     start, stop, cooldown, waiting, rests, ranges, pick, description, created, lease_bounds =
-      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'pick', 'description',
-        'created', 'lease_bounds'))
+      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'pick',
+        'description', 'created', 'lease_bounds'))
   end
   if not start then return nil end
   local offered, allocated, cooling = count_ports(keys, now, cooldown, rests)

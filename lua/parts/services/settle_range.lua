@@ -35,6 +35,7 @@ end
 
 -- Adds ports to the service; those that rest go on resting. Returns the same as drop_ports.
 local function add_ports(keys, now, first, last, most)
+  call('HDEL', keys.service, 'unaligned') -- searches of ports/align.lua begin again
   if call('EXISTS', keys.rest) == 0 then
     add_run(keys, first, last)
     return last, 10
