@@ -41,7 +41,7 @@ func (m *model) mapOf(service string, s *modelService) PortMap {
 		case port.hold.lives(m.now):
 			h := port.hold
 			a := h.allocation(service)
-			if e = (MapEntry{h.port, h.port + h.count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires}); h.fence == 0 {
+			if e = (MapEntry{h.port, h.port + h.count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires, false}); h.fence == 0 {
 				e.State = StateOffered
 			}
 			number = e.End

@@ -34,6 +34,7 @@ type Definition struct {
 	Ranges      []Range       `json:"ranges,omitempty"`  // in place of Start and End: up to 32, none of which overlaps another
 	Exclude     []Range       `json:"exclude,omitempty"` // ports of these that the service does not have
 	Cooldown    time.Duration `json:"-"`                 // for which a port rests after it was given back: 0 to 30 days, whole milliseconds
+	Drain       bool          `json:"drain,omitempty"`   // ports that leave the ranges while they are held stay until they are given back
 }
 
 // MarshalJSON returns the body that defines the service.
@@ -58,6 +59,7 @@ type Change struct {
 	End         *int           `json:"end,omitempty"`
 	Ranges      []Range        `json:"ranges,omitempty"`
 	Exclude     []Range        `json:"exclude,omitempty"` // leaves the ranges that the service has then
+	Drain       bool           `json:"drain,omitempty"`   // as in Definition
 	Cooldown    *time.Duration `json:"-"`
 }
 
@@ -97,13 +99,16 @@ func (s Service) Has(port int) bool {
 	return slices.ContainsFunc(s.AllRanges(), func(r Range) bool { return port >= r.Start && port <= r.End })
 }
 
-// PortCounts says how many ports of a service are in each state. Total is the sum of the others.
+// PortCounts says how many ports of a service are in each state. Total is the sum of those before Draining.
 type PortCounts struct {
 	Total     int `json:"total"`
 	Free      int `json:"free"`
 	Offered   int `json:"offered"`
 	Allocated int `json:"allocated"`
 	Cooling   int `json:"cooling"` // nobody's, and not free yet: they cool down or are quarantined
+
+	// How many of those that are offered or allocated are outside of the ranges: they leave the service when they are given back.
+	Draining int `json:"draining,omitempty"`
 }
 
 // MarshalJSON returns the service as the API has it.

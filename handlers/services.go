@@ -21,6 +21,12 @@ type definition struct {
 	Cooldown    duration          `json:"cooldown"`
 }
 
+// redefinition is the body that defines a service, or changes one.
+type redefinition struct {
+	definition
+	Drain bool `json:"drain"`
+}
+
 func (d definition) definition() allocator.Definition {
 	return allocator.Definition{
 		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Ranges: d.Ranges, Exclude: rangesIn(d.Exclude),
@@ -68,6 +74,7 @@ type portCounts struct {
 	Offered   int `json:"offered"`
 	Allocated int `json:"allocated"`
 	Cooling   int `json:"cooling"`
+	Draining  int `json:"draining,omitzero"`
 }
 
 func bodyOfService(s allocator.Service) serviceBody {
@@ -97,14 +104,16 @@ func (s *Server) createService(c *fiber.Ctx) error {
 // defineService: PUT /services/{service}
 func (s *Server) defineService(c *fiber.Ctx) error {
 	name := param(c, "service")
-	body := definition{Name: name}
+	body := redefinition{definition: definition{Name: name}}
 	if err := decode(c, &body); err != nil {
 		return err
 	}
 	if body.Name != name {
 		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the name in the path, or absent"})
 	}
-	service, created, err := s.allocator.Define(c.UserContext(), caller(c), pool(c), body.definition())
+	d := body.definition.definition()
+	d.Drain = body.Drain
+	service, created, err := s.allocator.Define(c.UserContext(), caller(c), pool(c), d)
 	if err != nil {
 		return err
 	}
@@ -122,6 +131,7 @@ type changes struct {
 	Ranges      []allocator.Range `json:"ranges"`
 	Exclude     []portOrRange     `json:"exclude"`
 	Cooldown    *duration         `json:"cooldown"`
+	Drain       bool              `json:"drain"`
 }
 
 // apply changes a definition. start and end replace ranges, and the other way round. What is excluded leaves the ranges that there are
@@ -144,7 +154,7 @@ func (b changes) apply(d *allocator.Definition) error {
 	setIfGiven(&d.End, b.End)
 	setIfGiven(&d.Description, b.Description)
 	setIfGiven(&d.Cooldown, (*time.Duration)(b.Cooldown))
-	d.Exclude = rangesIn(b.Exclude)
+	d.Exclude, d.Drain = rangesIn(b.Exclude), b.Drain
 	return nil
 }
 

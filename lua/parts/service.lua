@@ -13,12 +13,13 @@ end
 --   waiting      set if calls wait for a port
 --   rests        no resting port is free before this time; false if none rests
 --   changing     what is left to do of a change of the range, see services/settle_range.lua; false if nothing is
+--   drains       the ports that drain, see drains.lua; false if none does
 local function read_service(keys, now, name)
-  local cooldown, waiting, rests, changing =
-    unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing'))
+  local cooldown, waiting, rests, changing, drains =
+    unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing', 'drains'))
   return {
     name = name, now = now, cooldown = cooldown, free_before = free_before_of(now, cooldown),
-    waiting = waiting, rests = rests, changing = changing,
+    waiting = waiting, rests = rests, changing = changing, drains = drains,
   }
 end
 

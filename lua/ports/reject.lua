@@ -14,12 +14,13 @@
 -- Worst case: a block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include drains: is_draining, parse_drains
 -- include history: add_event
 -- include owner: check_owner, disown_ports
 -- include ports/find: find_offer, no_offer
 -- include ports/notify_lazily: notify_of_return
 -- include record: has_labels, mark_offer
--- include resting: let_rest
+-- include resting: let_rest, note_rest
 
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
@@ -38,25 +39,30 @@ if state == 'rejected' then return 0 end
 if state == 'accepted' then return redis.error_reply('OFFER_ACCEPTED this offer was accepted already') end
 if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end
 
--- No holder has used these ports, so they need no cooldown: with this score it is over.
-local cooled_down = string.format('%d', now - call('HGET', keys.service, 'cooldown'))
-local until_then, all, scores, until_of = string.format('%d', now + (tonumber(rest) or 0)), {}, {}, {}
-for i = 0, count - 1 do
-  local each = string.format('%d', port + i)
-  all[i + 1] = each
-  scores[2 * i + 1], scores[2 * i + 2] = cooled_down, each
-  until_of[2 * i + 1], until_of[2 * i + 2] = each, until_then
+-- No holder has used these ports, so they need no cooldown: with this score it is over. Ports that drain are found by
+-- the time at which their holds ended, and rest without the service.
+local cooldown, drains = unpack(call('HMGET', keys.service, 'cooldown', 'drains'))
+local _, _, draining = parse_drains(drains)
+local cooled_down, until_then = string.format('%d', now - cooldown), string.format('%d', now + (tonumber(rest) or 0))
+local rests, scores, all, until_of, noted = rest ~= '' and rest ~= '0', {}, {}, {}, {}
+for number = tonumber(port), port + count - 1 do
+  local each, drains_here = string.format('%d', number), is_draining(draining, number)
+  if rests and not drains_here then
+    all[#all + 1] = each
+    until_of[#until_of + 1], until_of[#until_of + 2] = each, until_then
+  else
+    scores[#scores + 1], scores[#scores + 2] = drains_here and now or cooled_down, each
+    if rests then noted[#noted + 1], noted[#noted + 2] = each, until_then end
+  end
 end
 call('HDEL', keys.names, name) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('HDEL', keys.offers, port)
 if has_labels(record) then call('HDEL', keys.labels, port) end
 if its_owner then disown_ports(keys, now, port, count) end
-if rest == '' or rest == '0' then
-  call('ZADD', keys.free, unpack(scores))
-else
-  call('ZREM', keys.free, unpack(all))
-  let_rest(keys, until_of)
-end
+if #scores > 0 then call('ZADD', keys.free, unpack(scores)) end
+if #all > 0 then call('ZREM', keys.free, unpack(all)) end
+let_rest(keys, until_of)
+note_rest(keys, noted)
 -- A repeated call gets the same answer for a minute, or for the rest of the offer's time.
 local remembered = math.min(expires - now, 60000)
 call('SET', keys.offer, mark_offer(record, 'rejected'), 'PX', string.format('%d', remembered))

@@ -1,4 +1,6 @@
 local call = redis.call
+-- include drains: count_draining
+-- include service: is_changing
 
 -- How many calls wait. Of the first 64, those of servers whose heartbeats are missing do not count.
 local function count_waiting(keys, now)
@@ -35,19 +37,27 @@ local function count_ports(keys, now, cooldown, rests)
 end
 
 -- Describes a service: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now
--- (Unix ms), ranges if it has several, description, created (Unix ms)}, in brief without the last two. Nil if there is
--- no such service.
+-- (Unix ms), ranges if it has several, how many of the ports that are held drain, description, created (Unix ms)}, in
+-- brief without the last two. Nil if there is no such service. Also returns whether settle.lua must be called
+-- before the ports that drain can be counted.
 local function describe(keys, now, in_brief)
-  local start, stop, cooldown, waiting, rests, ranges, description, created
+  local start, stop, cooldown, waiting, rests, ranges, drains, description, created
   if in_brief then
-    start, stop, cooldown, waiting, rests, ranges =
-      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges'))
+    start, stop, cooldown, waiting, rests, ranges, drains =
+      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'drains'))
   else
-    start, stop, cooldown, waiting, rests, ranges, description, created = unpack(call('HMGET', keys.service,
-      'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'description', 'created'))
+    start, stop, cooldown, waiting, rests, ranges, drains, description, created = unpack(call('HMGET', keys.service,
+      'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'drains', 'description', 'created'))
   end
   if not start then return nil end
   local offered, allocated, cooling = count_ports(keys, now, cooldown, rests)
+  local draining, ended, is_late = 0, 0, false
+  if drains then
+    draining, ended, is_late = count_draining(keys, now, cooldown, drains)
+    is_late = is_late or is_changing({changing = call('HGET', keys.service, 'changing')})
+  end
   local waits = waiting and count_waiting(keys, now) or 0
-  return {start, stop, cooldown, offered, allocated, cooling, waits, now, ranges, description, created}
+  local answer = {start, stop, cooldown, offered, allocated, cooling - ended, waits, now, ranges, draining,
+    description, created}
+  return answer, is_late
 end
