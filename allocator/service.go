@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"portmaster/allocator/executor"
@@ -24,7 +25,8 @@ type Service struct {
 	Waiting     int      // how many calls wait for a port
 	Warnings    []string // what an operator should know about the ranges
 
-	now time.Time // Redis's, when this was read
+	now      time.Time // Redis's, when this was read
+	draining []Range   // those that it had, while ports of them are held
 }
 
 // ranges returns the ranges of the service, also if there is one.
@@ -34,6 +36,9 @@ func (s Service) ranges() []Range {
 	}
 	return []Range{{s.Start, s.End}}
 }
+
+// allRanges returns the ranges of the service, and those that drain, in their order.
+func (s Service) allRanges() []Range { return sorted(append(slices.Clone(s.ranges()), s.draining...)) }
 
 // PortCounts counts the ports of a service by their state. Total is the sum of Free, Offered, Allocated, and Cooling. Draining says how
 // many of those that are offered or allocated are outside of the ranges, and leave the service when they are given back.
@@ -271,11 +276,15 @@ func parseService(name string, answer any) (Service, error) {
 		}
 		s.Created = time.UnixMilli(created).UTC()
 	}
-	draining, err := toInt(fields[9])
-	if err != nil {
-		return Service{}, malformed("service", name)
+	p := PortCounts{Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
+	if text, _ := fields[9].(string); text != "" {
+		count, ranges, _ := strings.Cut(text, " ")
+		var ok bool
+		if s.draining, ok = parseRanges(ranges); !ok {
+			return Service{}, malformed("service", name)
+		}
+		p.Draining, _ = strconv.Atoi(count)
 	}
-	p := PortCounts{Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5]), Draining: int(draining)}
 	// Ports that drain may be counted late, while the range is changed.
 	p.Free = max(0, sizeOf(s.ranges())+p.Draining-p.Offered-p.Allocated-p.Cooling)
 	p.Total = p.Free + p.Offered + p.Allocated + p.Cooling

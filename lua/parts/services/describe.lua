@@ -37,9 +37,9 @@ local function count_ports(keys, now, cooldown, rests)
 end
 
 -- Describes a service: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now
--- (Unix ms), ranges if it has several, how many of the ports that are held drain, description, created (Unix ms)}, in
--- brief without the last two. Nil if there is no such service. Also returns whether settle.lua must be called
--- before the ports that drain can be counted.
+-- (Unix ms), ranges if it has several, 'COUNT RANGES' if ports drain, description, created (Unix ms)}, in brief without
+-- the last two. Nil if there is no such service. Also returns whether settle.lua must be called before the ports that
+-- drain can be counted.
 local function describe(keys, now, in_brief)
   local start, stop, cooldown, waiting, rests, ranges, drains, description, created
   if in_brief then
@@ -51,9 +51,10 @@ local function describe(keys, now, in_brief)
   end
   if not start then return nil end
   local offered, allocated, cooling = count_ports(keys, now, cooldown, rests)
-  local draining, ended, is_late = 0, 0, false
+  local draining, ended, is_late = false, 0, false
   if drains then
     draining, ended, is_late = count_draining(keys, now, cooldown, drains)
+    draining = draining .. ' ' .. string.match(drains, '%S+$')
     is_late = is_late or is_changing({changing = call('HGET', keys.service, 'changing')})
   end
   local waits = waiting and count_waiting(keys, now) or 0
