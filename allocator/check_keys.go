@@ -89,7 +89,7 @@ func (a *Allocator) checkService(ctx context.Context, pool, service string, repa
 		return err
 	}
 	owners := map[string]bool{}
-	for _, r := range s.ranges() {
+	for _, r := range s.allRanges() {
 		for first := r.Start; first <= r.End; first += portsPerCheck {
 			if err := a.checkPorts(ctx, pool, service, first, min(first+portsPerCheck-1, r.End), repair, owners, tell); err != nil {
 				return err

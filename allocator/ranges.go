@@ -48,9 +48,14 @@ func parseRanges(text string) (ranges []Range, ok bool) {
 	return ranges, true
 }
 
+// sorted returns ranges in their order.
+func sorted(ranges []Range) []Range {
+	return slices.SortedFunc(slices.Values(ranges), func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
+}
+
 // joined sorts ranges, and joins those that touch or overlap.
 func joined(ranges []Range) (all []Range) {
-	for _, r := range slices.SortedFunc(slices.Values(ranges), func(a, b Range) int { return cmp.Compare(a.Start, b.Start) }) {
+	for _, r := range sorted(ranges) {
 		if last := len(all) - 1; last >= 0 && r.Start <= all[last].End+1 {
 			all[last].End = max(all[last].End, r.End)
 		} else {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"portmaster/allocator/executor"
@@ -28,7 +29,8 @@ type Service struct {
 	DefaultLease time.Duration // of what asks for none; 0: MaxLease, if there is one, else none
 	MaxLease     time.Duration // 0: that of the package
 
-	now time.Time // Redis's, when this was read
+	now      time.Time // Redis's, when this was read
+	draining []Range   // those that it had, while ports of them are held
 }
 
 // ranges returns the ranges of the service, also if there is one.
@@ -39,8 +41,12 @@ func (s Service) ranges() []Range {
 	return []Range{{s.Start, s.End}}
 }
 
-// PortCounts counts the ports of a service by their state. Total is the sum of the others.
-type PortCounts struct{ Total, Free, Offered, Allocated, Cooling int }
+// allRanges returns the ranges of the service, and those that drain, in their order.
+func (s Service) allRanges() []Range { return sorted(append(slices.Clone(s.ranges()), s.draining...)) }
+
+// PortCounts counts the ports of a service by their state. Total is the sum of Free, Offered, Allocated, and Cooling. Draining says how
+// many of those that are offered or allocated are outside of the ranges, and leave the service when they are given back.
+type PortCounts struct{ Total, Free, Offered, Allocated, Cooling, Draining int }
 
 // Definition defines a service.
 type Definition struct {
@@ -51,6 +57,7 @@ type Definition struct {
 	Exclude     []Range       // ports of these that the service does not have; others are ignored. At most 1,000
 	Cooldown    time.Duration // 0 to MaxLease, in whole milliseconds
 	Pick        Pick          // PickByName, or PickRested
+	Drain       bool          // ports that leave the ranges while they are held stay until they are given back
 
 	// DefaultLease is the lease of a request that has none, and MaxLease the longest: from now on, also of a renewal. Without a
 	// DefaultLease, a request that has none gets MaxLease. Both are MinLease to MaxLease, in whole milliseconds; nil: none.
@@ -70,8 +77,8 @@ func (a *Allocator) Create(ctx context.Context, caller Caller, pool string, d De
 }
 
 // Define defines a service, or changes the ranges and description of the one of that name; created says which it was. It
-// returns ErrInvalid, ErrLimitReached, ErrRangeOverlap, or ErrRangeInUse if a port held or on offer would fall outside: then nothing
-// is changed.
+// returns ErrInvalid, ErrLimitReached, ErrRangeOverlap, or ErrRangeInUse if a port held or on offer would fall outside, unless
+// d.Drain is set, or if more than 64 ranges would drain: then nothing is changed.
 func (a *Allocator) Define(ctx context.Context, caller Caller, pool string, d Definition) (service Service, created bool, err error) {
 	return a.define(ctx, caller, pool, d, true)
 }
@@ -120,8 +127,10 @@ func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, 
 	service Service, created, settled bool, err error,
 ) {
 	args := []any{d.Name, d.Description, textOf(d.Ranges), d.Cooldown.Milliseconds(), flag(mayExist), a.opts.MaxServices, string(d.Pick),
-		leaseBounds(valueOf(d.DefaultLease), valueOf(d.MaxLease))}
-	call := a.keys.Pool(pool).Call(lua.Define, d.Name, "", a.withEvents(caller, append(args, was...)...)...)
+		leaseBounds(valueOf(d.DefaultLease), valueOf(d.MaxLease)), flag(d.Drain)}
+	k := a.keys.Pool(pool)
+	call := k.Call(lua.Define, d.Name, "", a.withEvents(caller, append(args, was...)...)...)
+	other := "" // a service that drained in these ranges
 	for range maxSteps {
 		answer, err := a.write(ctx, call)
 		if err != nil {
@@ -134,6 +143,12 @@ func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, 
 			return Service{}, false, false, errChanged
 		}
 		parts, _ := answer.([]any)
+		if len(parts) == 2 {
+			if other, err = a.settleDraining(ctx, k, other, parts); err != nil {
+				return Service{}, false, false, err
+			}
+			continue
+		}
 		if len(parts) != 3 {
 			return Service{}, false, false, malformed("service", d.Name)
 		}
@@ -143,47 +158,25 @@ func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, 
 	return Service{}, false, false, unavailable("ports are handed out faster than the range can be checked", nil)
 }
 
-// settle puts a service in order: it frees ports whose rest is over, and completes a change of its range.
-func (a *Allocator) settle(ctx context.Context, pool keyspace.Pool, service string) error {
-	for range maxSteps {
-		answer, err := a.write(ctx, pool.Call(lua.Settle, service, "", a.withEvents(Caller{})...))
-		if err != nil || answer == int64(1) {
-			return err
-		}
-	}
-	return unavailable("the service changes faster than its ports can be updated", nil)
-}
-
-// Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
-// or open offers.
-func (a *Allocator) Remove(ctx context.Context, caller Caller, pool, service string) error {
-	if err := checkService(pool, service).err(); err != nil {
-		return err
-	}
-	k := a.keys.Pool(pool)
-	for range maxSteps {
-		left, err := a.write(ctx, k.Call(lua.Remove, service, "", a.withEvents(caller, service)...))
-		if err == nil && left == int64(0) {
-			a.unlist(ctx, pool)
-		}
-		if err != nil || left != int64(-1) {
-			return a.notGone(ctx, pool, err)
-		}
-	}
-	return unavailable("the service changes faster than it can be removed", nil)
-}
-
 // Service reads a service and counts its ports. It returns ErrServiceNotFound.
 func (a *Allocator) Service(ctx context.Context, pool, service string) (Service, error) {
 	if err := checkService(pool, service).err(); err != nil {
 		return Service{}, err
 	}
 	k := a.keys.Pool(pool)
-	answer, err := a.read(ctx, k.Call(lua.ReadService, service, "", service))
-	if err != nil {
-		return Service{}, a.notGone(ctx, pool, err)
+	for range maxSteps {
+		answer, err := a.read(ctx, k.Call(lua.ReadService, service, "", service))
+		if err != nil {
+			return Service{}, a.notGone(ctx, pool, err)
+		}
+		if answer != int64(0) {
+			return parseService(service, answer)
+		}
+		if err := a.settle(ctx, k, service); err != nil {
+			return Service{}, err
+		}
 	}
-	return parseService(service, answer)
+	return Service{}, unavailable("the service is changed faster than it is read", nil)
 }
 
 // Services lists the services of a pool by their ranges: at most limit of those that start at cursor ("" for the first) or after.
@@ -261,7 +254,7 @@ func parseServices(of []string, r executor.Result, add func(Service)) error {
 // parseService reads what parts/services/describe.lua returns.
 func parseService(name string, answer any) (Service, error) {
 	fields, ok := answer.([]any)
-	if !ok || len(fields) != 13 && len(fields) != 10 {
+	if !ok || len(fields) != 14 && len(fields) != 11 {
 		return Service{}, malformed("service", name)
 	}
 	var n [8]int64
@@ -287,19 +280,29 @@ func parseService(name string, answer any) (Service, error) {
 	}
 	pick, _ := fields[9].(string)
 	s.Pick = Pick(pick)
-	if len(fields) == 13 {
-		s.Description, _ = fields[10].(string)
-		created, err := toInt(fields[11])
+	if len(fields) == 14 {
+		s.Description, _ = fields[11].(string)
+		created, err := toInt(fields[12])
 		if err != nil {
 			return Service{}, malformed("service", name)
 		}
 		s.Created = time.UnixMilli(created).UTC()
-		if err := s.setLeaseBounds(fields[12]); err != nil {
+		if err := s.setLeaseBounds(fields[13]); err != nil {
 			return Service{}, err
 		}
 	}
-	p := PortCounts{Total: sizeOf(s.ranges()), Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
-	p.Free = p.Total - p.Offered - p.Allocated - p.Cooling
+	p := PortCounts{Offered: int(n[3]), Allocated: int(n[4]), Cooling: int(n[5])}
+	if text, _ := fields[10].(string); text != "" {
+		count, ranges, _ := strings.Cut(text, " ")
+		var ok bool
+		if s.draining, ok = parseRanges(ranges); !ok {
+			return Service{}, malformed("service", name)
+		}
+		p.Draining, _ = strconv.Atoi(count)
+	}
+	// Ports that drain may be counted late, while the range is changed.
+	p.Free = max(0, sizeOf(s.ranges())+p.Draining-p.Offered-p.Allocated-p.Cooling)
+	p.Total = p.Free + p.Offered + p.Allocated + p.Cooling
 	s.Ports = p
 	if slices.ContainsFunc(s.ranges(), func(r Range) bool { return r.Start <= ephemeralMax && r.End >= ephemeralMin }) {
 		s.Warnings = []string{fmt.Sprintf(

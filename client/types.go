@@ -35,6 +35,7 @@ type Definition struct {
 	Exclude     []Range       `json:"exclude,omitempty"` // ports of these that the service does not have
 	Cooldown    time.Duration `json:"-"`                 // for which a port rests after it was given back: 0 to 30 days, whole milliseconds
 	Pick        string        `json:"pick,omitempty"`    // "name": by a hash of the name of the request; "" is "rested": the port free the longest
+	Drain       bool          `json:"drain,omitempty"`   // ports that leave the ranges while they are held stay until they are given back
 
 	// DefaultLease is the lease of a request that has none, and MaxLease the longest: 1 s to 30 days, whole milliseconds. 0: none;
 	// without a DefaultLease, a request that has none gets MaxLease, if there is one.
@@ -71,6 +72,7 @@ type Change struct {
 	End         *int           `json:"end,omitempty"`
 	Ranges      []Range        `json:"ranges,omitempty"`
 	Exclude     []Range        `json:"exclude,omitempty"` // leaves the ranges that the service has then
+	Drain       bool           `json:"drain,omitempty"`   // as in Definition
 	Cooldown    *time.Duration `json:"-"`
 	Pick        *string        `json:"pick,omitempty"` // "name" or "rested"
 
@@ -132,13 +134,16 @@ func (s Service) Has(port int) bool {
 	return slices.ContainsFunc(s.AllRanges(), func(r Range) bool { return port >= r.Start && port <= r.End })
 }
 
-// PortCounts says how many ports of a service are in each state. Total is the sum of the others.
+// PortCounts says how many ports of a service are in each state. Total is the sum of those before Draining.
 type PortCounts struct {
 	Total     int `json:"total"`
 	Free      int `json:"free"`
 	Offered   int `json:"offered"`
 	Allocated int `json:"allocated"`
 	Cooling   int `json:"cooling"` // nobody's, and not free yet: they cool down or are quarantined
+
+	// How many of those that are offered or allocated are outside of the ranges: they leave the service when they are given back.
+	Draining int `json:"draining,omitempty"`
 }
 
 // MarshalJSON returns the service as the API has it.

@@ -25,6 +25,12 @@ type definition struct {
 	MaxLease     *duration `json:"max_lease"`
 }
 
+// redefinition is the body that defines a service, or changes one.
+type redefinition struct {
+	definition
+	Drain bool `json:"drain"`
+}
+
 func (d definition) definition() allocator.Definition {
 	return allocator.Definition{
 		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Ranges: d.Ranges, Exclude: rangesIn(d.Exclude),
@@ -82,6 +88,7 @@ type portCounts struct {
 	Offered   int `json:"offered"`
 	Allocated int `json:"allocated"`
 	Cooling   int `json:"cooling"`
+	Draining  int `json:"draining,omitzero"`
 }
 
 func bodyOfService(pool string, s allocator.Service) serviceBody {
@@ -115,14 +122,16 @@ func (s *Server) createService(c *fiber.Ctx) error {
 // defineService: PUT /services/{service}
 func (s *Server) defineService(c *fiber.Ctx) error {
 	name := param(c, "service")
-	body := definition{Name: name}
+	body := redefinition{definition: definition{Name: name}}
 	if err := decode(c, &body); err != nil {
 		return err
 	}
 	if body.Name != name {
 		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the name in the path, or absent"})
 	}
-	service, created, err := s.allocator.Define(c.UserContext(), caller(c), pool(c), body.definition())
+	d := body.definition.definition()
+	d.Drain = body.Drain
+	service, created, err := s.allocator.Define(c.UserContext(), caller(c), pool(c), d)
 	if err != nil {
 		return err
 	}
@@ -141,6 +150,7 @@ type changes struct {
 	Exclude     []portOrRange       `json:"exclude"`
 	Cooldown    *duration           `json:"cooldown"`
 	Pick        nullable[pickField] `json:"pick"`
+	Drain       bool                `json:"drain"`
 
 	DefaultLease nullable[duration] `json:"default_lease"`
 	MaxLease     nullable[duration] `json:"max_lease"`
@@ -173,7 +183,7 @@ func (b changes) apply(d *allocator.Definition) error {
 	if b.MaxLease.given {
 		d.MaxLease = (*time.Duration)(b.MaxLease.value)
 	}
-	d.Exclude = rangesIn(b.Exclude)
+	d.Exclude, d.Drain = rangesIn(b.Exclude), b.Drain
 	return nil
 }
 

@@ -1,4 +1,5 @@
 local call = redis.call
+-- include drains: count_draining, is_draining, parse_drains
 -- include ranges: read_ranges, size_of
 -- include runs: row_around
 -- include service: read_service
@@ -75,13 +76,27 @@ local function count_free(keys, service)
   local held = call('ZCOUNT', keys.free, '(' .. service.free_before, '+inf') +
     call('ZCOUNT', keys.resting, '(' .. service.now, '+inf')
   local size, longest = size_of(read_ranges(keys))
-  return size - lasting - held, size, longest
+  if not service.drains then return size - lasting - held, size, longest end
+  local draining, cooling = count_draining(keys, service.now, service.cooldown, service.drains)
+  return size + draining - lasting - (held - cooling), size, longest
+end
+
+-- The score of the port that becomes free next of those in `free`, which does not drain. Of more than 64 that drain it
+-- is that of the last of them.
+local function next_score(keys, service)
+  local most = service.drains and '64' or '1'
+  local some = call('ZRANGEBYSCORE', keys.free, '(' .. service.free_before, '+inf', 'WITHSCORES', 'LIMIT', '0', most)
+  if not service.drains then return some[2] end
+  local _, _, draining = parse_drains(service.drains)
+  for i = 1, #some, 2 do
+    if i == 127 or not is_draining(draining, some[i]) then return some[i + 1] end
+  end
 end
 
 -- In how many ms the next port becomes free by itself; nil if none does.
 local function next_free(keys, service)
   local now, free_before = service.now, service.free_before
-  local held = call('ZRANGEBYSCORE', keys.free, '(' .. free_before, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
+  local held = next_score(keys, service)
   local resting = call('ZRANGEBYSCORE', keys.resting, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
   held, resting = held and held - free_before, resting and resting - now
   if held and resting then return math.min(held, resting) end

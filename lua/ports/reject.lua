@@ -14,13 +14,14 @@
 -- Worst case: a block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include drains: is_draining, parse_drains
 -- include history: add_event
 -- include owner: check_owner, disown_ports
 -- include ports/by_name: cooling_since
 -- include ports/find: find_offer, no_offer
 -- include ports/notify_lazily: notify_of_return
 -- include record: has_labels, mark_offer
--- include resting: let_rest
+-- include resting: let_rest, note_rest
 
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
@@ -40,27 +41,32 @@ if state == 'accepted' then return redis.error_reply('OFFER_ACCEPTED this offer 
 if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end
 
 -- No holder has used these ports, so they need no cooldown: with this score it is over. Those that were offered to
--- their last holder while they cooled down go on cooling down.
-local cooldown, by_name = unpack(call('HMGET', keys.service, 'cooldown', 'pick'))
-local all, scores, until_of = {}, {}, {}
-for i = 1, count do all[i] = string.format('%d', port + i - 1) end
-local since = by_name and cooling_since(keys, all) or {}
-for i, each in ipairs(all) do
-  local score = math.max(now - cooldown, since[i] or 0)
-  local until_then = math.max(now + (tonumber(rest) or 0), score + cooldown)
-  scores[2 * i - 1], scores[2 * i] = string.format('%d', score), each
-  until_of[2 * i - 1], until_of[2 * i] = each, string.format('%d', until_then)
+-- their last holder while they cooled down go on cooling down. Ports that drain are found by the time at which their
+-- holds ended, and rest without the service.
+local cooldown, by_name, drains = unpack(call('HMGET', keys.service, 'cooldown', 'pick', 'drains'))
+local _, _, draining = parse_drains(drains)
+local rests, every, scores, all, until_of, noted = rest ~= '' and rest ~= '0', {}, {}, {}, {}, {}
+for i = 1, count do every[i] = string.format('%d', port + i - 1) end
+local since = by_name and cooling_since(keys, every) or {}
+for i, each in ipairs(every) do
+  local drains_here, score = is_draining(draining, each), math.max(now - cooldown, since[i] or 0)
+  local until_then = string.format('%d', math.max(now + (tonumber(rest) or 0), score + cooldown))
+  if rests and not drains_here then
+    all[#all + 1] = each
+    until_of[#until_of + 1], until_of[#until_of + 2] = each, until_then
+  else
+    scores[#scores + 1], scores[#scores + 2] = drains_here and now or string.format('%d', score), each
+    if rests then noted[#noted + 1], noted[#noted + 2] = each, until_then end
+  end
 end
 call('HDEL', keys.names, name) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('HDEL', keys.offers, port)
 if has_labels(record) then call('HDEL', keys.labels, port) end
 if its_owner then disown_ports(keys, now, port, count) end
-if rest == '' or rest == '0' then
-  call('ZADD', keys.free, unpack(scores))
-else
-  call('ZREM', keys.free, unpack(all))
-  let_rest(keys, until_of)
-end
+if #scores > 0 then call('ZADD', keys.free, unpack(scores)) end
+if #all > 0 then call('ZREM', keys.free, unpack(all)) end
+let_rest(keys, until_of)
+note_rest(keys, noted)
 -- A repeated call gets the same answer for a minute, or for the rest of the offer's time.
 local remembered = math.min(expires - now, 60000)
 call('SET', keys.offer, mark_offer(record, 'rejected'), 'PX', string.format('%d', remembered))

@@ -16,12 +16,13 @@
 -- Worst case: a leased block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include drains: is_draining, parse_drains
 -- include history: add_event
 -- include owner: check_owner, disown_ports
 -- include ports/find: find_allocation, find_offer
 -- include ports/notify_lazily: notify_of_return
 -- include record: offer_record, parse_allocation
--- include resting: let_rest
+-- include resting: let_rest, note_rest
 
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], ports = KEYS[4], waitlist = KEYS[5], offers = KEYS[6],
@@ -64,15 +65,21 @@ for i = 1, count - 1 do
   scores[2 * i + 1], scores[2 * i + 2] = now, all[i + 1]
 end
 call('HDEL', keys.ports, unpack(all)) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
-if rest == '' or rest == '0' then
-  call('ZADD', keys.free, unpack(scores))
-else
-  -- What the holder used cools down as well, at the same time.
-  local lasts = math.max(tonumber(rest), tonumber(call('HGET', keys.service, 'cooldown')))
-  local until_then, until_of = string.format('%d', now + lasts), {}
-  for i, each in ipairs(all) do until_of[2 * i - 1], until_of[2 * i] = each, until_then end
-  call('ZREM', keys.free, unpack(all))
+call('ZADD', keys.free, unpack(scores))
+if rest ~= '' and rest ~= '0' then
+  -- What the holder used cools down as well, at the same time. Ports that drain rest without the service.
+  local cooldown, drains = unpack(call('HMGET', keys.service, 'cooldown', 'drains'))
+  local _, _, draining = parse_drains(drains)
+  local until_then = string.format('%d', now + math.max(tonumber(rest), tonumber(cooldown)))
+  local resting, until_of, noted = {}, {}, {}
+  for _, each in ipairs(all) do
+    local of = is_draining(draining, each) and noted or until_of
+    of[#of + 1], of[#of + 2] = each, until_then
+    if of == until_of then resting[#resting + 1] = each end
+  end
+  if #resting > 0 then call('ZREM', keys.free, unpack(resting)) end
   let_rest(keys, until_of)
+  note_rest(keys, noted)
 end
 if lease then
   call('HDEL', keys.offers, unpack(all))

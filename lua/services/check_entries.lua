@@ -14,11 +14,11 @@
 local call = redis.call
 -- include clock: read_clock
 -- include labels: labels_of
--- include ranges: have_all, ranges_of, text_of
+-- include ranges: have_all, text_of
 -- include record: count_of, is_first_port, is_live, name_of, owner_of
 -- include runs: drop_run, set_run
 -- include service: is_changing, no_service, read_service
--- include services/overlaps: forget_ranges, overlap_of, ranges_in_pool
+-- include services/overlaps: forget_ranges, overlap_of, ranges_in_pool, read_pool_ranges
 -- include services/report: begin_report
 -- include waitlist: leave
 
@@ -30,8 +30,7 @@ local keys = {
 local kind, cursor, repairs, owner = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local now = read_clock()
 local service = read_service(keys, now, string.match(keys.service, ':service:(.*)$'))
-local start, stop, several = unpack(call('HMGET', keys.service, 'start', 'end', 'ranges'))
-local ranges = start and ranges_of(start, stop, several)
+local ranges, own = read_pool_ranges(keys)
 local key, findings = keys[kind], {}
 
 local report = begin_report(keys, findings, repairs)
@@ -93,10 +92,10 @@ local function check_set_port(port)
 end
 
 local function check_run(last, first)
-  if string.find(last, '^%d+$') and have_all(ranges, tonumber(first), tonumber(last)) then return end
+  if string.find(last, '^%d+$') and have_all(own, tonumber(first), tonumber(last)) then return end
   report('outside', last, 'a run of fresh ports from ' .. first .. ' on is not wholly of the service', function()
     drop_run(keys, last)
-    for _, range in ipairs(ranges) do
+    for _, range in ipairs(own) do
       local from, to = math.max(first, range[1]), math.min(tonumber(last) or 0, range[2])
       if from <= to then set_run(keys, from, to) end
     end

@@ -13,6 +13,7 @@
 -- Worst case: 1,000 of each: about 1 ms (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include drains: has_drained
 -- include service: is_changing, no_service, read_service
 
 local keys = {service = KEYS[1], free = KEYS[2], fresh = KEYS[3], resting = KEYS[4]}
@@ -20,7 +21,7 @@ local most = ARGV[2]
 local now = read_clock()
 local service = read_service(keys, now, ARGV[1])
 if not service.cooldown then return redis.error_reply(no_service(service.name)) end
-if is_changing(service) then return 0 end
+if is_changing(service) or has_drained(keys, service) then return 0 end
 
 local back = call('ZRANGEBYSCORE', keys.free, '-inf', service.free_before, 'WITHSCORES', 'LIMIT', '0', most)
 local rested = {}

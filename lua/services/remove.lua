@@ -15,10 +15,9 @@ local call = redis.call
 -- include clock: read_clock
 -- include clear_ended: clear_ended
 -- include history: add_change, end_history
--- include ranges: read_ranges
 -- include resting: rest_cooling
 -- include service: no_service, read_service
--- include services/overlaps: forget_ranges
+-- include services/overlaps: forget_ranges, read_pool_ranges
 -- include waitlist: notify_gone
 
 local keys = {
@@ -51,7 +50,7 @@ if ARGV[1] ~= '0' then -- the history says which leases have ended
   clear_ended(keys, leased, 150)
   if #leased > 0 then return -1 end
 end
-forget_ranges(keys, service.name, read_ranges(keys))
+forget_ranges(keys, service.name, (read_pool_ranges(keys)))
 call('UNLINK', keys.service, keys.free, keys.fresh, keys.run_lengths, keys.names, keys.offers, keys.ports, keys.leases,
   keys.resting, keys.waitlist, keys.labels, keys.last)
 add_change(keys.events, 'removed')

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -32,11 +33,13 @@ func serviceDefineCommand() *cobra.Command {
 	var description, pick string
 	var cooldown, defaultLease, maxLease duration
 	var exclude []string
+	var drain bool
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "define NAME START-END[,START-END...]",
 		Short: "Define a service, or change it",
 		Long: "Define a service that hands out the ports from START to END, of up to 32 ranges, or change the ranges, the description,\n" +
-			"the cooldown and the leases of the one that has this name. What no flag gives becomes empty. The first service of a pool creates the pool.\n\n" +
+			"the cooldown and the leases of the one that has this name. What no flag gives becomes empty. The first service of a pool creates the pool.\n" +
+			"With --drain, the ranges may leave out ports that are held: nobody else gets those, and they are gone when they are given back.\n\n" +
 			exitCodes,
 		Example: "  portmaster service define ci 20000-20099\n" +
 			"  portmaster service define web 8000-8099 --description 'The web servers' --cooldown 1m\n" +
@@ -45,7 +48,7 @@ func serviceDefineCommand() *cobra.Command {
 		Args: cobra.ExactArgs(2),
 	}, func(ctx context.Context, s *session, args []string) error {
 		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown), Pick: pick,
-			DefaultLease: time.Duration(defaultLease), MaxLease: time.Duration(maxLease)}
+			DefaultLease: time.Duration(defaultLease), MaxLease: time.Duration(maxLease), Drain: drain}
 		var err error
 		if d.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
 			return err
@@ -65,6 +68,7 @@ func serviceDefineCommand() *cobra.Command {
 	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
 	addLeases(cmd, &defaultLease, &maxLease)
 	addExclude(cmd, &exclude)
+	addDrain(cmd, &drain)
 	s.output.addFlags(cmd, "the name")
 	return cmd
 }
@@ -78,10 +82,15 @@ func addExclude(cmd *cobra.Command, exclude *[]string) {
 	cmd.Flags().StringSliceVar(exclude, "exclude", nil, "ports and ranges that the service does not have, such as 5005,5010-5019")
 }
 
+func addDrain(cmd *cobra.Command, drain *bool) {
+	cmd.Flags().BoolVar(drain, "drain", false, "let held ports leave the ranges: they stay with their holders until they are given back")
+}
+
 func serviceChangeCommand() *cobra.Command {
 	var description, pick string
 	var cooldown, defaultLease, maxLease duration
 	var exclude []string
+	var drain bool
 	var given func(flag string) bool
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "change NAME [START-END[,START-END...]]",
@@ -91,7 +100,7 @@ func serviceChangeCommand() *cobra.Command {
 		Example: "  portmaster service change web --cooldown 1m\n  portmaster service change web --exclude 8080",
 		Args:    cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		var change client.Change
+		change := client.Change{Drain: drain}
 		var err error
 		if len(args) > 1 {
 			if change.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
@@ -126,6 +135,7 @@ func serviceChangeCommand() *cobra.Command {
 	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
 	addLeases(cmd, &defaultLease, &maxLease)
 	addExclude(cmd, &exclude)
+	addDrain(cmd, &drain)
 	s.output.addFlags(cmd, "the name")
 	return cmd
 }
@@ -137,6 +147,9 @@ func printDefined(s *session, service client.Service, err error) error {
 	}
 	for _, warning := range service.Warnings {
 		s.warn(warning)
+	}
+	if n := service.Ports.Draining; n > 0 {
+		s.warn(fmt.Sprintf("held ports outside of the ranges drain: %d", n))
 	}
 	return printOne(s.output, services, service)
 }

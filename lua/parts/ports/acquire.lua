@@ -1,5 +1,6 @@
 local call = redis.call
 -- include clear_ended: clear_ended
+-- include drains: must_drain
 -- include full_redis: stop_if_full
 -- include labels: add_labels
 -- include lease_bounds: parse_bounds, too_long
@@ -88,6 +89,7 @@ local function grant(keys, service, group, requests)
   if wrong then return 'refused', wrong end
   if is_changing(service) then return 'unsettled' end
   stop_if_full(keys)
+  if must_drain(keys, service) then return 'unsettled' end
   settle_rest(keys, service)
   local may_have = true
   if service.waiting then
