@@ -77,8 +77,10 @@ func (s *modelService) hasAll(port, count int) bool {
 // change draws a change of a part of a definition.
 func (r *run) change(t *rapid.T) {
 	c := r.target(t, "change")
-	c.part = rapid.SampledFrom([]string{"description", "cooldown", "ranges", "ranges", "exclude", "exclude"}).Draw(t, "part")
+	c.part = rapid.SampledFrom([]string{"description", "cooldown", "ranges", "ranges", "exclude", "exclude", "pick", "leases"}).Draw(t, "part")
 	c.description, c.cooldown = rapid.SampledFrom([]string{"", "changed"}).Draw(t, "description"), r.cooldown(t)
+	c.pick = drawPick(t)
+	c.drawLeases(t)
 	c.start, c.end = modelMin, modelMax
 	if s := r.model.pool(c.pool).services[c.service]; s != nil {
 		c.start = s.start + rapid.IntRange(-2, 2).Draw(t, "start by")
@@ -97,6 +99,10 @@ func (c request) applyTo(d *Definition) error {
 		d.Description = c.description
 	case "cooldown":
 		d.Cooldown = c.cooldown
+	case "pick":
+		d.Pick = c.pick
+	case "leases":
+		d.DefaultLease, d.MaxLease = optional(c.byDefault), optional(c.longest)
 	case "exclude":
 		d.Exclude = c.exclude
 	case "ranges":
@@ -115,6 +121,12 @@ func (m *model) change(p *modelPool, s *modelService, c request) answer {
 	}
 	if c.part != "cooldown" {
 		changed.cooldown = time.Duration(s.cooldown) * time.Millisecond
+	}
+	if c.part != "pick" {
+		changed.pick = s.pick
+	}
+	if c.part != "leases" {
+		changed.byDefault, changed.longest = time.Duration(s.leases.byDefault)*time.Millisecond, time.Duration(s.leases.longest)*time.Millisecond
 	}
 	if c.part != "ranges" {
 		changed.start, changed.end, changed.exclude = s.start, s.end, nil

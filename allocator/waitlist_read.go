@@ -74,6 +74,7 @@ func callOfTicket(ticket string) (call WaitingCall) {
 	call.Name = strings.Join(parts[1:n-2], "/")
 	call.Requests = call.Ports
 	for row := range strings.SplitSeq(parts[n-1], ".") { // each is of one request, but 1 is of all that are for a single port
+		row, _, _ = strings.Cut(row, "x") // of what the first port is a multiple
 		if length, _ := strconv.Atoi(row); length > 1 {
 			call.Requests -= length - 1
 		}

@@ -36,7 +36,7 @@ func TestFreePorts(t *testing.T) {
 		for i, port := range want {
 			equal(t, "what goes out", a.claim("django", fmt.Sprintf(`{"name":"n%d"}`, i)).Port, port)
 		}
-		equal(t, "nothing", a.get("/v1/services/django/free").body[:20], `{"service":"django",`)
+		equal(t, "nothing", a.get("/v1/services/django/free").body[:37], `{"pool":"default","service":"django",`)
 		equal(t, "none", free(""), "[]")
 
 		for _, limit := range []string{"0", "1001", "-1", "x", "01"} {

@@ -32,7 +32,7 @@ type operation struct {
 
 func newDrawer(seed uint64) *drawer {
 	d := &drawer{Rand: rand.New(rand.NewPCG(seed, seed)), values: map[string][]string{
-		"pool": {"default", "host"}, "service": {"django", "flask", "django", "flask"},
+		"pool": {"default", "host"}, "service": {"django", "flask", "django", "flask", "spare"},
 		"start": {"5000", "7000", "7000"}, "end": {"5199", "6004", "7009"}, "port": {"5000", "5001", "5002", "5010", "6000", "6001"},
 		"prefer": {"5001", "6001"}, "count": {"1", "2", "3"}, "align": {"2", "3", "64"}, "lease": {"60", "1.5", "90s", "1h", "30d"}, "default_lease": {"60", "1h"}, "max_lease": {"60", "30d"}, "cooldown": {"0", "0s", "0.1"},
 		"wait": {"0", "0.001", "10ms", ".01"}, "limit": {"1", "2", "1000"}, "cursor": {"0", "5001"}, "host": {"ci.example", "10.0.0.7", "[::1]"},

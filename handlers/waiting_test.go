@@ -56,7 +56,7 @@ func TestWaitingCalls(t *testing.T) {
 		equal(t, "a page", len(read[[]waiting](page)), 3)
 		next, _, _ := strings.Cut(strings.TrimPrefix(page.header.Get("Link"), "<"), ">")
 		whole := a.get(path).body
-		equal(t, "the next page", a.get(next).body, "["+whole[strings.Index(whole, `{"service":"django","name":"f"`):])
+		equal(t, "the next page", a.get(next).body, "["+whole[strings.Index(whole, `{"pool":"default","service":"django","name":"f"`):])
 
 		key := store.Prefix + ":{default}:line:django"
 		command("ZADD", key, 1, "0123456789abcdef-7/1/1")
