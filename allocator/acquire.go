@@ -25,7 +25,15 @@ type acquisition struct {
 // grant is what a request got.
 type grant struct {
 	record  record
-	created bool // it is new; else the call was repeated
+	created bool // it is new; else the call was repeated, or the name had it
+}
+
+// secretOf returns the secret of the request that got this; "" if it is of another call: the name had an allocation that will do.
+func (g grant) secretOf(r Request) string {
+	if its, _ := g.record.text(`"secret":"`); its != r.Secret {
+		return ""
+	}
+	return r.Secret
 }
 
 // acquire has a script offer or claim what is requested: the plain one if that will do, else the one for all cases.
@@ -49,8 +57,10 @@ func (a *Allocator) acquire(ctx context.Context, c acquisition) (grants []grant,
 		return nil, explain(a.notGone(context.WithoutCancel(ctx), c.pool, err))
 	}
 	grants, err = grantsOf(answer, len(c.requests))
-	for i := range grants {
-		grants[i].created = grants[i].created || c.requests[i].generated // it is new, although a call that waited may have repeated it
+	for i, r := range c.requests[:len(grants)] {
+		if r.generated && grants[i].secretOf(r) != "" {
+			grants[i].created = true // although a call that waited may have repeated it
+		}
 	}
 	if c.wait.Longest > 0 && err == nil {
 		if cause := c.wait.givenUp(ctx); isGone(cause) {
@@ -75,7 +85,7 @@ func (a *Allocator) plainCall(c acquisition) (call executor.Call, isPlain bool) 
 			flag(!r.generated), valueOf(r.Lease).Milliseconds(), ofPool, highest)...)
 		call.Many, call.OwnKeys, call.OwnArgs = lua.ClaimMany, 1, len(call.Args)
 	} else {
-		call = pool.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret, r.options(false))
+		call = pool.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret, r.plainOptions(false))
 		call.Many, call.OwnKeys, call.OwnArgs = lua.OfferMany, 1, 3
 	}
 	pool.AddOwner(&call, c.caller.Owner, c.caller.Held)
@@ -118,7 +128,7 @@ func (a *Allocator) callOf(c acquisition, ticket string, stay bool) executor.Cal
 	call := k.Call(c.script, c.service, "")
 	for _, r := range c.requests {
 		k.AddEach(&call, c.service, r.Secret)
-		args = append(args, r.Name, r.Secret, r.Labels.behind(r.options(c.wait.Longest > 0)))
+		args = append(args, r.Name, r.Secret, r.options(c.wait.Longest > 0))
 	}
 	call.Args = args
 	k.AddOwner(&call, c.caller.Owner, c.caller.Held)

@@ -27,7 +27,7 @@ type Allocation struct {
 
 // Claim offers and accepts all that is requested of a service in one call, in the same order, or nothing. Client-supplied secrets
 // make the call safe to repeat, for as long as the allocations live: created is false then. If all ports are taken, it waits as wait
-// says. The answers have the secrets.
+// says. The answers have the secrets, but for existing allocations that a request takes: created is false if there is nothing else.
 //
 // It returns ErrInvalid, ErrServiceNotFound, ErrNameTaken, ErrPortTaken, ErrExhausted, or ErrQuotaExceeded; for a client-supplied
 // secret also ErrOfferAccepted, if the allocation was released since, ErrOfferRejected, and ErrNotOwner: a claim accepts no open offer
@@ -48,7 +48,7 @@ func (a *Allocator) Claim(ctx context.Context, caller Caller, pool, service stri
 		if allocations[i], err = parseAllocation(service, g.record); err != nil {
 			return nil, false, err
 		}
-		allocations[i].Secret = c.requests[i].Secret
+		allocations[i].Secret = g.secretOf(c.requests[i])
 		created = created || g.created
 		a.epoch.Acknowledge(pool, allocations[i].Fence)
 	}
@@ -126,15 +126,26 @@ type Proof struct {
 // operator. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound, ErrSecretMismatch, ErrNotOwner, ErrPreconditionFailed, or
 // ErrPreconditionRequired if a proof is needed.
 func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, holder string, proof Proof) error {
+	_, err := a.release(ctx, caller, pool, service, holder, proof, false)
+	return err
+}
+
+// ReleaseInUse is Release by a caller that found the ports still in use, such as by what its command left behind: they are kept out for
+// Options.Quarantine, and no shorter than for the cool-down. released is false if the call was repeated.
+func (a *Allocator) ReleaseInUse(ctx context.Context, caller Caller, pool, service, holder string, proof Proof) (released bool, err error) {
+	return a.release(ctx, caller, pool, service, holder, proof, true)
+}
+
+func (a *Allocator) release(ctx context.Context, caller Caller, pool, service, holder string, proof Proof, inUse bool) (bool, error) {
 	f := checkHolder(pool, service, holder)
 	if proof.Secret != "" {
 		f.secret("Portmaster-Secret", proof.Secret)
 	}
 	if err := f.err(); err != nil {
-		return err
+		return false, err
 	}
 	if a.opts.ReleaseNeedsSecret && proof.Secret == "" && len(proof.Fences) == 0 {
-		return &Error{Code: CodePreconditionRequired,
+		return false, &Error{Code: CodePreconditionRequired,
 			Detail: "send the allocation's secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys.Pool(pool)
@@ -143,14 +154,22 @@ func (a *Allocator) Release(ctx context.Context, caller Caller, pool, service, h
 	for _, fence := range proof.Fences {
 		which = append(which, fence)
 	}
-	if proof.Secret == "" {
+	if proof.Secret == "" && !inUse {
 		if answer, err := a.write(ctx, a.plainRelease(caller, pool, service, which)); err != nil || answer != longWay {
-			return a.notGone(ctx, pool, err)
+			return true, a.notGone(ctx, pool, err)
 		}
 	}
-	args := append(a.withEvents(caller, service, proof.Secret), which...)
-	_, err := a.runOwned(ctx, pool, caller, k.Call(lua.Release, service, proof.Secret, args...), a.write)
-	return a.notGone(ctx, pool, err)
+	args := append(a.withEvents(caller, service, proof.Secret, a.rests(inUse)), which...)
+	answer, err := a.runOwned(ctx, pool, caller, k.Call(lua.Release, service, proof.Secret, args...), a.write)
+	return answer == int64(1), a.notGone(ctx, pool, err)
+}
+
+// rests is what scripts are told of ports that are given back: for how many ms they are kept out if they are in use; "" if they are not.
+func (a *Allocator) rests(inUse bool) any {
+	if inUse {
+		return a.opts.Quarantine.Milliseconds()
+	}
+	return ""
 }
 
 // plainRelease returns the call of the script of few keys that serves most releases: of a port or name, and the fences of which it

@@ -35,7 +35,7 @@ type Options struct {
 	MaxWait            time.Duration // how long a call may wait for a port; 0: none may
 	MaxWaiting         int           // how many calls of this Allocator may wait at a time; 0 is 2000
 	MaxPorts           int           // how many ports one call may ask for; 0 is MaxPorts, and more is not allowed
-	Quarantine         time.Duration // how long a port that was rejected as in use is kept out, in whole milliseconds
+	Quarantine         time.Duration // how long a port that was found in use is kept out, in whole milliseconds
 	ReleaseNeedsSecret bool          // a release must prove which allocation it means
 
 	AllowVolatile bool // Check accepts a Redis that keeps nothing on disk

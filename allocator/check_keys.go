@@ -61,7 +61,7 @@ func (a *Allocator) CheckKeys(ctx context.Context, pool string, repair bool, rep
 }
 
 // entries are the keys of a service whose entries CheckKeys goes through, and the service itself.
-var entries = []string{"service", "waitlist", "run_lengths", "fresh", "names", "offers", "ports", "free", "leases", "resting", "labels"}
+var entries = []string{"service", "waitlist", "fresh", "names", "offers", "ports", "free", "leases", "resting", "labels", "last"}
 
 func (a *Allocator) checkService(ctx context.Context, pool, service string, repair bool, report func(Inconsistency)) error {
 	tell := func(findings any) error {
@@ -89,7 +89,7 @@ func (a *Allocator) checkService(ctx context.Context, pool, service string, repa
 		return err
 	}
 	owners := map[string]bool{}
-	for _, r := range s.ranges() {
+	for _, r := range s.allRanges() {
 		for first := r.Start; first <= r.End; first += portsPerCheck {
 			if err := a.checkPorts(ctx, pool, service, first, min(first+portsPerCheck-1, r.End), repair, owners, tell); err != nil {
 				return err

@@ -71,12 +71,12 @@ func TestCheckKeys(t *testing.T) {
 		{"a rest that nobody ends", []change{{"HDEL", "service:web", "rests"}}, "rest_unwatched", true},
 		{"two runs overlap", []change{{"ZADD", "fresh:web", "2200", "2210"}}, "runs_overlap", true},
 		{"a run ends before it begins", []change{{"ZADD", "fresh:web", "2290", "2280"}}, "run_backwards", true},
-		{"a length of no run", []change{{"ZADD", "room:web", 7, "2200"}}, "run_of_nothing", true},
+		{"a length of no run, which a block's search clears", []change{{"ZADD", "room:web", 7, "2200"}}, "", true},
 		{"a run whose length is not known", []change{{"DEL", "room:web"}}, "run_length", true},
 		{"a run that is thought shorter", []change{{"ZADD", "room:web", 2, "2299"}}, "run_length", true},
 		{"ports of no service", []change{{"ZADD", "free:web", 1, "999"}, {"ZADD", "leases:web", far, "3000"}, {"ZADD", "resting:web", far, "x"},
 			{"HSET", "offers:web", "999", "leased"}, {"HSET", "ports:web", "3000", "999"}}, "outside outside outside outside outside", true},
-		{"a run beyond the range", []change{{"ZREM", "fresh:web", "2299"}, {"ZADD", "fresh:web", "2015", "2400"}}, "outside run_of_nothing", true},
+		{"a run beyond the range", []change{{"ZREM", "fresh:web", "2299"}, {"ZADD", "fresh:web", "2015", "2400"}}, "outside", true},
 		{"a holder beyond the range", []change{{"HSET", "ports:web", "3000", `{"name":"eve","port":3000,"created":1,"fence":1,"secret":"e"}`}}, "outside", false},
 		{"a record that cannot be read", []change{{"HSET", "ports:web", lasting, `{"name":"ann"}`}}, "labels_of_nobody malformed", false},
 		{"the start of the range is another's", []change{{"ZADD", "services", "1999", "web"}}, "range", false},
@@ -93,6 +93,7 @@ func TestCheckKeys(t *testing.T) {
 		{"labels of nobody", []change{{"HSET", "labels:web", unused, `{"secret":"e","labels":{"a":"1"}}`}}, "labels_of_nobody", true},
 		{"labels of an earlier holder", []change{{"HSET", "labels:web", "2000", `{"secret":"e","labels":{"a":"1"}}`}}, "labels_of_nobody", true},
 		{"labels that cannot be read", []change{{"HSET", "labels:web", "2000", `{"secret"`}}, "labels_of_nobody", true},
+		{"a last holder that no one asks for", []change{{"HSET", "last:web", lasting, "0 ann"}}, "last_of_nothing", true},
 		{"a ticket that cannot be read", []change{{"ZADD", "line:web", 1, "ticket"}}, "ticket waitlist_unknown waitlist_unwatched", true},
 	} {
 		t.Run(test.what, func(t *testing.T) {

@@ -18,7 +18,7 @@ const (
 	EventAllocated EventKind = "allocated" // an offer was accepted, or a port claimed
 	EventRenewed   EventKind = "renewed"   // by an operator, what another owner has
 	EventReleased  EventKind = "released"
-	EventInUse     EventKind = "in_use"  // an offer was rejected since something else uses its port
+	EventInUse     EventKind = "in_use"  // an offer was rejected, or an allocation released, since something else uses its port
 	EventExpired   EventKind = "expired" // a lease was found to have ended, at Until
 	EventDefined   EventKind = "defined" // the service was
 	EventChanged   EventKind = "changed" // the service was

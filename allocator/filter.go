@@ -17,16 +17,16 @@ type Filter struct {
 func (of Filter) isAll() bool { return of == Filter{} }
 
 // namePrefix matches what an instance name may begin with.
-var namePrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var namePrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@+~=-]{0,127}$`)
 
 // filter checks a filter.
 func (f *faults) filter(of Filter) {
 	f.owner("owner", of.Owner)
 	if of.Name != "" {
-		f.name("name", of.Name)
+		f.instance("name", of.Name)
 	}
 	if of.NamePrefix != "" && !namePrefix.MatchString(of.NamePrefix) {
-		f.add("name_prefix", "must be 1 to %d of A-Z a-z 0-9 . _ -, and begin with a letter or digit", MaxName)
+		f.add("name_prefix", "must be 1 to %d of A-Z a-z 0-9 . _ - / : @ + ~ =, and begin with a letter or digit", MaxInstanceName)
 	}
 	if of.Label == "" {
 		return

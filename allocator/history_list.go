@@ -99,7 +99,7 @@ func checkHistory(pool, service string, filter HistoryFilter, cursor string, lim
 	f := checkService(pool, service)
 	f.port("port", filter.Port)
 	if filter.Name != "" {
-		f.name("name", filter.Name)
+		f.instance("name", filter.Name)
 	}
 	f.owner("owner", filter.Owner)
 	f.limit(limit)

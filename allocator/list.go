@@ -77,7 +77,8 @@ func list[T any](
 // portsOf returns the next ports at which what is meant may be, from a port upwards: that of a name, or else as handedOut.
 func (a *Allocator) portsOf(ctx context.Context, k keyspace.Pool, s Service, of Filter, from int) (ports []int, err error) {
 	if of.Name == "" {
-		return a.handedOut(ctx, k.Fresh(s.Name), max(from, s.Start), s.End)
+		all := s.allRanges()
+		return a.handedOut(ctx, k.Fresh(s.Name), max(from, all[0].Start), all[len(all)-1].End)
 	}
 	found, err := a.executor.Fields(ctx, k.Names(s.Name), of.Name)
 	if err != nil {

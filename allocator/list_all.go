@@ -42,7 +42,7 @@ func (a *Allocator) AllPoolAllocations(ctx context.Context, pool string, listed 
 				if s.Ports.Allocated == 0 || !listed(s.Name) {
 					continue
 				}
-				isSmall := s.Ports.Total <= portsPerCommand
+				isSmall := s.Ports.Total <= portsPerCommand && s.draining == nil
 				if !isSmall || ports+s.Ports.Total > MaxPage {
 					if !a.yieldSmall(ctx, pool, small, yield) {
 						return

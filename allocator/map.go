@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -38,6 +39,7 @@ type MapEntry struct {
 	Owner      string    // of such a port; "": nobody in particular
 	Created    time.Time // of the offer or allocation; zero if there is none
 	Until      time.Time // when the state ends unless something is done; zero if it does not: free, or allocated without a lease
+	Draining   bool      // a port of the holder is in a range that the service had: it is gone when the hold ends
 }
 
 // MaxMapped is how many ports of the service a page of a map covers at most. Its last entry may reach beyond that, since a holder is one entry.
@@ -71,24 +73,36 @@ func (a *Allocator) Map(ctx context.Context, pool, service, cursor string, limit
 		if len(r.ranges) > 1 {
 			m.Ranges = r.ranges
 		}
-		at := slices.IndexFunc(r.ranges, func(one Range) bool { return one.End >= from })
+		all := sorted(append(slices.Clone(r.ranges), r.draining...))
+		at := slices.IndexFunc(all, func(one Range) bool { return one.End >= from })
 		if at < 0 {
 			return m, "", nil
 		}
-		from = max(from, r.ranges[at].Start)
-		entries, err := r.entries(from, min(from+limit-1, r.ranges[at].End))
+		from = max(from, all[at].Start)
+		entries, err := r.entries(from, min(from+limit-1, all[at].End))
 		if err != nil {
 			return PortMap{}, "", err
 		}
-		m.add(entries)
+		m.add(r.kept(entries))
 		end := entries[len(entries)-1].End
-		if limit -= end + 1 - from; end >= m.End {
+		if limit -= end + 1 - from; end >= all[len(all)-1].End {
 			return m, "", nil
 		}
 		if from = end + 1; limit <= 0 {
 			return m, strconv.Itoa(from), nil
 		}
 	}
+}
+
+// kept returns the entries of ports that the service has: in ranges that drain, those that are held.
+func (r mapReading) kept(entries []MapEntry) (kept []MapEntry) {
+	for _, e := range entries {
+		e.Draining = slices.ContainsFunc(r.draining, func(one Range) bool { return one.Start <= e.End && one.End >= e.Start })
+		if !e.Draining || e.State == StateOffered || e.State == StateAllocated {
+			kept = append(kept, e)
+		}
+	}
+	return kept
 }
 
 // add appends entries. A run of free ports goes on across two readings.
@@ -107,6 +121,7 @@ type mapReading struct {
 	service                            string
 	now                                time.Time
 	ranges                             []Range
+	draining                           []Range // those that the service had, while ports of them are held
 	cooldown                           time.Duration
 	first                              int // the port that the lists begin with; those before it are free
 	free, resting, offers, allocations []any
@@ -114,29 +129,38 @@ type mapReading struct {
 
 // readMap runs the script, on a service that is in order.
 func (a *Allocator) readMap(ctx context.Context, pool, service string, from, count int) (mapReading, error) {
-	k := a.keys.Pool(pool)
+	answer, err := a.readSettled(ctx, pool, service, a.keys.Pool(pool).Call(lua.ReadMap, service, "", service, from, count))
+	if err != nil {
+		return mapReading{}, err
+	}
+	return parseMap(service, answer)
+}
+
+// readSettled runs a script that reads ports, and answers 0 if the service is to be settled first.
+func (a *Allocator) readSettled(ctx context.Context, pool, service string, call executor.Call) (any, error) {
 	for range maxSteps {
-		answer, err := a.read(ctx, k.Call(lua.ReadMap, service, "", service, from, count))
-		if err != nil {
-			return mapReading{}, a.notGone(ctx, pool, err)
+		answer, err := a.read(ctx, call)
+		if err != nil || answer != int64(0) {
+			return answer, a.notGone(ctx, pool, err)
 		}
-		if answer != int64(0) {
-			return parseMap(service, answer)
-		}
-		if err := a.settle(ctx, k, service); err != nil {
-			return mapReading{}, err
+		if err := a.settle(ctx, a.keys.Pool(pool), service); err != nil {
+			return nil, err
 		}
 	}
-	return mapReading{}, unavailable("the service is changed faster than it is read", nil)
+	return nil, unavailable("the service is changed faster than it is read", nil)
 }
 
 func parseMap(service string, answer any) (mapReading, error) {
 	parts, _ := answer.([]any)
-	if len(parts) != 8 {
+	if len(parts) != 9 {
 		return mapReading{}, malformed("the map of", service)
 	}
 	text, _ := parts[1].(string)
 	ranges, ok := parseRanges(text)
+	var draining []Range
+	if text, _ := parts[8].(string); ok && text != "" {
+		draining, ok = parseRanges(text)
+	}
 	var n [3]int64
 	for i, at := range []int{0, 2, 3} {
 		var err error
@@ -145,7 +169,7 @@ func parseMap(service string, answer any) (mapReading, error) {
 		}
 	}
 	r := mapReading{
-		service: service, now: time.UnixMilli(n[0]).UTC(), ranges: ranges,
+		service: service, now: time.UnixMilli(n[0]).UTC(), ranges: ranges, draining: draining,
 		cooldown: time.Duration(n[1]) * time.Millisecond, first: int(n[2]),
 	}
 	for i, list := range []*[]any{&r.free, &r.resting, &r.offers, &r.allocations} {
@@ -184,7 +208,7 @@ func (r mapReading) entry(port int) (MapEntry, error) {
 			return MapEntry{}, err
 		}
 		if a.Expires.IsZero() || a.Expires.After(r.now) {
-			return MapEntry{port, port + a.Count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires}, nil
+			return MapEntry{port, port + a.Count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires, false}, nil
 		}
 	}
 	one := MapEntry{Start: port, End: port, State: StateFree}
@@ -210,7 +234,7 @@ func (r mapReading) offered(one MapEntry, offer record) (MapEntry, error) {
 	if err != nil {
 		return MapEntry{}, err
 	}
-	return MapEntry{one.Start, one.Start + o.Count - 1, StateOffered, o.Name, o.Owner, o.Created, o.Expires}, nil
+	return MapEntry{one.Start, one.Start + o.Count - 1, StateOffered, o.Name, o.Owner, o.Created, o.Expires, false}, nil
 }
 
 // recordIn returns the record that a list of an answer has at a place; "" if it has none.

@@ -41,7 +41,7 @@ func (m *model) mapOf(service string, s *modelService) PortMap {
 		case port.hold.lives(m.now):
 			h := port.hold
 			a := h.allocation(service)
-			if e = (MapEntry{h.port, h.port + h.count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires}); h.fence == 0 {
+			if e = (MapEntry{h.port, h.port + h.count - 1, StateAllocated, a.Name, a.Owner, a.Created, a.Expires, false}); h.fence == 0 {
 				e.State = StateOffered
 			}
 			number = e.End
@@ -161,7 +161,7 @@ func TestMapDuringChange(t *testing.T) {
 		a := newAllocator(store, long)
 		define := func(d Definition) {
 			call := a.keys.Pool(DefaultPool).Call(lua.Define, d.Name, "",
-				a.withEvents(Caller{}, d.Name, d.Description, fmt.Sprintf("%d-%d", d.Start, d.End), d.Cooldown.Milliseconds(), flag(true), a.opts.MaxServices)...)
+				a.withEvents(Caller{}, d.Name, d.Description, fmt.Sprintf("%d-%d", d.Start, d.End), d.Cooldown.Milliseconds(), flag(true), a.opts.MaxServices, "", "", "0")...)
 			for answer := any(int64(0)); answer == int64(0); { // and no settle.lua
 				var err error
 				answer, err = a.write(t.Context(), call)

@@ -226,6 +226,14 @@ var holders = map[string]act{
 	"reject the block of an owner":  ownedAct(Request{Name: "ann", Count: new(100)}, false, rejectAct(Request{}, true).call),
 	"renew what an owner has":       ownedAct(Request{Name: "ann"}, true, renewAct(Request{}).call),
 	"release the block of an owner": ownedAct(Request{Name: "ann", Count: new(100)}, true, releaseAct(Request{}, false).call),
+	"release as in use": holderAct(
+		func(t *testing.T, a *Allocator, pool string) string {
+			return claimOf(t, a, pool, Request{Name: "ann", Count: new(100), Lease: new(time.Hour)})
+		},
+		func(ctx context.Context, a *Allocator, pool, secret string) error {
+			_, err := a.ReleaseInUse(ctx, Caller{}, pool, "web", "ann", Proof{Secret: secret})
+			return err
+		}),
 	"settle": holderAct(
 		func(t *testing.T, a *Allocator, pool string) string {
 			_, err := a.Reject(t.Context(), Caller{}, pool, "web", offerOf(t, a, pool, Request{Name: "bob"}), true)

@@ -20,7 +20,8 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	}
 	ctx := t.Context()
 	var err error
-	d := Definition{Name: c.service, Description: c.description, Start: c.start, End: c.end, Exclude: c.exclude, Cooldown: c.cooldown}
+	d := Definition{Name: c.service, Description: c.description, Start: c.start, End: c.end, Exclude: c.exclude, Cooldown: c.cooldown,
+		Pick: c.pick, DefaultLease: optional(c.byDefault), MaxLease: optional(c.longest)}
 	one := func(allocation Allocation) { got.Allocations = []Allocation{allocation} }
 	var offer Offer
 	var allocation Allocation
@@ -30,6 +31,8 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got.Created = err == nil
 	case "put":
 		got.Service, got.Created, err = a.Define(ctx, c.caller, c.pool, d)
+	case "change":
+		got.Service, err = a.Change(ctx, c.caller, c.pool, c.service, c.applyTo)
 	case "remove":
 		err = a.Remove(ctx, c.caller, c.pool, c.service)
 	case "offer", "claim":
@@ -48,8 +51,16 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 	case "renew":
 		allocation, err = a.Renew(ctx, c.caller, c.pool, c.service, c.holder, c.secret, optional(c.lease))
 		one(allocation)
+	case "label":
+		allocation, err = a.ChangeLabels(ctx, c.caller, c.pool, c.service, c.holder, c.secret, c.labelChanges())
+		one(allocation)
 	case "release":
-		err = a.Release(ctx, c.caller, c.pool, c.service, c.holder, Proof{Secret: c.secret, Fences: c.fences})
+		proof := Proof{Secret: c.secret, Fences: c.fences}
+		if !c.inUse {
+			err = a.Release(ctx, c.caller, c.pool, c.service, c.holder, proof)
+		} else {
+			got.Created, err = a.ReleaseInUse(ctx, c.caller, c.pool, c.service, c.holder, proof)
+		}
 	case "service":
 		got.Service, err = a.Service(ctx, c.pool, c.service)
 	case "services":
@@ -60,6 +71,16 @@ func (r *run) do(t *rapid.T, c *request) (got answer) {
 		got.Allocations, _, err = a.Allocations(ctx, c.pool, c.service, Filter{}, "", MaxPage)
 	case "map":
 		got.Map, err = wholeMap(t.Context(), a, c.pool, c.service, 1+r.steps%4)
+	case "freePorts":
+		var free FreePorts
+		free, err = a.FreePorts(ctx, c.pool, c.service, MaxPage)
+		got.Free = free.Ports
+	case "waitingCalls":
+		for cursor := "0"; cursor != "" && err == nil; {
+			var page []WaitingCall
+			page, cursor, err = a.WaitingCalls(ctx, c.pool, c.service, cursor, 1+r.steps%3)
+			got.Waiting = append(got.Waiting, page...)
+		}
 	case "readOffer":
 		offer, err = a.OpenOffer(ctx, c.caller, c.pool, c.service, c.secret)
 		got.Offers = []Offer{offer}
@@ -157,7 +178,7 @@ func (r *run) tryWaiting(t *rapid.T, a *Allocator, c *request) (got answer, err 
 			continue
 		}
 		allocation, err := parseAllocation(c.service, one.record)
-		allocation.Secret = call.requests[i].Secret
+		allocation.Secret = one.secretOf(call.requests[i])
 		if got.Allocations = append(got.Allocations, allocation); err != nil {
 			return got, err
 		}

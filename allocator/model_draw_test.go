@@ -18,8 +18,8 @@ var (
 		"00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002",
 		"00000000-0000-4000-8000-000000000003", "00000000-0000-4000-8000-000000000004",
 	}
-	// One holder is named as a secret: by its name nobody may end what it has.
-	modelNames = []string{"ann", "bob", "cy", "dan", "eve", modelSecrets[0]}
+	// One holder is named as a secret: by its name nobody may end what it has. Another is named as a port, which such a name means.
+	modelNames = []string{"ann", "bob", "cy", "dan/1:a@b+c=d~e", "10001", modelSecrets[0]}
 )
 
 // The ports cross 10000: in Redis's order of equals 10000 comes before 9999.
@@ -105,7 +105,8 @@ func (r *run) define(t *rapid.T) {
 	c.start = rapid.IntRange(modelMin, modelMax).Draw(t, "start")
 	c.end = min(modelMax, c.start+rapid.IntRange(0, 6).Draw(t, "more"))
 	c.exclude = excluded(t, c.start, c.end)
-	c.cooldown = r.cooldown(t)
+	c.cooldown, c.pick = r.cooldown(t), drawPick(t)
+	c.drawLeases(t)
 	r.step(t, c)
 }
 
@@ -126,6 +127,10 @@ func (r *run) resize(t *rapid.T) {
 	if c.cooldown = time.Duration(s.cooldown) * time.Millisecond; rapid.Bool().Draw(t, "another") {
 		c.cooldown = r.cooldown(t)
 	}
+	if c.pick = s.pick; rapid.IntRange(0, 9).Draw(t, "another pick") == 0 {
+		c.pick = drawPick(t)
+	}
+	c.drawLeases(t)
 	r.step(t, c)
 }
 
@@ -157,6 +162,7 @@ func (r *run) take(t *rapid.T) {
 			again = r.want(t, c, true)
 			again.Name, again.Secret, again.own = name, secret, true
 		}
+		again.Existing = again.Existing && c.act == "claim"
 		repeated = append(repeated, again)
 	}
 	c.many = rapid.IntRange(0, 3).Draw(t, "list") == 0
@@ -175,7 +181,9 @@ func (r *run) fill(t *rapid.T, c *request, wants []want, exact bool) {
 		more = rapid.IntRange(0, 2).Draw(t, "more wants")
 	}
 	for range max(1-len(wants), more) {
-		if w := r.want(t, *c, exact); fits(w, wants) {
+		w := r.want(t, *c, exact)
+		w.Existing = c.act == "claim" && rapid.IntRange(0, 3).Draw(t, "existing") == 0
+		if fits(w, wants) {
 			wants = append(wants, w)
 		}
 	}
@@ -217,6 +225,14 @@ func (r *run) want(t *rapid.T, c request, exact bool) (w want) {
 		w.Count = new(rapid.IntRange(1, 3).Draw(t, "count"))
 	case 10, 11:
 		w.Count = new(rapid.IntRange(2, 4).Draw(t, "count"))
+	}
+	if rapid.IntRange(0, 5).Draw(t, "aligned") == 0 {
+		w.Align = new(rapid.SampledFrom([]int{2, 2, 2, 3, 4}).Draw(t, "align"))
+		for _, port := range []*int{w.Port, w.Prefer} {
+			if port != nil {
+				*port = multiple(*port, *w.Align)
+			}
+		}
 	}
 	return w
 }
@@ -285,6 +301,7 @@ func (r *run) release(t *rapid.T) {
 		c.secret = r.proof(t, right)
 	}
 	c.fences = rapid.SampledFrom([][]int64{nil, nil, nil, {f}, {f - 1}, {f + 1, f - 1}, {f + 1, f}}).Draw(t, "fences")
+	c.inUse = rapid.IntRange(0, 3).Draw(t, "in use") == 0
 	r.step(t, c)
 }
 
@@ -313,4 +330,27 @@ func (r *run) wait(t *rapid.T) {
 	late := r.store.Mini != nil && rapid.Bool().Draw(t, "late")
 	r.setTime(late)
 	t.Logf("time is %d, keys are deleted up to %d", r.model.now, r.model.swept)
+}
+
+// deadlines are the times to come at which something ends by itself.
+func (m *model) deadlines() (times []ms) {
+	for _, p := range m.pools {
+		for _, k := range p.secrets {
+			times = append(times, k.expires, k.forgotten+m.now-m.swept)
+		}
+		for _, s := range p.services {
+			for _, port := range s.ports {
+				times = append(times, port.score, port.score+s.cooldown, port.rests)
+			}
+		}
+		for _, lost := range p.beats {
+			times = append(times, lost)
+		}
+		for _, until := range p.rest {
+			times = append(times, until)
+		}
+	}
+	times = slices.DeleteFunc(times, func(t ms) bool { return t <= m.now })
+	slices.Sort(times)
+	return slices.Compact(times)
 }

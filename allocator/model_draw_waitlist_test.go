@@ -1,7 +1,6 @@
 package allocator
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -31,13 +30,13 @@ func (r *run) join(t *rapid.T) {
 func (r *run) joinLine(t *rapid.T, c request) {
 	c.many = rapid.IntRange(0, 7).Draw(t, "list") == 0
 	r.fill(t, &c, nil, false)
-	ports, wants := 0, make([]Request, len(c.wants))
+	wants := make([]Request, len(c.wants))
 	for i, w := range c.wants {
-		ports, wants[i] = ports+w.count(), w.Request
+		wants[i] = w.Request
 	}
 	r.tickets++
 	server := rapid.SampledFrom(modelServers).Draw(t, "server")
-	c.ticket, c.stay = fmt.Sprintf("%s-%d/%d/%s", server, r.tickets, ports, rowsOf(wants)), true
+	c.ticket, c.stay = ticketOf(server, r.tickets, wants), true
 	r.step(t, c)
 }
 

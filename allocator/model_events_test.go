@@ -33,7 +33,7 @@ func (h *modelHistory) add(event string, c request, of *hold) {
 	}
 }
 
-// addInUse adds that an offer was rejected as in use.
+// addInUse adds that an offer was rejected, or an allocation released, as in use.
 func (h *modelHistory) addInUse(c request, of *hold) {
 	line := Allocation{Name: of.name, Port: of.port, Count: of.count, Owner: of.owner}.event("in_use", c.caller.RequestID)
 	h.events = append(h.events, strings.Replace(line, " fence=0", "", 1))

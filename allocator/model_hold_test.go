@@ -95,6 +95,10 @@ func (m *model) accept(p *modelPool, c request) answer {
 		return p.closed(c.service, state)
 	}
 
+	if s := p.services[c.service]; s.leases.isTooLong(c.lease) {
+		m.note("accepted for too long a lease")
+		return answer{Code: CodeInvalid, Fields: []string{"lease"}}
+	}
 	if minute := m.now + 60_000; minute < k.expires {
 		m.remember(p, c.secret, k, minute)
 	}
@@ -161,17 +165,23 @@ func (m *model) reject(p *modelPool, c request) answer {
 	s := p.services[c.service]
 	back := modelPort{score: m.now - s.cooldown}
 	if c.inUse {
-		back = modelPort{rests: m.now + quarantine.Milliseconds()}
-		for number := h.port; number < h.port+h.count; number++ {
-			p.rest[number] = back.rests
-		}
+		back = p.quarantine(h, m.now+quarantine.Milliseconds())
 		m.note("quarantined")
 		s.history.addInUse(c, h)
 	}
 	s.giveBack(h, back)
+	s.goOnCooling(p, h)
 	k.ended = "rejected"
 	m.remember(p, c.secret, k, m.now+60_000)
 	return answer{Created: true}
+}
+
+// quarantine notes that the ports of a hold rest until a time.
+func (p *modelPool) quarantine(h *hold, until ms) modelPort {
+	for number := h.port; number < h.port+h.count; number++ {
+		p.rest[number] = until
+	}
+	return modelPort{rests: until}
 }
 
 func (m *model) renew(s *modelService, c request) answer {
@@ -183,7 +193,7 @@ func (m *model) renew(s *modelService, c request) answer {
 		return answer{Code: CodeSecretMismatch}
 	case m.mayNot(c.caller, h.owner):
 		return answer{Code: CodeNotOwner}
-	case c.lease == 0 && h.lease == 0:
+	case c.lease == 0 && h.lease == 0 && s.leases.ofNone() == 0, s.leases.isTooLong(c.lease):
 		return answer{Code: CodeInvalid, Fields: []string{"lease"}}
 	}
 
@@ -193,9 +203,7 @@ func (m *model) renew(s *modelService, c request) answer {
 		m.note("renewed what had one")
 	}
 	renewed := *h
-	if c.lease > 0 {
-		renewed.lease = c.lease.Milliseconds()
-	}
+	renewed.lease = m.renewal(s, c.lease, h.lease)
 	renewed.expires = m.now + renewed.lease
 	s.put(&renewed)
 	if h.owner != "" && h.owner != c.caller.Owner {
@@ -226,14 +234,20 @@ func (m *model) release(p *modelPool, s *modelService, c request) answer {
 		return answer{Code: CodePreconditionFailed}
 	}
 
-	s.giveBack(h, modelPort{score: m.now})
+	back := modelPort{score: m.now}
 	s.history.add("released", c, h)
+	if c.inUse {
+		back = p.quarantine(h, m.now+max(quarantine.Milliseconds(), s.cooldown))
+		m.note("released in use")
+		s.history.addInUse(c, h)
+	}
+	s.giveBack(h, back)
 	if c.secret != "" {
 		m.note("released by secret")
 		k := &known{service: c.service, name: h.name, owner: h.owner, port: h.port, count: h.count, expires: m.now + 60_000, ended: "released"}
 		m.remember(p, c.secret, k, k.expires)
 	}
-	return answer{}
+	return answer{Created: c.inUse}
 }
 
 // released reports whether the secret has released this holder's allocation a short while ago.
@@ -243,13 +257,25 @@ func (m *model) released(p *modelPool, c request) bool {
 		return false
 	}
 	number, _ := strconv.Atoi(c.holder)
-	return c.holder == k.name || number >= k.port && number < k.port+k.count
+	return c.holder == k.name && number == 0 || number >= k.port && number < k.port+k.count
 }
 
-// find returns the allocation of a holder, who is named or is one of its ports; nil where there is none.
+// find returns the allocation of a holder, who is named or is one of its ports, as digits are; nil where there is none.
 func (m *model) find(s *modelService, holder string) *hold {
+	if port, err := strconv.Atoi(holder); err == nil {
+		return m.first(s, func(number int, _ *hold) bool { return number == port })
+	}
+	return m.named(s, holder)
+}
+
+// named returns the allocation of a name; nil where there is none.
+func (m *model) named(s *modelService, name string) *hold {
+	return m.first(s, func(_ int, h *hold) bool { return h.name == name })
+}
+
+func (m *model) first(s *modelService, is func(number int, h *hold) bool) *hold {
 	for number, port := range s.ports {
-		if h := port.hold; h != nil && h.fence > 0 && (h.name == holder || strconv.Itoa(number) == holder) {
+		if h := port.hold; h != nil && h.fence > 0 && is(number, h) {
 			if h.lives(m.now) {
 				return h
 			}

@@ -23,7 +23,7 @@ func (m *model) pick(p *modelPool, s *modelService, c request, missing []int) (p
 	}
 	total, row := 0, 1
 	for _, i := range missing {
-		total, row = total+c.wants[i].count(), max(row, c.wants[i].count())
+		total, row = total+c.wants[i].count(), max(row, c.wants[i].surely())
 	}
 	if m.isOverQuota(p, c.caller, total) {
 		return nil, answer{Code: CodeQuotaExceeded}
@@ -63,6 +63,8 @@ func (c request) impossible(s *modelService, missing []int) answer {
 			fields = append(fields, c.field(i, "port"))
 		case w.Prefer != nil && !s.has(*w.Prefer):
 			fields = append(fields, c.field(i, "prefer"))
+		case w.Align != nil && len(s.starts(w)) == 0:
+			fields = append(fields, c.field(i, "align"))
 		}
 	}
 	if fields == nil && total > size {
@@ -86,7 +88,7 @@ func (p *picker) refused(c request, missing []int, turn bool) answer {
 		if w.Port == nil {
 			continue
 		}
-		left, free := p.exact(*w.Port, w.count())
+		left, free := p.exact(c, w, *w.Port)
 		if free && turn {
 			continue
 		}
@@ -147,23 +149,37 @@ func (p *picker) all(c request, missing []int) (ports []int, found bool) {
 		if w := c.wants[i]; w.Port != nil {
 			p.take(*w.Port, w.count())
 			ports[i] = *w.Port
-		} else if w.count() > 1 {
+		} else if w.surely() > 1 {
 			blocks = append(blocks, i)
 		}
 	}
-	slices.SortStableFunc(blocks, func(i, j int) int { return c.wants[j].count() - c.wants[i].count() })
+	slices.SortStableFunc(blocks, func(i, j int) int {
+		return cmp.Or(c.wants[j].count()-c.wants[i].count(), c.wants[j].align()-c.wants[i].align())
+	})
 	for _, i := range blocks {
-		if ports[i] = p.block(c.wants[i].count(), p.s.chosen[i]); ports[i] == 0 {
+		w := c.wants[i]
+		port := p.hashed(w)
+		if w.Prefer != nil {
+			port = *w.Prefer
+		}
+		if port > 0 && p.takePreferred(c, w, port) {
+			ports[i] = port
+			continue
+		}
+		if ports[i] = p.block(w.count(), w.align(), p.s.chosen[i]); ports[i] == 0 {
 			return nil, false
 		}
 	}
 	for _, i := range missing {
-		if w := c.wants[i]; w.Prefer != nil && p.isFree(*w.Prefer) {
+		if w := c.wants[i]; w.surely() > 1 {
+			continue
+		} else if w.Prefer != nil && p.takePreferred(c, w, *w.Prefer) {
 			p.m.note("got what it prefers")
-			p.take(*w.Prefer, 1)
 			ports[i] = *w.Prefer
 		} else if w.Prefer != nil {
 			p.m.note("got another than it prefers")
+		} else if port := p.hashed(w); port > 0 && ports[i] == 0 && p.takePreferred(c, w, port) {
+			ports[i] = port
 		}
 	}
 	for _, i := range missing {
@@ -191,12 +207,15 @@ func (p *picker) isFree(number int) bool {
 	return p.isFresh(number) || port != nil && port.isFree(p.m.now, p.s) && !p.picked[number]
 }
 
-// exact reports whether just these ports are free. Where not, it tells how long the first that is not stays so, if that is
-// known.
-func (p *picker) exact(port, count int) (left ms, free bool) {
-	for number := port; number < port+count; number++ {
-		if !p.isFree(number) {
-			return p.s.ports[number].freeIn(p.m.now, p.s), false
+// exact reports whether a want may have just these ports. Where not, it tells how long the first that it may not have stays so, if
+// that is known.
+func (p *picker) exact(c request, w want, port int) (left ms, free bool) {
+	for number := port; number < port+w.count(); number++ {
+		if !p.isFree(number) && (p.picked[number] || !p.s.mayReturn(p.m, c, w, number)) {
+			if of := p.s.ports[number]; of != nil {
+				left = of.freeIn(p.m.now, p.s)
+			}
+			return left, false
 		}
 	}
 	return 0, true
@@ -230,6 +249,17 @@ func (p *picker) any() (port int) {
 	}
 	p.take(port, 1)
 	return port
+}
+
+// freePorts are those that calls for any port get, one after the other.
+func (m *model) freePorts(s *modelService) (ports []int) {
+	notes := m.notes
+	defer func() { m.notes = notes }()
+	p := &picker{m, s, map[int]bool{}}
+	for port := p.any(); port > 0; port = p.any() {
+		ports = append(ports, port)
+	}
+	return ports
 }
 
 // noteUse notes what a port that was given back had been.
@@ -267,31 +297,36 @@ func (p *picker) runs() (runs []span) {
 // block picks the lowest ports of the shortest run of fresh ones that is long enough. Where there is none, it makes fresh
 // what was given back, and looks again. It returns 0 where there is none all the same. chosen is the run that the store
 // took where it is late to know how long each is: that one need not be the shortest.
-func (p *picker) block(count, chosen int) int {
-	first := p.takeRun(count, chosen)
+func (p *picker) block(count, align, chosen int) int {
+	first := p.takeRun(count, align, chosen)
 	if back := p.givenBack(); first == 0 && len(back) > 0 {
 		p.m.note("gathered")
 		maps.DeleteFunc(p.s.ports, func(number int, _ *modelPort) bool { return slices.Contains(back, number) })
-		if first = p.takeRun(count, chosen); first == 0 {
+		maps.DeleteFunc(p.s.last, func(number int, _ lastHolder) bool { return slices.Contains(back, number) })
+		if first = p.takeRun(count, align, chosen); first == 0 {
 			p.m.note("gathered in vain")
 		}
 	} else if first > 0 {
 		p.m.note("took a run of fresh ports")
 	}
+	if first == 0 && align > 1 {
+		first = p.takeAligned(count, align)
+	}
 	return first
 }
 
-func (p *picker) takeRun(count, chosen int) int {
-	fit := slices.DeleteFunc(p.runs(), func(run span) bool { return run.to-run.from+1 < count })
+func (p *picker) takeRun(count, align, chosen int) int {
+	fit := slices.DeleteFunc(p.runs(), func(run span) bool { return run.to-run.from+1 < count+align-1 })
 	if len(fit) == 0 {
 		return 0
 	}
 	run := slices.MinFunc(fit, func(a, b span) int {
 		return cmp.Or(cmp.Compare(a.to-a.from, b.to-b.from), cmp.Compare(strconv.Itoa(a.to), strconv.Itoa(b.to)))
 	})
-	if i := slices.IndexFunc(fit, func(run span) bool { return run.from == chosen }); i >= 0 && p.s.lateRoom {
+	if i := slices.IndexFunc(fit, func(run span) bool { return multiple(run.from, align) == chosen }); i >= 0 && p.s.lateRoom {
 		run = fit[i]
 	}
-	p.take(run.from, count)
-	return run.from
+	first := multiple(run.from, align)
+	p.take(first, count)
+	return first
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
@@ -71,6 +72,77 @@ func (s *modelService) hasAll(port, count int) bool {
 		}
 	}
 	return true
+}
+
+// change draws a change of a part of a definition.
+func (r *run) change(t *rapid.T) {
+	c := r.target(t, "change")
+	c.part = rapid.SampledFrom([]string{"description", "cooldown", "ranges", "ranges", "exclude", "exclude", "pick", "leases"}).Draw(t, "part")
+	c.description, c.cooldown = rapid.SampledFrom([]string{"", "changed"}).Draw(t, "description"), r.cooldown(t)
+	c.pick = drawPick(t)
+	c.drawLeases(t)
+	c.start, c.end = modelMin, modelMax
+	if s := r.model.pool(c.pool).services[c.service]; s != nil {
+		c.start = s.start + rapid.IntRange(-2, 2).Draw(t, "start by")
+		c.end = max(c.start, s.end+rapid.IntRange(-2, 4).Draw(t, "end by"))
+	}
+	if c.exclude = excluded(t, c.start, c.end); c.part == "exclude" && rapid.IntRange(0, 9).Draw(t, "all") == 0 {
+		c.exclude = []Range{{modelMin - 10, modelMax + 10}}
+	}
+	r.step(t, c)
+}
+
+// applyTo changes a part of a definition.
+func (c request) applyTo(d *Definition) error {
+	switch c.part {
+	case "description":
+		d.Description = c.description
+	case "cooldown":
+		d.Cooldown = c.cooldown
+	case "pick":
+		d.Pick = c.pick
+	case "leases":
+		d.DefaultLease, d.MaxLease = optional(c.byDefault), optional(c.longest)
+	case "exclude":
+		d.Exclude = c.exclude
+	case "ranges":
+		var s modelService
+		s.setRanges(c.portsOf())
+		d.Start, d.End, d.Ranges = 0, 0, s.spans()
+	}
+	return nil
+}
+
+// change defines a service as it is, but for a part.
+func (m *model) change(p *modelPool, s *modelService, c request) answer {
+	changed := c
+	if c.part != "description" {
+		changed.description = s.description
+	}
+	if c.part != "cooldown" {
+		changed.cooldown = time.Duration(s.cooldown) * time.Millisecond
+	}
+	if c.part != "pick" {
+		changed.pick = s.pick
+	}
+	if c.part != "leases" {
+		changed.byDefault, changed.longest = time.Duration(s.leases.byDefault)*time.Millisecond, time.Duration(s.leases.longest)*time.Millisecond
+	}
+	if c.part != "ranges" {
+		changed.start, changed.end, changed.exclude = s.start, s.end, nil
+		for number := range s.holes {
+			if s.holes[number] {
+				changed.exclude = append(changed.exclude, Range{number, number})
+			}
+		}
+	}
+	if c.part == "exclude" {
+		changed.exclude = append(changed.exclude, c.exclude...)
+	}
+	if len(changed.portsOf()) == 0 {
+		return answer{Code: CodeInvalid, Fields: []string{"exclude"}}
+	}
+	return m.define(p, changed)
 }
 
 // excluded draws what a range is without: mostly nothing.

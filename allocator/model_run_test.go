@@ -162,6 +162,7 @@ func (r *run) sequence(t *rapid.T) {
 	t.Repeat(map[string]func(*rapid.T){
 		"define":  r.define,
 		"resize":  r.resize,
+		"change":  r.change,
 		"remove":  r.remove,
 		"take":    r.take,
 		"take 2":  r.take, // more often than the others
@@ -171,6 +172,7 @@ func (r *run) sequence(t *rapid.T) {
 		"reject":  r.reject,
 		"claim":   r.claimOffered,
 		"renew":   r.renew,
+		"label":   r.label,
 		"release": r.release,
 		"free":    r.release,
 		"join":    r.join,
@@ -254,7 +256,7 @@ func (r *run) step(t *rapid.T, c request) {
 // remember keeps what later calls may refer to.
 func (r *run) remember(c request, got answer, state *state) {
 	for _, w := range c.wants {
-		if got.Created {
+		if got.Created && w.Secret != "" {
 			r.made = append(r.made, madeWant{c.pool, c.service, w})
 		}
 	}
@@ -331,7 +333,7 @@ func (r *run) compare(t *rapid.T, c request, got, want answer) {
 
 // look returns a call that reads what a call was about, or an older offer: one of each kind in turns.
 func (r *run) look(c request) request {
-	acts, turn := []string{"service", "map", "offers", "allocations", "readAllocation"}, r.steps/4
+	acts, turn := []string{"service", "map", "freePorts", "waitingCalls", "offers", "allocations", "readAllocation"}, r.steps/4
 	caller := modelCallers[turn%len(modelCallers)]
 	read := request{caller: caller, pool: c.pool, service: c.service, holder: modelNames[turn/len(acts)%len(modelNames)], secret: c.secret}
 	read.act = acts[turn%len(acts)]
@@ -350,7 +352,7 @@ func (r *run) everything(t *rapid.T) {
 	for _, pool := range r.pools {
 		reads = append(reads, request{act: "services", pool: pool})
 		for _, service := range modelServices {
-			for _, act := range []string{"service", "map", "offers", "allocations"} {
+			for _, act := range []string{"service", "map", "freePorts", "waitingCalls", "offers", "allocations"} {
 				reads = append(reads, request{act: act, pool: pool, service: service})
 			}
 			for _, name := range modelNames {

@@ -33,7 +33,8 @@ func (m *model) describe(pools []string) (lines []string) {
 		}
 		for service, s := range p.services {
 			at := name + "/" + service
-			lines = append(lines, fmt.Sprintf("%s %s %q created %d, cool-down %d", at, textOf(s.spans()), s.description, s.created, s.cooldown))
+			lines = append(lines, fmt.Sprintf("%s %s %q created %d, cool-down %d, pick %q, leases %q", at, textOf(s.spans()), s.description, s.created, s.cooldown, s.pick, s.leases.text()))
+			lines = append(lines, s.describeLast(at)...)
 			for i, w := range m.waiting(p, s) {
 				lines = append(lines, fmt.Sprintf("%s line %d: %s until %d", at, i, w.ticket, p.beats[serverOf(w.ticket)]))
 			}
@@ -97,7 +98,7 @@ type stored struct {
 	leases, resting      map[string]ms
 	line                 []string
 	names, offers, ports map[string]string
-	labels               map[string]string
+	labels, last         map[string]string
 }
 
 func (s *stored) at() string              { return s.pool + "/" + s.service }
@@ -175,7 +176,10 @@ func (r *run) describe(t *rapid.T, pools []string, c request) *state {
 		if inPool != ranges || of.about["start"] != fmt.Sprint(start) || !strings.HasSuffix(ranges, "-"+of.about["end"]) {
 			s.add("%s is %s, and listed from %d on as %s", of.at(), ranges, start, inPool)
 		}
-		s.add("%s %s %q created %s, cool-down %s", of.at(), ranges, of.about["description"], of.about["created"], of.about["cooldown"])
+		s.add("%s %s %q created %s, cool-down %s, pick %q, leases %q", of.at(), ranges, of.about["description"], of.about["created"], of.about["cooldown"], of.about["pick"], of.about["lease_bounds"])
+		for port, entry := range of.last {
+			s.add("%s was last of %s", of.port(port), entry)
+		}
 		of.describe(s)
 		if _, listed := scores(lines[of.pool])[of.service]; listed != (len(of.line) > 0) {
 			s.add("%s has %d calls on the waitlist, and is listed among the waitlists: %v", of.at(), len(of.line), listed)
@@ -198,11 +202,11 @@ func readService(t *rapid.T, p redis.Pipeliner, a *Allocator, pool, service stri
 	set := func(key string) *redis.ZSliceCmd { return p.ZRangeWithScores(ctx, key, 0, -1) }
 	about, names, offers, ports := hash(k.Service(service)), hash(k.Names(service)), hash(k.Offers(service)), hash(k.Ports(service))
 	free, fresh, room, leases := set(k.Free(service)), set(k.Fresh(service)), set(k.RunLengths(service)), set(k.Leases(service))
-	resting, line, labels := set(k.Resting(service)), set(k.Waitlist(service)), hash(k.Labels(service))
+	resting, line, labels, last := set(k.Resting(service)), set(k.Waitlist(service)), hash(k.Labels(service)), hash(k.Last(service))
 	return func() *stored {
 		s := &stored{
 			pool: pool, service: service, about: about.Val(), names: names.Val(), offers: offers.Val(), ports: ports.Val(),
-			labels: labels.Val(), free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), resting: scores(resting),
+			labels: labels.Val(), last: last.Val(), free: scores(free), fresh: scores(fresh), room: scores(room), leases: scores(leases), resting: scores(resting),
 		}
 		for _, z := range line.Val() {
 			s.line = append(s.line, z.Member.(string))
@@ -220,7 +224,7 @@ func scores(set *redis.ZSliceCmd) map[string]ms {
 }
 
 func (s *stored) mustBeEmpty(to *state) {
-	left := len(s.about) + len(s.labels) + len(s.names) + len(s.offers) + len(s.ports) + len(s.line)
+	left := len(s.about) + len(s.labels) + len(s.last) + len(s.names) + len(s.offers) + len(s.ports) + len(s.line)
 	for _, set := range []map[string]ms{s.free, s.fresh, s.room, s.leases, s.resting} {
 		left += len(set)
 	}

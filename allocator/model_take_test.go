@@ -19,6 +19,9 @@ func (m *model) taking(p *modelPool, c request) answer {
 		return refusal
 	}
 	s := p.services[c.service]
+	if refusal := m.tooLong(s, c, there); refusal.Code != "" {
+		return refusal
+	}
 	var picked []int
 	if len(missing) > 0 {
 		if s == nil {
@@ -32,6 +35,9 @@ func (m *model) taking(p *modelPool, c request) answer {
 	got := answer{}
 	for i, w := range c.wants {
 		h := there[i]
+		if h == nil {
+			s.setLast(m, c, w, picked[i])
+		}
 		switch {
 		case c.act == "offer" && h == nil:
 			h = m.makeOffer(p, s, c, w, picked[i])
@@ -47,7 +53,9 @@ func (m *model) taking(p *modelPool, c request) answer {
 			got.Offers = append(got.Offers, h.offer(c.service))
 		} else {
 			allocation := h.allocation(c.service)
-			allocation.Secret = w.Secret
+			if h.secret == w.Secret {
+				allocation.Secret = w.Secret
+			}
 			got.Allocations = append(got.Allocations, allocation)
 		}
 	}
@@ -59,7 +67,9 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 	there = map[int]*hold{}
 	for i, w := range c.wants {
 		if !w.own {
-			missing = append(missing, i)
+			if there[i] = m.existing(p, c.service, w); there[i] == nil {
+				missing = append(missing, i)
+			}
 			continue
 		}
 		state, k, h := m.lookUp(p, c.service, w.Secret)
@@ -82,14 +92,19 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 				}
 			}
 		}
-		switch {
-		case h == nil:
-			missing = append(missing, i)
+		if h == nil {
+			if there[i] = m.existing(p, c.service, w); there[i] == nil {
+				missing = append(missing, i)
+			}
 			continue
+		}
+		switch {
 		case w.Port != nil && *w.Port != h.port:
 			return nil, nil, c.fault(i, "port", CodeInvalid)
 		case w.Count != nil && *w.Count != h.count:
 			return nil, nil, c.fault(i, "count", CodeInvalid)
+		case h.port%w.align() != 0:
+			return nil, nil, c.fault(i, "align", CodeInvalid)
 		case state == "accepted" && c.act == "offer":
 			m.note("its secret is of what was accepted")
 			return nil, nil, c.fault(i, "secret", CodeOfferAccepted)
@@ -102,11 +117,24 @@ func (m *model) known(p *modelPool, c request) (there map[int]*hold, missing []i
 // claimed returns the allocation of a want's name where it has the want's secret, which is known for as long as it lives.
 func (m *model) claimed(p *modelPool, service string, w want) *hold {
 	if s := p.services[service]; s != nil {
-		if h := m.find(s, w.Name); h != nil && h.secret == w.Secret {
+		if h := m.named(s, w.Name); h != nil && h.secret == w.Secret {
 			return h
 		}
 	}
 	return nil
+}
+
+// existing returns the allocation of a want's name, whoever has it, if that will do.
+func (m *model) existing(p *modelPool, service string, w want) *hold {
+	s := p.services[service]
+	if s == nil || !w.Existing {
+		return nil
+	}
+	h := m.named(s, w.Name)
+	if h != nil {
+		m.note("existed")
+	}
+	return h
 }
 
 // fault is the error of one want. It says which, and what of it.
@@ -120,7 +148,7 @@ func (c request) field(i int, field string) string { return fmt.Sprintf("[%d].%s
 
 func (m *model) makeOffer(p *modelPool, s *modelService, c request, w want, port int) *hold {
 	h := &hold{
-		name: w.Name, secret: w.Secret, owner: c.caller.Owner, labels: w.Labels, port: port, count: w.count(), created: m.now, lease: valueOf(w.Lease).Milliseconds(),
+		name: w.Name, secret: w.Secret, owner: c.caller.Owner, labels: w.Labels, port: port, count: w.count(), created: m.now, lease: m.leaseOf(s, w),
 		expires: m.now + c.ttl.Milliseconds(),
 	}
 	m.rememberHold(p, c.service, h, h.expires)
@@ -134,6 +162,8 @@ func (m *model) claim(p *modelPool, s *modelService, c request, w want, of hold)
 		of.lease = w.Lease.Milliseconds()
 	} else if of.lease > 0 {
 		m.note("claimed with the lease of its offer")
+	} else if of.created == 0 {
+		of.lease = m.leaseOf(s, w)
 	}
 	if w.Labels != "" {
 		of.labels = w.Labels

@@ -32,13 +32,19 @@ type request struct {
 	tickets       []string      // look
 	secret        string        // accept, reject, readOffer, renew, release
 	lease         time.Duration // accept, renew
-	inUse         bool          // reject
+	inUse         bool          // reject, release
 	holder        string        // renew, release, readAllocation: a port or a name
 	fences        []int64
 	description   string // create, put
 	start, end    int
 	exclude       []Range // create, put
 	cooldown      time.Duration
+	part          string // change: which part of the definition
+	labels        Labels // label: those to set
+	gone          []string
+	pick          Pick
+
+	byDefault, longest time.Duration // create, put: leases; 0: none
 }
 
 // want is a Request, and whether its secret is the caller's own. One without has the secret that was drawn for it.
@@ -61,6 +67,8 @@ type answer struct {
 	Offers      []Offer // also those of a call that offers
 	Allocations []Allocation
 	Map         PortMap
+	Free        []int           // the ports that go out next
+	Waiting     []WaitingCall   // in their order
 	Tickets     []string        // those whose turn it is, and those that have lost their place
 	needNot     map[string]bool // those of Tickets that may be left out
 }
@@ -105,10 +113,13 @@ type modelService struct {
 	start, end  int
 	holes       map[int]bool // ports between that it does not have
 	cooldown    ms
+	pick        Pick
+	last        map[int]lastHolder // by port, if it picks by name
 	created     ms
 	ports       map[int]*modelPort // those handed out, and not gathered since: all others are fresh
 	line        []*waiter
 	history     *modelHistory
+	leases      modelLeases
 	lateRoom    bool         // the store does not know how long its runs of fresh ports are by now
 	chosen      map[int]int  // the block that the store chose where it does not: want -> port; see run.follow
 	nowFresh    map[int]bool // the ports that are fresh in the store after the call
@@ -184,8 +195,12 @@ func (m *model) do(c request) answer {
 	switch c.act {
 	case "remove":
 		return m.remove(p, c)
+	case "change":
+		return m.change(p, s, c)
 	case "renew":
 		return m.renew(s, c)
+	case "label":
+		return m.label(s, c)
 	case "service":
 		return answer{Service: m.service(p, c.service, s)}
 	case "offers":
@@ -194,6 +209,10 @@ func (m *model) do(c request) answer {
 		return answer{Allocations: m.allocations(c.service, s)}
 	case "map":
 		return answer{Map: m.mapOf(c.service, s)}
+	case "waitingCalls":
+		return answer{Waiting: m.waitingCalls(p, s)}
+	case "freePorts":
+		return answer{Free: m.freePorts(s)}
 	case "readAllocation":
 		h := m.find(s, c.holder)
 		if h == nil {
@@ -218,7 +237,7 @@ func (m *model) define(p *modelPool, c request) answer {
 	outside := func(number int) bool { return !slices.Contains(ports, number) }
 	created := s == nil
 	if created {
-		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}, history: p.history(c.service)}
+		s = &modelService{created: m.now, start: 1, end: 0, ports: map[int]*modelPort{}, last: map[int]lastHolder{}, history: p.history(c.service)}
 		s.history.addRange("defined", c)
 	}
 	cut := false
@@ -248,10 +267,14 @@ func (m *model) define(p *modelPool, c request) answer {
 	}
 	was := s.spans()
 	s.setRanges(ports)
-	if !created && (!slices.Equal(was, s.spans()) || s.description != c.description || s.cooldown != c.cooldown.Milliseconds()) {
+	if !created && (!slices.Equal(was, s.spans()) || s.description != c.description || s.cooldown != c.cooldown.Milliseconds() || s.pick != c.pick || s.leases != c.leases()) {
 		s.history.addRange("changed", c)
 	}
-	s.description, s.cooldown = c.description, c.cooldown.Milliseconds()
+	if s.pick != c.pick {
+		clear(s.last)
+	}
+	s.description, s.cooldown, s.pick, s.leases = c.description, c.cooldown.Milliseconds(), c.pick, c.leases()
+	maps.DeleteFunc(s.last, func(number int, _ lastHolder) bool { return outside(number) })
 	maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return outside(number) })
 	return answer{Created: created, Service: m.service(p, c.service, s)}
 }
@@ -303,7 +326,8 @@ func (m *model) service(p *modelPool, name string, s *modelService) Service {
 	}
 	return Service{
 		Name: name, Description: s.description, Start: s.start, End: s.end, Ranges: s.several(), Created: date(s.created),
-		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Waiting: len(m.waiting(p, s)), Ports: counts,
+		Cooldown: time.Duration(s.cooldown) * time.Millisecond, Pick: s.pick, Waiting: len(m.waiting(p, s)), Ports: counts,
+		DefaultLease: time.Duration(s.leases.byDefault) * time.Millisecond, MaxLease: time.Duration(s.leases.longest) * time.Millisecond,
 	}
 }
 
@@ -376,26 +400,3 @@ func (h *hold) allocation(service string) Allocation {
 }
 
 func date(t ms) time.Time { return time.UnixMilli(t).UTC() }
-
-// deadlines are the times to come at which something ends by itself.
-func (m *model) deadlines() (times []ms) {
-	for _, p := range m.pools {
-		for _, k := range p.secrets {
-			times = append(times, k.expires, k.forgotten+m.now-m.swept)
-		}
-		for _, s := range p.services {
-			for _, port := range s.ports {
-				times = append(times, port.score, port.score+s.cooldown, port.rests)
-			}
-		}
-		for _, lost := range p.beats {
-			times = append(times, lost)
-		}
-		for _, until := range p.rest {
-			times = append(times, until)
-		}
-	}
-	times = slices.DeleteFunc(times, func(t ms) bool { return t <= m.now })
-	slices.Sort(times)
-	return slices.Compact(times)
-}

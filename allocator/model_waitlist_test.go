@@ -6,22 +6,46 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Who waits for a port of a service, and whose turn it is.
 
 // waiter is the position of a call.
-type waiter struct{ ticket string }
+type waiter struct {
+	ticket string
+	since  ms // as its call joined, or a little later
+	call   WaitingCall
+}
 
-// demand is how many ports the call waits for, and how many of them in a row, the most first.
-func (w *waiter) demand() (ports int, rows []int) {
+// row is how many ports in a row, of which the first is a multiple of align.
+type row struct{ count, align int }
+
+// surely is how many ports must be in a row so that the row is among them, wherever they begin.
+func (r row) surely() int { return r.count + r.align - 1 }
+
+// demand is how many ports the call waits for, and how many of them in a row.
+func (w *waiter) demand() (ports int, rows []row) {
 	parts := strings.Split(w.ticket, "/")
-	ports, _ = strconv.Atoi(parts[1])
-	for part := range strings.SplitSeq(parts[2], ".") {
-		row, _ := strconv.Atoi(part)
-		rows = append(rows, row)
+	ports, _ = strconv.Atoi(parts[len(parts)-2])
+	for part := range strings.SplitSeq(parts[len(parts)-1], ".") {
+		count, align, _ := strings.Cut(part, "x")
+		r := row{align: 1}
+		r.count, _ = strconv.Atoi(count)
+		if align != "" {
+			r.align, _ = strconv.Atoi(align)
+		}
+		rows = append(rows, r)
 	}
 	return ports, rows
+}
+
+// longest is the longest row that has the rows of a ticket for sure, one at a time.
+func longest(rows []row) (most int) {
+	for _, r := range rows {
+		most = max(most, r.surely())
+	}
+	return most
 }
 
 // server is whose call it is.
@@ -55,7 +79,15 @@ func (m *model) join(p *modelPool, s *modelService, c request) {
 		s.line = kept
 	}
 	if s.inLine(c.ticket) < 0 {
-		s.line = append(s.line, &waiter{c.ticket})
+		since := m.now
+		if n := len(s.line); n > 0 {
+			since = max(since, s.line[n-1].since+1)
+		}
+		call := WaitingCall{Service: c.service, Name: c.wants[0].Name, Requests: len(c.wants)}
+		for _, w := range c.wants {
+			call.Ports += w.count()
+		}
+		s.line = append(s.line, &waiter{c.ticket, since, call})
 		p.beats[serverOf(c.ticket)] = m.now + beatFor
 	}
 }
@@ -68,19 +100,20 @@ func (m *model) free(p *modelPool, s *modelService) int { return m.service(p, ""
 func (m *model) called(p *modelPool, s *modelService) (tickets []string, needNot map[string]bool) {
 	spare, missing := m.free(p, s), math.MaxInt
 	needNot = map[string]bool{}
-	size, longest := s.size()
+	size, inARow := s.size()
 	for _, w := range m.waiting(p, s) {
 		ports, rows := w.demand()
 		switch {
-		case ports > size || rows[0] > longest:
+		case ports > size || rows[0].count > inARow:
 			tickets = append(tickets, w.ticket)
 		case ports > spare:
 			return tickets, needNot
 		default:
-			if rows[0] > 1 && (len(rows) > 1 || !m.hasRows(s, rows)) {
-				missing = min(missing, rows[0])
+			is := longest(rows) == 1 || len(rows) == 1 && m.hasRows(s, rows)
+			if !is {
+				missing = min(missing, longest(rows))
 			}
-			needNot[w.ticket] = rows[0] >= missing
+			needNot[w.ticket] = !is || longest(rows) >= missing && !isAligned(rows)
 			tickets = append(tickets, w.ticket)
 			spare -= ports
 		}
@@ -102,14 +135,14 @@ func (got answer) untold(by answer) answer {
 
 // mayTake reports whether a call that wants so many ports, so many of them in a row, may have some now: nobody stands before it,
 // or those who do wait for longer rows, of which there are none, and there are enough ports for all of them.
-func (m *model) mayTake(p *modelPool, s *modelService, ticket string, ports, row int) bool {
-	before, rows := 0, [][]int{}
+func (m *model) mayTake(p *modelPool, s *modelService, ticket string, ports, inARow int) bool {
+	before, rows := 0, [][]row{}
 	for _, w := range m.waiting(p, s) {
 		if w.ticket == ticket {
 			break
 		}
 		theirs, theirRows := w.demand()
-		if theirRows[0] <= row {
+		if longest(theirRows) <= inARow {
 			return false
 		}
 		before += theirs
@@ -121,7 +154,7 @@ func (m *model) mayTake(p *modelPool, s *modelService, ticket string, ports, row
 	if m.free(p, s)-before < ports {
 		return false
 	}
-	found := slices.ContainsFunc(rows, func(theirs []int) bool { return m.hasRows(s, theirs) })
+	found := slices.ContainsFunc(rows, func(theirs []row) bool { return m.hasRows(s, theirs) })
 	m.gather(s)
 	if found {
 		m.note("lets one before it that waits for a row")
@@ -132,14 +165,15 @@ func (m *model) mayTake(p *modelPool, s *modelService, ticket string, ports, row
 }
 
 // hasRows reports whether a service has such rows of free ports.
-func (m *model) hasRows(s *modelService, rows []int) bool {
+func (m *model) hasRows(s *modelService, rows []row) bool {
 	copied := *s
 	copied.ports = maps.Clone(s.ports)
+	copied.last = maps.Clone(s.last)
 	notes := m.notes
 	defer func() { m.notes = notes }()
 	p := &picker{m, &copied, map[int]bool{}}
-	for _, row := range rows {
-		if row > 1 && p.block(row, 0) == 0 {
+	for _, r := range rows {
+		if r.surely() > 1 && p.block(r.count, r.align, 0) == 0 {
 			return false
 		}
 	}
@@ -151,7 +185,18 @@ func (m *model) gather(s *modelService) {
 	back := (&picker{m, s, map[int]bool{}}).givenBack()
 	if slices.ContainsFunc(back, func(number int) bool { return s.nowFresh[number] }) {
 		maps.DeleteFunc(s.ports, func(number int, _ *modelPort) bool { return slices.Contains(back, number) })
+		maps.DeleteFunc(s.last, func(number int, _ lastHolder) bool { return slices.Contains(back, number) })
 	}
+}
+
+// waitingCalls lists those that are in line.
+func (m *model) waitingCalls(p *modelPool, s *modelService) (calls []WaitingCall) {
+	for _, w := range m.waiting(p, s) {
+		call := w.call
+		call.Since = time.UnixMilli(min(w.since, m.now)).UTC()
+		calls = append(calls, call)
+	}
+	return calls
 }
 
 // heartbeat keeps the places of a server's calls.

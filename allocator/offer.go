@@ -104,12 +104,8 @@ func (a *Allocator) Reject(ctx context.Context, caller Caller, pool, service, se
 	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return false, err
 	}
-	var rests any = ""
-	if inUse {
-		rests = a.opts.Quarantine.Milliseconds()
-	}
 	k := a.keys.Pool(pool)
-	call := k.Call(lua.Reject, service, secret, a.withEvents(caller, service, secret, rests)...)
+	call := k.Call(lua.Reject, service, secret, a.withEvents(caller, service, secret, a.rests(inUse))...)
 	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }

@@ -48,9 +48,14 @@ func parseRanges(text string) (ranges []Range, ok bool) {
 	return ranges, true
 }
 
+// sorted returns ranges in their order.
+func sorted(ranges []Range) []Range {
+	return slices.SortedFunc(slices.Values(ranges), func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
+}
+
 // joined sorts ranges, and joins those that touch or overlap.
 func joined(ranges []Range) (all []Range) {
-	for _, r := range slices.SortedFunc(slices.Values(ranges), func(a, b Range) int { return cmp.Compare(a.Start, b.Start) }) {
+	for _, r := range sorted(ranges) {
 		if last := len(all) - 1; last >= 0 && r.Start <= all[last].End+1 {
 			all[last].End = max(all[last].End, r.End)
 		} else {
@@ -102,15 +107,7 @@ func (f *faults) rangesOf(d Definition, low, high int) []Range {
 	default:
 		f.apartRanges(ranges, low, high)
 	}
-	if len(d.Exclude) > maxExcluded {
-		f.add("exclude", "must list at most %d ports and ranges", maxExcluded)
-	}
-	for _, r := range d.Exclude {
-		if r.Start < 1 || r.End > 65535 || r.Start > r.End {
-			f.add("exclude", "%s must be within 1-65535, and not end before it starts", r)
-			break
-		}
-	}
+	f.exclude(d.Exclude)
 	if len(*f) > known {
 		return nil
 	}
@@ -121,6 +118,19 @@ func (f *faults) rangesOf(d Definition, low, high int) []Range {
 		f.add("exclude", "leaves %d ranges; at most %d are allowed", len(ranges), MaxRanges)
 	}
 	return ranges
+}
+
+// exclude checks what a definition excludes.
+func (f *faults) exclude(ranges []Range) {
+	if len(ranges) > maxExcluded {
+		f.add("exclude", "must list at most %d ports and ranges", maxExcluded)
+	}
+	for _, r := range ranges {
+		if r.Start < 1 || r.End > 65535 || r.Start > r.End {
+			f.add("exclude", "%s must be within 1-65535, and not end before it starts", r)
+			return
+		}
+	}
 }
 
 // apartRanges finds ranges that are not allowed, or overlap.

@@ -71,6 +71,14 @@ func TestRangesAfterAnOlderServer(t *testing.T) {
 		if err != nil || s.Ranges != nil || s.Ports.Total != 10 {
 			t.Errorf("narrowed, it is %+v, %v", s, err)
 		}
+		outside := func(port int) {
+			t.Helper()
+			_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "out", Port: &port}, 0)
+			wantError(t, "a port that the older server took away", err, ErrInvalid)
+		}
+		outside(2025)
+		must(t, store.Admin.HSet(t.Context(), k.Service("web"), "start", 2020, "end", 2029).Err())
+		outside(2005)
 		_, err = define("gone", Range{3000, 3009}, Range{3020, 3029})
 		must(t, err)
 		must(t, store.Admin.ZRem(t.Context(), k.Services(), "gone").Err())
@@ -78,5 +86,57 @@ func TestRangesAfterAnOlderServer(t *testing.T) {
 		if _, err := define("new", Range{3005, 3024}); err != nil {
 			t.Errorf("over one that was removed: %v", err)
 		}
+	})
+}
+
+// Single claims that use up a run leave its length behind, which is no contradiction, and no block is cut from it.
+func TestCheckAfterRunsAreUsedUp(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		sound := func(ranges ...Range) {
+			t.Helper()
+			_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Ranges: ranges})
+			must(t, err)
+			wantFound(t, a, false, "")
+		}
+		sound(Range{2000, 2001}, Range{2010, 2011})
+		for _, name := range []string{"a", "b", "c", "d"} {
+			mustClaim(t, a, Request{Name: name})
+		}
+		lengths, err := store.Admin.ZCard(t.Context(), a.keys.Pool(DefaultPool).RunLengths("web")).Result()
+		if err != nil || lengths != 2 {
+			t.Errorf("%d lengths are left, %v", lengths, err)
+		}
+		wantFound(t, a, false, "")
+		for _, name := range []string{"c", "d"} {
+			must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", name, Proof{}))
+		}
+		sound(Range{2000, 2001})
+		_, _, err = claimOne(t.Context(), a, DefaultPool, "web", Request{Name: "e", Count: new(2)}, 0)
+		wantError(t, "a block of a run that is used up", err, ErrExhausted)
+		sound(Range{2000, 2001}, Range{2009, 2013})
+		if got := mustClaim(t, a, Request{Name: "e", Count: new(4)}); got.Port != 2009 {
+			t.Errorf("the block is at %d", got.Port)
+		}
+		wantFound(t, a, false, "")
+	})
+}
+
+// Ports that leave on both sides of a holder do not meet it, however many they are; those of its block do.
+func TestNarrowingAroundAHolder(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2999)
+		mustClaim(t, a, Request{Name: "ann", Port: new(2500), Count: new(2)})
+		mustClaim(t, a, Request{Name: "ben", Port: new(2900)}) // a range that is fresh as a whole is not searched
+		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "ben", Proof{}))
+		for _, ranges := range [][]Range{{{2500, 2500}}, {{2501, 2501}}, {{2000, 2499}, {2502, 2999}}} {
+			_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Ranges: ranges})
+			wantError(t, textOf(ranges), err, ErrRangeInUse)
+		}
+		if s := mustDefine(t, a, "web", 2500, 2501); s.Ports.Total != 2 || s.Ports.Allocated != 2 {
+			t.Errorf("%+v", s)
+		}
+		wantFound(t, a, false, "")
 	})
 }

@@ -11,9 +11,10 @@ import (
 
 // The bounds of what a caller may request.
 const (
-	MaxRequests = 100                 // of one call
-	MaxCount    = 100                 // consecutive ports of one request
-	MaxPorts    = 256                 // of one call
+	MaxRequests = 100 // of one call
+	MaxCount    = 100 // consecutive ports of one request
+	MaxPorts    = 256 // of one call
+	MaxAlign    = 64
 	MinLease    = time.Second         // of an allocation
 	MaxLease    = 30 * 24 * time.Hour // of an allocation
 )
@@ -26,7 +27,11 @@ type Request struct {
 	Port   *int           // that port and no other
 	Prefer *int           // that port, or any other if it is taken
 	Count  *int           // how many consecutive ports, 1 to MaxCount; nil: one
+	Align  *int           // the first port is a multiple of it, 2 to MaxAlign; nil: any
 	Labels Labels         // what others are to know of it; "": nothing
+
+	// Existing, in a claim, takes the allocation that the name has for the answer, if it has one, whatever else is asked for.
+	Existing bool
 
 	generated bool // the secret was generated here
 }
@@ -43,16 +48,31 @@ func valueOf[T int | time.Duration](field *T) T {
 func (r Request) count() int { return max(valueOf(r.Count), 1) }
 
 // isForAny reports whether a request is for one port, whichever comes next.
-func (r Request) isForAny() bool { return r.Port == nil && r.Prefer == nil && r.Count == nil }
+func (r Request) isForAny() bool {
+	return r.Port == nil && r.Prefer == nil && r.Count == nil && r.Align == nil
+}
 
-// options returns what the scripts are told of a request beside its name and secret: "" if that is nothing, "1" if it is only
-// that the secret may be known already: the client supplied it, or this server may repeat the call.
+// options returns what the scripts for all cases are told of a request beside its name and secret; see lua/ports/offer.lua.
 func (r Request) options(again bool) string {
+	options := r.plainOptions(again)
+	if r.Existing {
+		options += " existing"
+	}
+	return r.Labels.behind(options)
+}
+
+// plainOptions returns the options without what may stand behind them: "" if that is nothing, "1" if it is only that the secret may be
+// known already: the client supplied it, or this server may repeat the call.
+func (r Request) plainOptions(again bool) string {
 	known := again || !r.generated
 	switch {
 	case !r.isForAny() || r.Lease != nil:
-		return fmt.Sprintf("%s %d %d %d %d",
+		options := fmt.Sprintf("%s %d %d %d %d",
 			flag(known), valueOf(r.Lease).Milliseconds(), valueOf(r.Port), valueOf(r.Prefer), valueOf(r.Count))
+		if r.Align != nil {
+			options += fmt.Sprintf("x%d", *r.Align)
+		}
+		return options
 	case known:
 		return "1"
 	}

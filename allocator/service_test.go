@@ -195,7 +195,7 @@ func TestCutInSteps(t *testing.T) {
 		}
 		k := a.keys.Pool(DefaultPool)
 		step := func() (any, error) {
-			return a.write(t.Context(), k.Call(lua.Define, "web", "", a.withEvents(Caller{}, "web", "", "2000-2299", 0, "1", 100)...))
+			return a.write(t.Context(), k.Call(lua.Define, "web", "", a.withEvents(Caller{}, "web", "", "2000-2299", 0, "1", 100, "", "", "0")...))
 		}
 		if answer, err := step(); err != nil || answer != int64(0) { // one operator has begun
 			t.Fatalf("a step is answered with %v, %v", answer, err)
@@ -249,7 +249,7 @@ func TestCutInStepsFindsOffers(t *testing.T) {
 		}
 		cut := func() (any, error) {
 			k := a.keys.Pool(DefaultPool)
-			return a.write(t.Context(), k.Call(lua.Define, "web", "", a.withEvents(Caller{}, "web", "", "2000-2699", 0, "1", 100)...))
+			return a.write(t.Context(), k.Call(lua.Define, "web", "", a.withEvents(Caller{}, "web", "", "2000-2699", 0, "1", 100, "", "", "0")...))
 		}
 		mustDefine(t, a, "web", 2000, 2999)
 		mustClaim(t, a, Request{Name: "handed-out", Port: new(2990)})

@@ -7,15 +7,27 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"portmaster/lua"
 )
 
-// The longest name and description, in bytes.
+// The longest name of a pool or a service, name of an instance, and description, in bytes.
 const (
-	MaxName        = 64
-	MaxDescription = 256
+	MaxName         = 64
+	MaxInstanceName = 128
+	MaxDescription  = 256
 )
 
-const nameRule = "must be 1 to 64 of A-Z a-z 0-9 . _ -, and begin and end with a letter or digit"
+const (
+	nameRule         = "must be 1 to 64 of A-Z a-z 0-9 . _ -, and begin and end with a letter or digit"
+	instanceNameRule = "must be 1 to 128 of A-Z a-z 0-9 . _ - / : @ + ~ =, and begin and end with a letter or digit"
+)
+
+// The characters of names beside letters and digits.
+const (
+	nameMarks         = "._-"
+	instanceNameMarks = "._-/:@+~="
+)
 
 // faults collects what is wrong with an input, so that one error can list it all.
 type faults []FieldError
@@ -35,16 +47,17 @@ func (f faults) err() error {
 func (f *faults) name(field, name string) {
 	if name == "" {
 		f.add(field, "is required")
-	} else if !validName(name) {
+	} else if len(name) > MaxName || !isNameOf(nameMarks, name) {
 		f.add(field, nameRule)
 	}
 }
 
-// instance checks the name of a holder: as name, and not all digits, since that would read as a port.
+// instance checks the name of a holder: [A-Za-z0-9]([A-Za-z0-9._/:@+~=-]{0,126}[A-Za-z0-9])? It may be all digits.
 func (f *faults) instance(field, name string) {
-	f.name(field, name)
-	if name != "" && strings.Trim(name, "0123456789") == "" {
-		f.add(field, "must not be all digits: it would read as a port")
+	if name == "" {
+		f.add(field, "is required")
+	} else if len(name) > MaxInstanceName || !isNameOf(instanceNameMarks, name) {
+		f.add(field, instanceNameRule)
 	}
 }
 
@@ -71,6 +84,8 @@ func (a *Allocator) checkDefinition(pool string, d Definition) ([]Range, error) 
 	f.description(d.Description)
 	ranges := f.rangesOf(d, a.opts.PortMin, a.opts.PortMax)
 	f.duration("cooldown", d.Cooldown, 0, "0s-30d")
+	f.pick(d.Pick)
+	f.leaseBounds(d)
 	return ranges, f.err()
 }
 
@@ -78,6 +93,7 @@ func (a *Allocator) checkAcquisition(c acquisition) error {
 	f := checkService(c.pool, c.service)
 	f.owner("owner", c.caller.Owner)
 	f.requests(c.requests, a.opts.MaxPorts)
+	f.existing(c)
 	f.wait(c.wait.Longest, a.opts.MaxWait, c.requests)
 	return f.err()
 }
@@ -107,6 +123,15 @@ func (f *faults) requests(requests []Request, most int) {
 	}
 }
 
+// existing finds offers for which an existing allocation is to do.
+func (f *faults) existing(c acquisition) {
+	for i, r := range c.requests {
+		if r.Existing && c.script == lua.Offer {
+			f.add("["+strconv.Itoa(i)+"].existing", "is only for a claim: an allocation cannot be offered")
+		}
+	}
+}
+
 // apart finds a port that an earlier request of the list asks for, too.
 func (f *faults) apart(r Request, at string, ports map[int]bool) {
 	if r.Port == nil || *r.Port < 1 {
@@ -133,12 +158,30 @@ func (f *faults) request(r Request, at string, most int) {
 	if most = min(most, MaxCount); r.Count != nil && (*r.Count < 1 || *r.Count > most) {
 		f.add(at+"count", "must be within 1-%d", most)
 	}
+	f.align(r, at)
 	f.labels(at+"labels", r.Labels)
 	if r.Prefer != nil && r.Port != nil {
 		f.add(at+"prefer", "cannot be combined with port")
 	}
 	if r.Prefer != nil && r.count() > 1 {
 		f.add(at+"prefer", "cannot be combined with count")
+	}
+}
+
+// align finds the faults of a port that must be a multiple.
+func (f *faults) align(r Request, at string) {
+	if r.Align == nil {
+		return
+	}
+	if *r.Align < 2 || *r.Align > MaxAlign {
+		f.add(at+"align", "must be within 2-%d", MaxAlign)
+		return
+	}
+	if valueOf(r.Port)%*r.Align != 0 {
+		f.add(at+"port", "must be a multiple of align")
+	}
+	if valueOf(r.Prefer)%*r.Align != 0 {
+		f.add(at+"prefer", "must be a multiple of align")
 	}
 }
 
@@ -218,18 +261,20 @@ func checkSecret(pool, service, secret string) faults {
 	return f
 }
 
+// checkHolder checks what an allocation is found by: one of its ports, if that is all digits, or its holder's name.
 func checkHolder(pool, service, holder string) faults {
 	f := checkService(pool, service)
-	f.name("port", holder)
+	f.instance("port", holder)
 	return f
 }
 
-func validName(name string) bool {
-	if len(name) > MaxName || !alphanumeric(name[0]) || !alphanumeric(name[len(name)-1]) {
+// isNameOf reports whether a name that is not "" begins and ends with a letter or digit, and has nothing but these and marks.
+func isNameOf(marks, name string) bool {
+	if !alphanumeric(name[0]) || !alphanumeric(name[len(name)-1]) {
 		return false
 	}
 	for i := range len(name) {
-		if c := name[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '-' {
+		if c := name[i]; !alphanumeric(c) && strings.IndexByte(marks, c) < 0 {
 			return false
 		}
 	}

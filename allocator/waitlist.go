@@ -1,9 +1,9 @@
 package allocator
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +25,7 @@ import (
 const (
 	heartbeatInterval = 500 * time.Millisecond // how often Redis hears of this server; its positions are kept for 1.5 s
 	lookInterval      = 10                     // after how many heartbeats a waitlist is looked at without a message
-	repeatInterval    = time.Second            // how often a call with a client-supplied secret asks what another with that secret got
+	repeatInterval    = time.Second            // how often a call asks what another with its secret, or its name, got
 	retryPause        = 100 * time.Millisecond // after what time a waiting call is tried again that Redis did not answer
 
 	ticketsPerLook = 250 // of one script
@@ -107,8 +107,8 @@ func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKe
 	defer over.Stop()
 	again := time.NewTimer(repeatInterval)
 	defer again.Stop()
-	ownSecret := slices.ContainsFunc(c.requests, func(r Request) bool { return !r.generated })
-	if !ownSecret {
+	mayBeMet := slices.ContainsFunc(c.requests, func(r Request) bool { return !r.generated || r.Existing }) // by another call
+	if !mayBeMet {
 		again.Stop()
 	}
 	joined := time.Now()
@@ -138,7 +138,7 @@ func (a *Allocator) awaitTurn(ctx context.Context, c acquisition, key waitlistKe
 			return answer, err
 		default:
 			a.expectIn(key, wait)
-			if ownSecret {
+			if mayBeMet {
 				again.Reset(repeatInterval)
 			}
 		}
@@ -186,37 +186,36 @@ func (a *Allocator) leaveWaitlist(ctx context.Context, key waitlistKey, ticket s
 	return err
 }
 
-// ticket makes the name of a call that may wait, which says how many ports it waits for, and how many of them in a row. ok is false
-// if the maximum of calls waits already. If it is true, forget must be called when the call ends.
+// ticket makes the ticket of a call that may wait. ok is false if the maximum of calls waits already. If it is true, forget must be called when the call ends.
 func (w *waitlist) ticket(requests []Request, most int) (ticket string, ok bool) {
-	ports := 0
-	for _, r := range requests {
-		ports += r.count()
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.number++
-	ticket = w.server + "-" + strconv.Itoa(w.number) + "/" + strconv.Itoa(ports) + "/" + rowsOf(requests)
+	ticket = ticketOf(w.server, w.number, requests)
 	if ok = len(w.known) < most; ok {
 		w.known[ticket] = true
 	}
 	return ticket, ok
 }
 
-// rowsOf lists how many ports in a row are requested, in descending order: "4.2.1" for a block of 4, one of 2, and single ports.
+// rowsOf lists how many ports in a row are requested, in the order in which they are picked: "4.2x4.1" for a block of 4, one of 2 that
+// begins at a multiple of 4, and single ports.
 func rowsOf(requests []Request) string {
-	var rows []int
-	single := false
+	requests = slices.Clone(requests)
+	slices.SortFunc(requests, func(a, b Request) int {
+		return cmp.Or(cmp.Compare(b.count(), a.count()), cmp.Compare(valueOf(b.Align), valueOf(a.Align)))
+	})
+	var rows []string
 	for _, r := range requests {
-		if single = single || r.count() == 1; r.count() > 1 {
-			rows = append(rows, r.count())
+		row := strconv.Itoa(r.count())
+		if r.Align != nil {
+			row += "x" + strconv.Itoa(*r.Align)
+		}
+		if row != "1" || !slices.Contains(rows, "1") {
+			rows = append(rows, row)
 		}
 	}
-	slices.SortFunc(rows, func(a, b int) int { return b - a })
-	if single {
-		rows = append(rows, 1)
-	}
-	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(rows)), "."), "[]")
+	return strings.Join(rows, ".")
 }
 
 func (w *waitlist) forget(ticket string) {

@@ -117,34 +117,42 @@ func (c *Client) Pool(name string) *Client {
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // path returns the path of a route of the pool, below the address. Each part must be a name or a secret: "..", which an
-// HTTP server may take for the route above, is none.
+// HTTP server may take for the route above, is none. Behind "ports" it may be an instance name.
 func (c *Client) path(parts ...string) (string, error) {
 	path := "/v1"
 	if c.options.Pool != "" {
 		parts = append([]string{"pools", c.options.Pool}, parts...)
 	}
 	for i, part := range parts {
-		if !ValidName(part) {
+		if isHolder := i > 0 && parts[i-1] == "ports"; !isHolder && !ValidName(part) || isHolder && !ValidInstanceName(part) {
 			return "", invalid(parts[i-1], part)
 		}
-		path += "/" + part
+		path += "/" + url.PathEscape(part)
 	}
 	return path, nil
 }
 
-// ValidName reports whether a text can be the name of a pool or a service. So can secrets and ports; an instance name, in addition, is
-// not all digits.
-func ValidName(text string) bool {
-	if len(text) < 1 || len(text) > 64 || text != strings.Trim(text, "._-") {
-		return false
-	}
-	return strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == ""
+const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+// ValidName reports whether a text can be the name of a pool or a service: 1 to 64 of A-Z a-z 0-9 . _ -, which begin and end with a letter
+// or digit. So can secrets and ports.
+func ValidName(text string) bool { return isNameOf("._-", 64, text) }
+
+// ValidInstanceName reports whether a text can be the name of a holder: 1 to 128 of A-Z a-z 0-9 . _ - / : @ + ~ =, which begin and end
+// with a letter or digit.
+func ValidInstanceName(text string) bool { return isNameOf("._-/:@+~=", 128, text) }
+
+func isNameOf(marks string, longest int, text string) bool {
+	return len(text) >= 1 && len(text) <= longest && text == strings.Trim(text, marks) && strings.Trim(text, alphanumeric+marks) == ""
 }
 
 // invalid is the error of a call that has no path: for the part behind another one, such as the name behind "services".
 func invalid(behind, text string) *Error {
-	fault := FieldError{strings.TrimSuffix(behind, "s"), fmt.Sprintf("%q is no name: 1 to 64 characters of A-Z a-z 0-9 . _ -, "+
-		"which begin and end with a letter or digit", text)}
+	rule := "1 to 64 characters of A-Z a-z 0-9 . _ -"
+	if behind == "ports" {
+		rule = "1 to 128 characters of A-Z a-z 0-9 . _ - / : @ + ~ ="
+	}
+	fault := FieldError{strings.TrimSuffix(behind, "s"), fmt.Sprintf("%q is no name: %s, which begin and end with a letter or digit", text, rule)}
 	if behind == "offers" { // no error shows a secret
 		fault = FieldError{"secret", "must be a random UUID in lower case"}
 	}

@@ -32,6 +32,10 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	say(c.Service(ctx, service))
 	say(c.Define(ctx, client.Definition{Name: service, Start: 1, End: 70000}))
 
+	say(c.FreePorts(ctx, service, 2))
+	for w, err := range c.Waiting(ctx, service) {
+		say(w, err) // nobody does
+	}
 	offer, err := c.Offer(ctx, service, client.Request{Name: names(1), Lease: time.Hour, Labels: map[string]string{"job": "<1>"}}, client.Wait{})
 	say(offer, err)
 	say(c.OpenOffer(ctx, service, offer.Secret))
@@ -62,10 +66,15 @@ func transcript(ctx context.Context, c *client.Client, n int) (lines []string) {
 	all, err := c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(6), Lease: time.Minute}}, client.Wait{})
 	say(all, err)
 	say(c.ClaimAll(ctx, service, []client.Request{{Name: names(5)}, {Name: names(7)}}, client.Wait{}))
+	existing, err := c.Claim(ctx, service, client.Request{Name: names(5), Lease: time.Hour, Existing: true}, client.Wait{})
+	say(fmt.Sprint(existing.Existed, existing.Secret, existing.Lease), err)
+	say(c.Offer(ctx, service, client.Request{Name: names(5), Existing: true}, client.Wait{}))
 	for a, err := range c.Allocations(ctx, service) {
 		say(a, err)
-		say(nil, c.Release(ctx, client.Allocation{Service: service, Port: a.Port, Fence: a.Fence}))
+		say(nil, c.ReleaseInUse(ctx, client.Allocation{Service: service, Port: a.Port, Fence: a.Fence}))
 	}
+	resting, err := c.Service(ctx, service)
+	say(resting.Ports, err)
 	say(nil, c.Remove(ctx, service))
 	say(c.Service(ctx, service))
 	return lines
@@ -123,35 +132,39 @@ var varying = regexp.MustCompile(`,"(created|expires|fence|secret)":("[^"]*"|[0-
 
 // calls is what the transcript of number 0 says.
 const calls = `
-{"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10009,"ports":{"total":10,"free":10,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
-{"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
-{"name":"s0","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
+{"name":"s0","pool":"host-1","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10009,"ports":{"total":10,"free":10,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
+{"name":"s0","pool":"host-1","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
+{"name":"s0","pool":"host-1","description":"\u003c\u0026\u003e \u2028","start":10000,"end":10008,"ports":{"total":9,"free":9,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0.001}  []
 {"name":"","description":"","start":0,"end":0,"ports":{"total":0,"free":0,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0} INVALID [{start must be within 1024-49151} {end must be within 1024-49151}]
-{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"},"lease":3600}  []
-{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"},"lease":3600}  []
-{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
+[10000,10001]  []
+{"pool":"host-1","service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"},"lease":3600}  []
+{"pool":"host-1","service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"},"lease":3600}  []
+{"pool":"host-1","service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
 {"service":"","name":"","port":0} OFFER_NOT_FOUND []
-{"service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
-{"service":"s0","name":"holder-0-1","port":10000}  []
+{"pool":"host-1","service":"s0","name":"holder-0-1","port":10000,"labels":{"job":"\u003c1\u003e"}}  []
+{"pool":"host-1","service":"s0","name":"holder-0-1","port":10000}  []
 {"service":"","name":"","port":0} SECRET_MISMATCH []
 null SECRET_MISMATCH []
-{"service":"s0","name":"holder-0-1","port":10000}  []
+{"pool":"host-1","service":"s0","name":"holder-0-1","port":10000}  []
 null SERVICE_IN_USE []
 null  []
 {"service":"","name":"","port":0} PORT_NOT_FOUND []
-[{"service":"s0","name":"holder-0-2","port":10001,"count":3},{"service":"s0","name":"holder-0-3","port":10000}]  []
-{"service":"s0","name":"holder-0-3","port":10000}  []
-{"service":"s0","name":"holder-0-2","port":10001,"count":3}  []
+[{"pool":"host-1","service":"s0","name":"holder-0-2","port":10001,"count":3},{"pool":"host-1","service":"s0","name":"holder-0-3","port":10000}]  []
+{"pool":"host-1","service":"s0","name":"holder-0-3","port":10000}  []
+{"pool":"host-1","service":"s0","name":"holder-0-2","port":10001,"count":3}  []
 null  []
 null  []
 {"service":"","name":"","port":0} INVALID [{port must be within the range 10000-10008}]
 {"service":"","name":"","port":0} EXHAUSTED []
-[{"service":"s0","name":"holder-0-5","port":10001},{"service":"s0","name":"holder-0-6","port":10002}]  []
+[{"pool":"host-1","service":"s0","name":"holder-0-5","port":10001},{"pool":"host-1","service":"s0","name":"holder-0-6","port":10002}]  []
 null NAME_TAKEN [{[0].name holder-0-5 has port 10001}]
-{"service":"s0","name":"holder-0-5","port":10001}  []
+"true0s"  []
+{"service":"","name":"","port":0} INVALID [{existing is only for a claim: an allocation cannot be offered}]
+{"pool":"host-1","service":"s0","name":"holder-0-5","port":10001}  []
 null  []
-{"service":"s0","name":"holder-0-6","port":10002}  []
+{"pool":"host-1","service":"s0","name":"holder-0-6","port":10002}  []
 null  []
+{"total":9,"free":6,"offered":0,"allocated":0,"cooling":3}  []
 null  []
 {"name":"","description":"","start":0,"end":0,"ports":{"total":0,"free":0,"offered":0,"allocated":0,"cooling":0},"waiting":0,"cooldown":0} SERVICE_NOT_FOUND []
 `

@@ -17,7 +17,7 @@ const (
 	EventAllocated EventKind = "allocated" // an offer was accepted, or a port claimed
 	EventRenewed   EventKind = "renewed"   // an operator renewed the lease of another owner; other renewals are not told
 	EventReleased  EventKind = "released"
-	EventInUse     EventKind = "in_use"  // an offer was rejected because something else uses the port
+	EventInUse     EventKind = "in_use"  // an offer was rejected, or an allocation released, because something else uses the port
 	EventExpired   EventKind = "expired" // the lease ended at Until; told when the port or the name is needed again
 	EventDefined   EventKind = "defined" // the service was defined
 	EventChanged   EventKind = "changed" // the service has another range, description or cooldown
@@ -35,6 +35,7 @@ type Event struct {
 	ID        string    `json:"id"` // of a stream: where it can be resumed
 	Time      time.Time `json:"time,omitzero"`
 	Kind      EventKind `json:"event"`
+	Pool      string    `json:"pool,omitempty"` // "" from a server that does not tell yet
 	Service   string    `json:"service,omitempty"`
 	Name      string    `json:"name,omitempty"`
 	Port      int       `json:"port,omitempty"`       // the first; 0: it is about the service

@@ -19,6 +19,8 @@ var ErrLost = errors.New("the lease is lost")
 // Time passes for Keep by the clock on the wall as well, since timers stand still while a machine is suspended. If a third of the
 // lease may be over when Keep is called, as after a claim that waited, it renews at once, and has a third of the lease to succeed.
 //
+// If the service allows only a shorter lease by now, the allocation is kept with the longest that it allows.
+//
 // The allocation is one that this client claimed, accepted or renewed. To keep one that it read, set Secret and Lease. Keep does not
 // release it.
 func (c *Client) Keep(ctx context.Context, a Allocation) error {
@@ -51,7 +53,7 @@ func (c *Client) Keep(ctx context.Context, a Allocation) error {
 		case !busy && passed(from) >= pause:
 			busy = true
 			go func() {
-				renewed, err := once.renew(renewing, a, a.Lease, timeout)
+				renewed, err := once.renewWithin(renewing, a, timeout)
 				results <- result{renewed, err}
 			}()
 		}
@@ -63,6 +65,11 @@ func (c *Client) Keep(ctx context.Context, a Allocation) error {
 			switch {
 			case r.err == nil:
 				a.sent, last = r.renewed.sent, ErrOutcomeUnknown
+				if a.Lease != r.renewed.Lease {
+					a.Lease = r.renewed.Lease
+					timeout = min(max(a.Lease/10, 200*time.Millisecond), c.options.Timeout)
+					ticker.Reset(min(a.Lease/30, time.Second))
+				}
 				from, pause = a.sent, a.Lease/3
 			case ctx.Err() != nil: // the loop ends with it
 			case errors.Is(r.err, ErrPortNotFound), errors.Is(r.err, ErrServiceNotFound), errors.Is(r.err, ErrSecretMismatch):
@@ -75,6 +82,19 @@ func (c *Client) Keep(ctx context.Context, a Allocation) error {
 			}
 		}
 	}
+}
+
+// renewWithin renews the lease of an allocation, or, if that is longer than the service allows by now, the longest that it allows.
+func (c *Client) renewWithin(ctx context.Context, a Allocation, timeout time.Duration) (Allocation, error) {
+	renewed, err := c.renew(ctx, a, a.Lease, timeout)
+	if !errors.Is(err, ErrInvalid) {
+		return renewed, err
+	}
+	s, unread := c.Service(ctx, a.Service)
+	if unread != nil || s.MaxLease == 0 || s.MaxLease >= a.Lease {
+		return renewed, err
+	}
+	return c.renew(ctx, a, s.MaxLease, timeout)
 }
 
 // passed returns how much time passed since then, by the clock that passed more: one of them stands still while the machine is

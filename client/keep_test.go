@@ -158,3 +158,29 @@ func TestKeepAfterWaiting(t *testing.T) {
 		t.Error("kept although it was over before:", err)
 	}
 }
+
+// A lease that is longer than the service allows by now is kept with the longest that it allows.
+func TestKeepInAServiceOfShorterLeases(t *testing.T) {
+	t.Parallel()
+	c := ownServer(t, client.Options{})
+	define(t, c, "ci", 20000, 20009)
+	all := []client.Allocation{leased(t, c, "a", 3*lease), leased(t, c, "renewed", 3*lease)}
+	_, err := c.Change(t.Context(), "ci", client.Change{MaxLease: new(lease)})
+	must(t, err)
+	all[1], err = c.Renew(t.Context(), all[1], 0) // which the server shortens
+	must(t, err)
+	ctx, end := context.WithCancel(t.Context())
+	ended := []<-chan error{keep(ctx, c, all[0]), keep(ctx, c, all[1])}
+	time.Sleep(4 * lease)
+	for _, a := range all {
+		if now, err := c.Allocation(t.Context(), "ci", a.Name); err != nil || now.Fence != a.Fence || now.Expires.After(time.Now().Add(2*lease)) {
+			t.Errorf("%s: %+v, %v", a.Name, now, err)
+		}
+	}
+	end()
+	for _, kept := range ended {
+		if err := <-kept; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+}

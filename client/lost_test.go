@@ -28,7 +28,7 @@ func TestEachFirstAttemptFails(t *testing.T) {
 				}
 				return passes
 			})
-			got := strings.Join(transcript(t.Context(), c, 0), "\n")
+			got := strings.Join(transcript(t.Context(), c.Pool("host-1"), 0), "\n")
 			if want := strings.TrimSpace(calls); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}

@@ -24,7 +24,7 @@ func (c *Client) OfferAll(ctx context.Context, service string, requests []Reques
 	return offers, err
 }
 
-// Claim asks for a port as Offer does, and accepts it at once. The allocation has the secret of the request.
+// Claim asks for a port as Offer does, and accepts it at once. The allocation has the secret of the request, unless it Existed.
 func (c *Client) Claim(ctx context.Context, service string, r Request, w Wait) (Allocation, error) {
 	return first(c.ClaimAll(ctx, service, []Request{r}, w))
 }
@@ -33,6 +33,9 @@ func (c *Client) Claim(ctx context.Context, service string, r Request, w Wait) (
 func (c *Client) ClaimAll(ctx context.Context, service string, requests []Request, w Wait) ([]Allocation, error) {
 	all, sent, err := acquire(ctx, c, service, "ports", requests, w, func(a *Allocation) (string, int) { return a.Name, a.Port })
 	for i := range all {
+		if all[i].Existed = requests[i].Existing && all[i].Secret == ""; all[i].Existed {
+			continue
+		}
 		all[i].Lease, all[i].sent = requests[i].Lease, sent
 		if all[i].Expires.IsZero() { // it accepted an offer that has none
 			all[i].Lease = 0
@@ -131,7 +134,7 @@ func (c *Client) Offers(ctx context.Context, service string) iter.Seq2[Offer, er
 	return c.OffersOf(ctx, service, Filter{})
 }
 
-// Accept accepts an offer: for a lease of 1 s to 30 days, or, if lease is 0, for the one that its request had. It returns ErrInvalid,
+// Accept accepts an offer: for a lease of 1 s to 30 days, or, if lease is 0, for the one that the offer has. It returns ErrInvalid,
 // ErrServiceNotFound, ErrOfferNotFound or ErrOfferRejected. The allocation has the secret of the offer.
 func (c *Client) Accept(ctx context.Context, service, secret string, lease time.Duration) (a Allocation, err error) {
 	path, err := c.path("services", service, "offers", secret, "accept")
@@ -168,12 +171,16 @@ func (c *Client) Reject(ctx context.Context, service, secret string, inUse bool)
 }
 
 // Renew starts the lease of an allocation again, which is found by its service, name (or port) and secret: for a lease of 1 s to 30
-// days, or, if lease is 0, for as long as before. It returns ErrInvalid, ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch.
+// days, or, if lease is 0, for as long as before, but not longer than the service allows by now. It returns ErrInvalid,
+// ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch.
 func (c *Client) Renew(ctx context.Context, a Allocation, lease time.Duration) (Allocation, error) {
 	return c.renew(ctx, a, lease, 0)
 }
 
 func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Duration) (renewed Allocation, err error) {
+	if a, err = c.located(ctx, a); err != nil {
+		return Allocation{}, err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder(), "renew")
 	if err != nil {
 		return Allocation{}, err
@@ -187,8 +194,8 @@ func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Du
 		return Allocation{}, err
 	}
 	renewed.Secret, renewed.Lease, renewed.sent = a.Secret, lease, r.sent
-	if lease == 0 {
-		renewed.Lease = a.Lease
+	if lease == 0 { // it may be shorter than it was, so that Keep renews at once
+		renewed.Lease, renewed.sent = a.Lease, time.Time{}
 	}
 	return renewed, nil
 }
@@ -196,6 +203,9 @@ func (c *Client) renew(ctx context.Context, a Allocation, lease, timeout time.Du
 // ChangeLabels sets labels of an allocation, which is found as by Renew, and removes those that are nil; others stay. It returns
 // ErrInvalid, ErrServiceNotFound, ErrPortNotFound or ErrSecretMismatch. What is returned has the secret, but not the lease.
 func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[string]*string) (changed Allocation, err error) {
+	if a, err = c.located(ctx, a); err != nil {
+		return Allocation{}, err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder())
 	if err != nil {
 		return Allocation{}, err
@@ -217,11 +227,25 @@ func (c *Client) ChangeLabels(ctx context.Context, a Allocation, labels map[stri
 // ErrSecretMismatch or ErrPreconditionFailed if somebody else has the port by now. With neither, whoever has it loses it, the server
 // may refuse with ErrPreconditionRequired, and the call is not repeated if its outcome is unknown.
 func (c *Client) Release(ctx context.Context, a Allocation) error {
+	return c.release(ctx, a, "")
+}
+
+// ReleaseInUse releases an allocation as Release does, and says that something still uses its port, such as what a command left
+// behind: the port is quarantined.
+func (c *Client) ReleaseInUse(ctx context.Context, a Allocation) error {
+	return c.release(ctx, a, "?reason=in_use")
+}
+
+func (c *Client) release(ctx context.Context, a Allocation, query string) error {
+	a, err := c.located(ctx, a)
+	if err != nil {
+		return err
+	}
 	path, err := c.path("services", a.Service, "ports", a.holder())
 	if err != nil {
 		return err
 	}
-	call := call{method: "DELETE", path: path}
+	call := call{method: "DELETE", path: path + query}
 	switch {
 	case a.Secret != "" && !ValidName(a.Secret):
 		return invalid("offers", a.Secret)
@@ -239,16 +263,8 @@ func (c *Client) Release(ctx context.Context, a Allocation) error {
 	return err
 }
 
-// holder is how an allocation is found.
-func (a Allocation) holder() string {
-	if a.Name != "" {
-		return a.Name
-	}
-	return strconv.Itoa(a.Port)
-}
-
-// Allocation reads an allocation by its port, any of a block, or by its instance name. It returns ErrServiceNotFound or
-// ErrPortNotFound.
+// Allocation reads an allocation by its port, any of a block, or by its instance name; digits only are a port. It returns
+// ErrServiceNotFound or ErrPortNotFound.
 func (c *Client) Allocation(ctx context.Context, service, portOrName string) (a Allocation, err error) {
 	path, err := c.path("services", service, "ports", portOrName)
 	if err == nil {

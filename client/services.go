@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -40,6 +41,27 @@ func (c *Client) Service(ctx context.Context, name string) (s Service, err error
 func (c *Client) Services(ctx context.Context) iter.Seq2[Service, error] {
 	path, err := c.path("services")
 	return list[Service](ctx, c, path, nil, err)
+}
+
+// FreePorts lists the ports of a service that go out next, in their order: the first limit of them, 1 to 1000; 0 is 1000. It reserves
+// none. It returns ErrServiceNotFound.
+func (c *Client) FreePorts(ctx context.Context, service string, limit int) (ports []int, err error) {
+	path, err := c.path("services", service, "free")
+	if err != nil {
+		return nil, err
+	}
+	if limit != 0 {
+		path += "?limit=" + strconv.Itoa(limit)
+	}
+	var answer struct{ Ports []int }
+	_, err = c.do(ctx, call{method: "GET", path: path, answer: &answer})
+	return answer.Ports, err
+}
+
+// Waiting lists the calls that wait for a port of a service, in the order in which they are served. An error is the last item.
+func (c *Client) Waiting(ctx context.Context, service string) iter.Seq2[WaitingCall, error] {
+	path, err := c.path("services", service, "waiting")
+	return list[WaitingCall](ctx, c, path, nil, err)
 }
 
 // Remove removes a service. It returns ErrServiceNotFound, or ErrServiceInUse if a port of the service is allocated or on offer.

@@ -56,7 +56,7 @@ type Config struct {
 	MaxWait            time.Duration `split_words:"true" default:"60s" desc:"how long a call may wait for a port (?wait=)"`
 	MaxWaiting         int           `split_words:"true" default:"2000" desc:"how many calls may wait for a port on this server; one more is refused"`
 	MaxPorts           int           `split_words:"true" default:"256" desc:"how many ports one call may ask for: 1 to 256"`
-	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected as in use is not handed out"`
+	Quarantine         time.Duration `default:"5m" desc:"how long a port that was rejected or released as in use is not handed out"`
 	MaxStreams         int           `split_words:"true" default:"256" desc:"how many streams of events this server sends at a time; one more is refused"`
 	ReleaseNeedsSecret bool          `split_words:"true" default:"false" desc:"true: a release requires the allocation's secret (Portmaster-Secret) or its fence (If-Match)"`
 	MaxServices        int           `split_words:"true" default:"10000" desc:"how many services a pool may have"`

@@ -22,13 +22,16 @@ type requestBody struct {
 	Port   *int      `json:"port"`
 	Prefer *int      `json:"prefer"`
 	Count  *int      `json:"count"`
+	Align  *int      `json:"align"`
 	Labels labels    `json:"labels"`
+
+	Existing bool `json:"existing"`
 }
 
 func (b requestBody) request() allocator.Request {
 	return allocator.Request{
-		Name: b.Name, Secret: givenSecret(b.Secret), Lease: (*time.Duration)(b.Lease), Port: b.Port, Prefer: b.Prefer, Count: b.Count,
-		Labels: allocator.NewLabels(b.Labels),
+		Name: b.Name, Secret: givenSecret(b.Secret), Lease: (*time.Duration)(b.Lease), Port: b.Port, Prefer: b.Prefer, Count: b.Count, Align: b.Align,
+		Labels: allocator.NewLabels(b.Labels), Existing: b.Existing,
 	}
 }
 

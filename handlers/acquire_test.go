@@ -194,7 +194,7 @@ func TestRequestInvalid(t *testing.T) {
 			{`[{"name":"a","port":5000},{"name":"b","port":5000}]`, "[1].port"},
 			{`[{"name":"a","port":5004},{"name":"b","port":5001,"count":4}]`, "[1].port"},
 			{`[{"name":"a","port":5001,"count":4},{"name":"b"},{"name":"c","port":5002}]`, "[2].port"},
-			{`[{},{"name":"5000"},{"name":"a","secret":"guess"}]`, "[0].name [1].name [2].secret"},
+			{`[{},{"name":"-5000"},{"name":"a","secret":"guess"}]`, "[0].name [1].name [2].secret"},
 			{`[null]`, "[0]"},
 			{`[{"name":"a"},5]`, "[1]"},
 			{`[{"name":"a"},[]]`, "[1]"},

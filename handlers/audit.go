@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -128,7 +127,7 @@ func (s *Server) rejecting(c *fiber.Ctx) (noteEnd func(rejected bool)) {
 // releasing reads the allocation that a call is about to release, for the same reason. A release with its secret that was done before
 // leaves whoever has the port by now: it is told by that one still being there.
 func (s *Server) releasing(c *fiber.Ctx, proof allocator.Proof) (noteEnd func()) {
-	holder := param(c, "port")
+	holder := holder(c)
 	s.audit.holder(c, holder)
 	if !s.audit.on() {
 		return func() {}
@@ -212,13 +211,14 @@ func (a Audit) line(c *fiber.Ctx, r route, code string, n notes, about subject) 
 // shown returns a text of a call that failed, or "" if it is no name, or could be a secret or a token: a client may have confused
 // its parameters.
 func shown(text string) string {
-	if len(text) > allocator.MaxName || !nameLike.MatchString(text) || secretLike.MatchString(text) || strings.HasPrefix(text, "pm_") {
+	if len(text) > allocator.MaxInstanceName || !nameLike.MatchString(text) || secretLike.MatchString(text) || tokenLike.MatchString(text) {
 		return ""
 	}
 	return text
 }
 
 var (
-	nameLike   = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	nameLike   = regexp.MustCompile(`^[A-Za-z0-9._/:@+~=-]+$`)
+	tokenLike  = regexp.MustCompile(`\bpm_`)
 	secretLike = regexp.MustCompile(`(?i)[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}`)
 )

@@ -147,7 +147,9 @@ func TestAuditOfRefusals(t *testing.T) {
 		{"DELETE", "/ports/x" + strings.ReplaceAll(other, "-", ""), "", "release default django PORT_NOT_FOUND WARN", nil},
 		{"DELETE", "/ports/pm_web-01", "", "release default django PORT_NOT_FOUND WARN", nil},
 		{"DELETE", "/ports/a%0Ab", "", "release default django INVALID WARN", nil},
-		{"DELETE", "/ports/" + strings.Repeat("a", 65), "", "release default django INVALID WARN", nil},
+		{"DELETE", "/ports/npm_ci%2Fa", "", "release default django npm_ci/a PORT_NOT_FOUND WARN", nil},
+		{"DELETE", "/ports/token=pm_web-01", "", "release default django PORT_NOT_FOUND WARN", nil},
+		{"DELETE", "/ports/" + strings.Repeat("n", 129), "", "release default django INVALID WARN", nil},
 	} {
 		if status := a.do(test.method, "/v1/services/django"+test.path, test.body, test.headers...).status; status < 400 {
 			t.Errorf("%s %s has status %d", test.method, test.path, status)

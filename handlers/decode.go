@@ -24,12 +24,12 @@ import (
 )
 
 // decode reads the JSON of a request's body into target. Unknown and duplicate fields, wrong types, trailing data and broken
-// UTF-8 are an ErrInvalid that names the field.
-func decode(c *fiber.Ctx, target any) error {
+// UTF-8 are an ErrInvalid that names the field, as is null but in the nullable fields.
+func decode(c *fiber.Ctx, target any, nullable ...string) error {
 	if err := checkType(c); err != nil {
 		return err
 	}
-	return decodeJSON(c.Request().Body(), target)
+	return decodeJSON(c.Request().Body(), target, nullable...)
 }
 
 // checkType refuses a body that is not JSON by its headers.
@@ -71,11 +71,11 @@ func isJSON(contentType string) bool {
 	return err == nil && kind == fiber.MIMEApplicationJSON && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
-func decodeJSON(body []byte, target any) error {
+func decodeJSON(body []byte, target any, nullable ...string) error {
 	if err := unmarshal(body, target); err != nil {
 		return err
 	}
-	if field, found := findNull(body); found {
+	if field, found := findNull(body, nullable...); found {
 		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "must not be null"})
 	}
 	return nil
@@ -92,8 +92,8 @@ func unmarshal(body []byte, target any) error {
 	return nil
 }
 
-// findNull returns the name of a field that is null, which the decoder treats as absent.
-func findNull(body []byte) (field string, found bool) {
+// findNull returns the name of a field that is null, which the decoder treats as absent, and that may not be null.
+func findNull(body []byte, nullable ...string) (field string, found bool) {
 	if !bytes.Contains(body, []byte("null")) {
 		return "", false
 	}
@@ -103,7 +103,9 @@ func findNull(body []byte) (field string, found bool) {
 			return "", false
 		}
 		if token.Kind() == 'n' {
-			return fieldName(d.StackPointer(), isList(body)), true
+			if field = fieldName(d.StackPointer(), isList(body)); !slices.Contains(nullable, field) {
+				return field, true
+			}
 		}
 	}
 }

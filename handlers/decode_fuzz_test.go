@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -49,15 +50,17 @@ func FuzzDecode(f *testing.F) {
 			Ranges            []allocator.Range
 			Exclude           []any
 			Cooldown          any
+			Pick              *string
 		}
 		if err := json.Unmarshal(body, &standard); err != nil || !sameSpan(time.Duration(d.Cooldown), standard.Cooldown) ||
 			!slices.EqualFunc(d.Exclude, standard.Exclude, isRange) ||
-			!reflect.DeepEqual(d, definition{standard.Name, standard.Description, standard.Start, standard.End, standard.Ranges, d.Exclude, d.Cooldown}) {
+			!reflect.DeepEqual(d, definition{standard.Name, standard.Description, standard.Start, standard.End, standard.Ranges, d.Exclude, d.Cooldown, pickOf(standard.Pick), nil, nil}) {
 			t.Errorf("%q: %+v, and by the standard library %+v (%v)", body, d, standard, err)
 		}
 		again, err := json.Marshal(map[string]any{
 			"name": d.Name, "description": d.Description, "start": d.Start, "end": d.End,
 			"cooldown": json.RawMessage(big.NewRat(int64(d.Cooldown), int64(time.Second)).FloatString(9)),
+			"pick":     cmp.Or(d.Pick, "rested"),
 			"ranges":   append([]allocator.Range{}, d.Ranges...), "exclude": append([]allocator.Range{}, rangesIn(d.Exclude)...),
 		})
 		if err != nil {
@@ -90,7 +93,7 @@ func isRange(r portOrRange, standard any) bool {
 func FuzzDecodeRequests(f *testing.F) {
 	for _, seed := range []string{
 		``, ` `, `[`, `[]`, `{}`, `{"name":"web-01"}`, ` [ {"name":"a"} , {"name":"b","secret":"c"} ]`, `[null]`, `[[]]`, `[{"a":[{"b":1}]}]`,
-		`{"lease":90,"port":5000,"prefer":5001,"count":2}`, `[{"lease":"1m"},{"lease":0.5},{"lease":0}]`, `{"port":0,"prefer":0,"count":0}`,
+		`{"lease":90,"port":5000,"prefer":5001,"count":2}`, `[{"lease":"1m"},{"lease":0.5},{"lease":0}]`, `{"port":0,"prefer":0,"count":0,"align":0}`,
 		`{"0":1}`, `[{"0":1}]`, `[{"":1}]`, `[{"port":null}]`, `[1,2]`, `{"secret":""}`, `[{"secret":"a"},{"secret":""}]`, `[{}] []`, `{"lease":1e400}`, `{"lease":"9999999999999h"}`,
 	} {
 		f.Add([]byte(seed))
@@ -104,10 +107,10 @@ func FuzzDecodeRequests(f *testing.F) {
 			return
 		}
 		type request struct {
-			Name                string
-			Secret              *string
-			Lease               any
-			Port, Prefer, Count *int
+			Name                       string
+			Secret                     *string
+			Lease                      any
+			Port, Prefer, Count, Align *int
 		}
 		var standard []request
 		if !isList(body) {
@@ -121,7 +124,7 @@ func FuzzDecodeRequests(f *testing.F) {
 		}
 		for i, s := range standard {
 			same := reflect.DeepEqual(requests[i], allocator.Request{
-				Name: s.Name, Secret: givenSecret(s.Secret), Lease: requests[i].Lease, Port: s.Port, Prefer: s.Prefer, Count: s.Count,
+				Name: s.Name, Secret: givenSecret(s.Secret), Lease: requests[i].Lease, Port: s.Port, Prefer: s.Prefer, Count: s.Count, Align: s.Align,
 			})
 			isSpan := s.Lease == nil && requests[i].Lease == nil || requests[i].Lease != nil && sameSpan(*requests[i].Lease, s.Lease)
 			if !same || !isSpan {
@@ -172,4 +175,15 @@ func sameSpan(got time.Duration, standard any) bool {
 		return err == nil && (span-got).Abs() <= 24*64 // it may round each part
 	}
 	return false
+}
+
+// pickOf returns the pick of a text as a body has it.
+func pickOf(text *string) pickField {
+	switch {
+	case text == nil, *text == "rested":
+		return ""
+	case *text == "":
+		return "none"
+	}
+	return pickField(*text)
 }

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -165,13 +166,22 @@ func TestNamesInPaths(t *testing.T) {
 	equal(t, "name", read[allocation](a.get("/v1/pools/host/services/web/ports/web%2D02").want(200)).Name, "web-02")
 	a.get("/v1/pools/h%20st/services/web").invalid("pool")
 
-	for _, good := range []string{"a", "1a", "a1", "1.0", "10.0.0.1", "1_1", longest} {
-		a.accept(a.offer("django", good))
-		equal(t, "name", read[allocation](a.get("/v1/services/django/ports/"+good)).Name, good)
+	longest = strings.Repeat("a", 128)
+	for _, good := range []string{"a", "1a", "1.0", "10.0.0.1", "1_1", "feature/x", "a:b@c", "a+b=c~d", "a/../b", "a//b", longest} {
+		held := a.accept(a.offer("django", good))
+		for _, path := range []string{url.PathEscape(held.Name), strings.ReplaceAll(url.QueryEscape(held.Name), "+", "%2B")} {
+			equal(t, "name", read[allocation](a.get("/v1/services/django/ports/"+path)).Name, held.Name)
+		}
+		equal(t, "by name", len(read[[]allocation](a.get("/v1/services/django/ports?name="+url.QueryEscape(held.Name)))), 1)
+		a.delete("/v1/services/django/ports/" + url.PathEscape(held.Name)).want(204)
 	}
-	for _, bad := range []string{"", " a", "a ", "5000", "0", "-1", "a\\tb", "a\\u0000", "ä", "a/b", "a{b}", longest + "a"} {
+	for _, bad := range []string{"", " a", "a ", "-1", "a\\tb", "a\\u0000", "ä", "a/", "/a", "a{b}", "a%2Fb", longest + "a"} {
 		a.post("/v1/services/django/offers", `{"name":"`+bad+`"}`).invalid("name")
 	}
+	for _, bad := range []string{"a%252Fb", "a%2F", "%2Fa", "a%00b", "a%0Ab", "a%22b", "a%7Bb", "a%5Cb", "a%C3%A4b"} {
+		a.get("/v1/services/django/ports/" + bad).invalid("port")
+	}
+	a.get("/v1/services/django/ports/a/b").problem(404, "NOT_FOUND")
 }
 
 func TestPageOfAList(t *testing.T) {

@@ -190,7 +190,7 @@ func (e *eventStream) add(event allocator.Event) {
 			b = append(b, "id: "+event.ID+"\n"...)
 		}
 		b = append(b, "event: "+string(event.Kind)+"\ndata: "...)
-		b = append(appendEvent(b, event), "\n\n"...)
+		b = append(appendEvent(b, e.pool, event), "\n\n"...)
 	}
 	e.unsent = b
 }

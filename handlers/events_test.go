@@ -94,10 +94,10 @@ func TestEvents(t *testing.T) {
 		a.happens("db", "allocated", "name", "b", "port", "3000", "until", "1795362981325")
 		first := web.want("allocated")
 		contains(t, first.data, `{"id":"`+first.id+`","time":"`,
-			`,"event":"allocated","service":"web","name":"a","port":2001,"count":2,"fence":17,"owner":"ci","request_id":"\"\\"}`)
+			`,"event":"allocated","pool":"default","service":"web","name":"a","port":2001,"count":2,"fence":17,"owner":"ci","request_id":"\"\\"}`)
 		equal(t, "of the pool", all.want("allocated"), first)
 		second := all.want("allocated")
-		contains(t, second.data, `"service":"db","name":"b","port":3000,"until":"2026-11-22T15:56:21.325Z"}`)
+		contains(t, second.data, `"pool":"default","service":"db","name":"b","port":3000,"until":"2026-11-22T15:56:21.325Z"}`)
 		equal(t, "beats", all.beats, 1)
 		again := a.follow("/v1/services/web/events", "Last-Event-ID", ready.id)
 		equal(t, "ready again", again.want("ready").id, ready.id)

@@ -27,7 +27,7 @@ func (s *Server) history(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, listOf(events, appendEvent))
+	return render(c, fiber.StatusOK, listOf(pool(c), events, appendEvent))
 }
 
 // historyFilter reads which events a request is about.
@@ -77,13 +77,15 @@ func filters(c *fiber.Ctx) string {
 }
 
 // appendEvent appends the JSON of an event. Only the id of a request may need escapes.
-func appendEvent(b []byte, e allocator.Event) []byte {
+func appendEvent(b []byte, pool string, e allocator.Event) []byte {
 	b = append(b, `{"id":"`...)
 	b = append(b, e.ID...)
 	b = append(b, `","time":`...)
 	b = appendTime(b, e.Time)
 	b = append(b, `,"event":"`...)
 	b = append(b, e.Kind...)
+	b = append(b, `","pool":"`...)
+	b = append(b, pool...)
 	b = append(b, `","service":"`...)
 	b = append(b, e.Service...)
 	b = append(b, '"')

@@ -46,16 +46,16 @@ type labelsBody struct {
 
 // changeLabels: PATCH /services/{service}/ports/{port or name}
 func (s *Server) changeLabels(c *fiber.Ctx) error {
-	s.audit.holder(c, param(c, "port"))
+	s.audit.holder(c, holder(c))
 	var body labelsBody
 	if err := decodeNullable(c, &body); err != nil {
 		return err
 	}
-	allocation, err := s.allocator.ChangeLabels(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), body.Secret, body.Labels)
+	allocation, err := s.allocator.ChangeLabels(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), body.Secret, body.Labels)
 	if err != nil {
 		return err
 	}
 	s.audit.allocated(c, []allocator.Allocation{allocation}, true)
 	setETag(c, allocation)
-	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
+	return render(c, fiber.StatusOK, itemOf(pool(c), allocation, appendAllocation))
 }

@@ -55,6 +55,9 @@ func appendEntry(b []byte, e allocator.MapEntry) []byte {
 		b = append(b, `,"created":`...)
 		b = appendTime(b, e.Created)
 	}
+	if e.Draining {
+		b = append(b, `,"draining":true`...)
+	}
 	if !e.Until.IsZero() {
 		b = append(b, `,"until":`...)
 		b = appendTime(b, e.Until)

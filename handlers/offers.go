@@ -22,10 +22,10 @@ func (s *Server) offer(c *fiber.Ctx) error {
 	}
 	s.audit.offered(c, offers, created)
 	if a.isList {
-		return render(c, statusCreated(created), listOf(offers, appendOffer))
+		return render(c, statusCreated(created), listOf(pool(c), offers, appendOffer))
 	}
 	c.Set(fiber.HeaderLocation, base(c)+"/services/"+offers[0].Service+"/offers/"+offers[0].Secret)
-	return render(c, statusCreated(created), itemOf(offers[0], appendOffer))
+	return render(c, statusCreated(created), itemOf(pool(c), offers[0], appendOffer))
 }
 
 // listOffers: GET /services/{service}/offers
@@ -36,7 +36,7 @@ func (s *Server) listOffers(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, listOf(offers, appendOffer))
+	return render(c, fiber.StatusOK, listOf(pool(c), offers, appendOffer))
 }
 
 // readOffer: GET /services/{service}/offers/{secret}
@@ -45,7 +45,7 @@ func (s *Server) readOffer(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, itemOf(offer, appendOffer))
+	return render(c, fiber.StatusOK, itemOf(pool(c), offer, appendOffer))
 }
 
 // acceptBody is the body that accepts an offer.
@@ -65,7 +65,7 @@ func (s *Server) accept(c *fiber.Ctx) error {
 	}
 	s.audit.allocated(c, []allocator.Allocation{allocation}, created)
 	locate(c, allocation)
-	return render(c, statusCreated(created), itemOf(allocation, appendAllocation))
+	return render(c, statusCreated(created), itemOf(pool(c), allocation, appendAllocation))
 }
 
 // rejectBody is the body that rejects an offer.
@@ -73,8 +73,11 @@ type rejectBody struct {
 	Reason *string `json:"reason"`
 }
 
-// inUse is the only reason for a rejection that has an effect: something else uses the port.
+// inUse is the only reason to reject an offer, or to release an allocation, that has an effect: something else uses the port.
 const inUse = "in_use"
+
+// errReason is the error of any other reason.
+var errReason = allocator.Invalid(allocator.FieldError{Field: "reason", Detail: `must be "in_use", or absent`})
 
 // reject: POST /services/{service}/offers/{secret}/reject, and DELETE /services/{service}/offers/{secret}
 func (s *Server) reject(c *fiber.Ctx) error {
@@ -83,7 +86,7 @@ func (s *Server) reject(c *fiber.Ctx) error {
 		return err
 	}
 	if body.Reason != nil && *body.Reason != inUse {
-		return allocator.Invalid(allocator.FieldError{Field: "reason", Detail: `must be "in_use", or absent`})
+		return errReason
 	}
 	audit := s.rejecting(c)
 	rejected, err := s.allocator.Reject(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "secret"), body.Reason != nil)

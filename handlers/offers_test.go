@@ -270,7 +270,7 @@ func TestOfferInvalid(t *testing.T) {
 	for _, test := range []struct{ body, fields string }{
 		{`{}`, "name"},
 		{`{"name":""}`, "name"},
-		{`{"name":"5000"}`, "name"},
+		{`{"name":"5000/"}`, "name"},
 		{`{"name":"a b"}`, "name"},
 		{`{"name":"web-01","secret":"guess"}`, "secret"},
 		{`{"name":"web-01","secret":"5D0E2C8B-2F4A-4C39-9B1E-0C6F3A7D8E91"}`, "secret"},

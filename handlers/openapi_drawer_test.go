@@ -32,9 +32,9 @@ type operation struct {
 
 func newDrawer(seed uint64) *drawer {
 	d := &drawer{Rand: rand.New(rand.NewPCG(seed, seed)), values: map[string][]string{
-		"pool": {"default", "host"}, "service": {"django", "flask", "django", "flask"},
+		"pool": {"default", "host"}, "service": {"django", "flask", "django", "flask", "spare"},
 		"start": {"5000", "7000", "7000"}, "end": {"5199", "6004", "7009"}, "port": {"5000", "5001", "5002", "5010", "6000", "6001"},
-		"prefer": {"5001", "6001"}, "count": {"1", "2", "3"}, "lease": {"60", "1.5", "90s", "1h", "30d"}, "cooldown": {"0", "0s", "0.1"},
+		"prefer": {"5001", "6001"}, "count": {"1", "2", "3"}, "align": {"2", "3", "64"}, "lease": {"60", "1.5", "90s", "1h", "30d"}, "default_lease": {"60", "1h"}, "max_lease": {"60", "30d"}, "cooldown": {"0", "0s", "0.1"},
 		"wait": {"0", "0.001", "10ms", ".01"}, "limit": {"1", "2", "1000"}, "cursor": {"0", "5001"}, "host": {"ci.example", "10.0.0.7", "[::1]"},
 		"name_prefix": {"web-", "web-1"}, "label": {"job=4711", "job="}, "job": {"4711", ""},
 		"If-Match": {"*", `"1"`, `"1" , "2"`},
@@ -227,6 +227,9 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 	if s.Const != nil {
 		return s.Const
 	}
+	if len(s.Enum) > 0 {
+		return pick(d, s.Enum)
+	}
 	kind := pick(d, s.Type.Slice())
 	if kind == "null" {
 		return nil
@@ -266,7 +269,7 @@ func (d *drawer) value(field string, s *openapi3.Schema) any {
 	case "integer":
 		return d.number(s)
 	case "number":
-		return float64(d.number(s)) + pick(d, []float64{0, 0, 0.25, 0.001})
+		return min(float64(d.number(s))+pick(d, []float64{0, 0, 0.25, 0.001}), *s.Max)
 	}
 	return d.matching(s)
 }

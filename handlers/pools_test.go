@@ -12,7 +12,7 @@ func TestPoolsAreSeparate(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		a := newAPI(t, store)
 		equal(t, "no pools", a.get("/v1/pools").want(200).body, "[]")
-		for _, pool := range []string{"/v1", "/v1/pools/host-1", "/v1/pools/host-2"} {
+		for pool, name := range map[string]string{"/v1": "default", "/v1/pools/host-1": "host-1", "/v1/pools/host-2": "host-2"} {
 			equal(t, "no services", a.get(pool+"/services").want(200).body, "[]")
 			r := a.post(pool+"/services", `{"name":"django","start":5000,"end":5009}`).want(201)
 			equal(t, "Location", r.header.Get("Location"), pool+"/services/django")
@@ -22,6 +22,11 @@ func TestPoolsAreSeparate(t *testing.T) {
 			equal(t, "Location", r.header.Get("Location"), pool+"/services/django/offers/"+o.Secret)
 			r = a.put(pool+"/services/django/offers/"+o.Secret, "").want(201)
 			equal(t, "Location", r.header.Get("Location"), pool+"/services/django/ports/5000")
+			for _, path := range []string{
+				"/services", "/services/django", "/services/django/ports", "/services/django/ports/5000",
+			} {
+				contains(t, a.get(pool+path).want(200).body, `"pool":"`+name+`"`)
+			}
 			for _, other := range []string{"/v1", "/v1/pools/host-1", "/v1/pools/host-2"} {
 				if other != pool && a.get(other+"/services/django/offers/"+o.Secret).status != 404 {
 					t.Errorf("a secret of %s is known in %s", pool, other)

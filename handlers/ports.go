@@ -3,6 +3,7 @@ package handlers
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,12 +25,20 @@ func (s *Server) claim(c *fiber.Ctx) error {
 	if err != nil {
 		return a.fault(err)
 	}
-	s.audit.allocated(c, allocations, created)
+	s.audit.allocated(c, claimed(allocations, created), created)
 	if a.isList {
-		return render(c, statusCreated(created), listOf(allocations, appendAllocation))
+		return render(c, statusCreated(created), listOf(pool(c), allocations, appendAllocation))
 	}
 	locate(c, allocations[0])
-	return render(c, statusCreated(created), itemOf(allocations[0], appendAllocation))
+	return render(c, statusCreated(created), itemOf(pool(c), allocations[0], appendAllocation))
+}
+
+// claimed returns what a claim has to answer for: not the existing allocations beside new ones, which another call has claimed.
+func claimed(allocations []allocator.Allocation, created bool) []allocator.Allocation {
+	if !created {
+		return allocations
+	}
+	return slices.DeleteFunc(slices.Clone(allocations), func(a allocator.Allocation) bool { return a.Secret == "" })
 }
 
 // locate sets the Location header to the path of an allocation.
@@ -45,17 +54,17 @@ func (s *Server) listAllocations(c *fiber.Ctx) error {
 		return err
 	}
 	linkNext(c, next, limit)
-	return render(c, fiber.StatusOK, listOf(allocations, appendAllocation))
+	return render(c, fiber.StatusOK, listOf(pool(c), allocations, appendAllocation))
 }
 
 // readAllocation: GET /services/{service}/ports/{port or name}
 func (s *Server) readAllocation(c *fiber.Ctx) error {
-	allocation, err := s.allocator.Allocation(c.UserContext(), pool(c), param(c, "service"), param(c, "port"))
+	allocation, err := s.allocator.Allocation(c.UserContext(), pool(c), param(c, "service"), holder(c))
 	if err != nil {
 		return err
 	}
 	setETag(c, allocation)
-	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
+	return render(c, fiber.StatusOK, itemOf(pool(c), allocation, appendAllocation))
 }
 
 // setETag sets the ETag of an allocation: its fence, quoted.
@@ -71,18 +80,18 @@ type renewBody struct {
 
 // renew: POST /services/{service}/ports/{port or name}/renew
 func (s *Server) renew(c *fiber.Ctx) error {
-	s.audit.holder(c, param(c, "port"))
+	s.audit.holder(c, holder(c))
 	var body renewBody
 	if err := decode(c, &body); err != nil {
 		return err
 	}
-	allocation, err := s.allocator.Renew(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), body.Secret, (*time.Duration)(body.Lease))
+	allocation, err := s.allocator.Renew(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), body.Secret, (*time.Duration)(body.Lease))
 	if err != nil {
 		return err
 	}
 	s.audit.allocated(c, []allocator.Allocation{allocation}, true)
 	setETag(c, allocation)
-	return render(c, fiber.StatusOK, itemOf(allocation, appendAllocation))
+	return render(c, fiber.StatusOK, itemOf(pool(c), allocation, appendAllocation))
 }
 
 // releaseMatching: DELETE /services/{service}/ports?owner=&name=&name_prefix=&label=
@@ -101,7 +110,7 @@ func (s *Server) releaseMatching(c *fiber.Ctx) error {
 // headerSecret is the header with the secret of the allocation to release.
 const headerSecret = "Portmaster-Secret"
 
-// release: DELETE /services/{service}/ports/{port or name}
+// release: DELETE /services/{service}/ports/{port or name}?reason=
 func (s *Server) release(c *fiber.Ctx) error {
 	if err := decodeAny(c, &struct{}{}); err != nil {
 		return err
@@ -111,11 +120,28 @@ func (s *Server) release(c *fiber.Ctx) error {
 		return err
 	}
 	audit := s.releasing(c, proof)
-	if err := s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), param(c, "port"), proof); err != nil {
+	if !c.Context().QueryArgs().Has("reason") {
+		err = s.allocator.Release(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), proof)
+	} else {
+		err = s.releaseInUse(c, proof)
+	}
+	if err != nil {
 		return err
 	}
 	audit()
 	return c.SendStatus(fiber.StatusNoContent)
+}
+
+// releaseInUse releases an allocation for the reason that the query gives.
+func (s *Server) releaseInUse(c *fiber.Ctx, proof allocator.Proof) error {
+	if c.Query("reason") != inUse {
+		return errReason
+	}
+	released, err := s.allocator.ReleaseInUse(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), proof)
+	if released && err == nil {
+		s.metrics.inUse.Inc()
+	}
+	return err
 }
 
 // proofOf reads the headers that say which allocation to release. An empty secret is refused: its sender has lost the real

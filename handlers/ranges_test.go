@@ -90,6 +90,21 @@ func TestPatchService(t *testing.T) {
 			return a.do("PATCH", "/v1/services/web", body, headers...)
 		}
 		patch(`{"cooldown":1}`).problem(404, "SERVICE_NOT_FOUND")
+		for body, field := range map[string]string{ // wrong, whatever the service is
+			`{"cooldown":2592000.001}`:                           "cooldown",
+			`{"start":1023}`:                                     "start",
+			`{"end":65536}`:                                      "end",
+			`{"start":5001,"end":5000}`:                          "end",
+			`{"ranges":[]}`:                                      "ranges",
+			`{"ranges":[{"start":5001,"end":5000}]}`:             "ranges",
+			`{"end":6000,"ranges":[{"start":5000,"end":5001}]}`:  "ranges",
+			`{"exclude":[0]}`:                                    "exclude",
+			`{"description":"` + strings.Repeat("d", 257) + `"}`: "description",
+		} {
+			patch(body).invalid(field)
+		}
+		// What these leave depends on the service.
+		patch(`{"exclude":[{"start":1024,"end":65535}]}`).problem(404, "SERVICE_NOT_FOUND")
 		a.put("/v1/services/web", `{"description":"d","start":5000,"end":5009,"cooldown":60}`).want(201)
 		for _, step := range []struct{ body, ranges, rest string }{
 			{`{}`, `"start":5000,"end":5009`, `"description":"d","cooldown":60`},

@@ -34,30 +34,32 @@ func encode(body any) []byte {
 }
 
 // Offers and allocations are in the answers to most calls, and written by hand: into a buffer of sufficient size that takes
-// a quarter of an encoder's time. Names, secrets and times need no escaping.
+// a quarter of an encoder's time. Names, secrets and times need no escaping. Their pool is that of the request's path.
 
 // bodySize is the size of a buffer that has room for most offers and allocations.
-const bodySize = 384
+const bodySize = 448
 
-// listOf returns the JSON of a list.
-func listOf[T any](items []T, appendItem func([]byte, T) []byte) []byte {
+// listOf returns the JSON of a list of items of a pool.
+func listOf[T any](pool string, items []T, appendItem func([]byte, string, T) []byte) []byte {
 	b := append(make([]byte, 0, 2+bodySize*len(items)), '[')
 	for i, item := range items {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendItem(b, item)
+		b = appendItem(b, pool, item)
 	}
 	return append(b, ']')
 }
 
-// itemOf returns the JSON of a single item.
-func itemOf[T any](item T, appendItem func([]byte, T) []byte) []byte {
-	return appendItem(make([]byte, 0, bodySize), item)
+// itemOf returns the JSON of a single item of a pool.
+func itemOf[T any](pool string, item T, appendItem func([]byte, string, T) []byte) []byte {
+	return appendItem(make([]byte, 0, bodySize), pool, item)
 }
 
-func appendOffer(b []byte, o allocator.Offer) []byte {
-	b = append(b, `{"service":"`...)
+func appendOffer(b []byte, pool string, o allocator.Offer) []byte {
+	b = append(b, `{"pool":"`...)
+	b = append(b, pool...)
+	b = append(b, `","service":"`...)
 	b = append(b, o.Service...)
 	b = append(b, `","name":"`...)
 	b = append(b, o.Name...)
@@ -82,8 +84,10 @@ func appendOffer(b []byte, o allocator.Offer) []byte {
 	return append(b, '}')
 }
 
-func appendAllocation(b []byte, a allocator.Allocation) []byte {
-	b = append(b, `{"service":"`...)
+func appendAllocation(b []byte, pool string, a allocator.Allocation) []byte {
+	b = append(b, `{"pool":"`...)
+	b = append(b, pool...)
+	b = append(b, `","service":"`...)
 	b = append(b, a.Service...)
 	b = append(b, `","name":"`...)
 	b = append(b, a.Name...)
@@ -153,5 +157,6 @@ func linkNext(c *fiber.Ctx, next string, limit int) {
 		return
 	}
 	query := fmt.Sprintf("limit=%d&cursor=%s", limit, next) + filters(c)
-	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s?%s>; rel="next"`, unescape(c.Path()), query))
+	c.Set(fiber.HeaderLink, fmt.Sprintf(`<%s%s?%s>; rel="next"`, prefix(c), unescape(c.Path()), query))
+	c.Set(fiber.HeaderVary, headerPrefix) // a cache keeps it for those with the same prefix
 }

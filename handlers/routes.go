@@ -2,6 +2,7 @@ package handlers
 
 import (
 	_ "embed"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,8 @@ type route struct {
 var (
 	ofList     = []string{"limit", "cursor"}
 	ofHolds    = append([]string{"limit", "cursor"}, ofFilter...)
+	ofFree     = []string{"limit"}
+	ofRelease  = []string{"reason"}
 	ofTargets  = []string{"host"}
 	ofRequests = []string{"wait"}
 	ofHistory  = []string{"port", "name", "owner", "since", "until", "at", "limit", "cursor"}
@@ -39,6 +42,9 @@ var poolRoutes = []route{
 	{"PATCH", "/services/:service", "changeService", defining, nil, (*Server).changeService},
 	{"DELETE", "/services/:service", "removeService", defining, nil, (*Server).removeService},
 	{"GET", "/services/:service/map", "readMap", reading, ofList, (*Server).readMap},
+
+	{"GET", "/services/:service/free", "freePorts", reading, ofFree, (*Server).freePorts},
+	{"GET", "/services/:service/waiting", "waitingCalls", reading, ofList, (*Server).waitingCalls},
 
 	{"GET", "/services/:service/history", "history", reading, ofHistory, (*Server).history},
 	{"GET", "/services/:service/events", "serviceEvents", reading, ofEvents, (*Server).serviceEvents},
@@ -58,7 +64,7 @@ var poolRoutes = []route{
 	{"GET", "/services/:service/ports/:port", "readAllocation", reading, nil, (*Server).readAllocation},
 	{"PATCH", "/services/:service/ports/:port", "changeLabels", holding, nil, (*Server).changeLabels},
 	{"POST", "/services/:service/ports/:port/renew", "renew", holding, nil, (*Server).renew},
-	{"DELETE", "/services/:service/ports/:port", "release", releasing, nil, (*Server).release},
+	{"DELETE", "/services/:service/ports/:port", "release", releasing, ofRelease, (*Server).release},
 
 	{"GET", "/services/:service/targets", "listTargets", reading, ofTargets, (*Server).listTargets},
 	{"GET", "/targets", "listPoolTargets", reading, ofTargets, (*Server).listPoolTargets},
@@ -108,6 +114,15 @@ func (s *Server) add(r route) {
 // request, while an abandoned call may still be queued for Redis.
 func param(c *fiber.Ctx, name string) string { return unescape(strings.Clone(c.Params(name))) }
 
+// holder returns the port or the instance name in the request's path. Of a name every character may be percent-encoded, and / has to be.
+func holder(c *fiber.Ctx) string {
+	encoded := param(c, "port")
+	if name, err := url.PathUnescape(encoded); err == nil {
+		return name
+	}
+	return encoded
+}
+
 // pool returns the pool in the request's path, or the default one.
 func pool(c *fiber.Ctx) string {
 	if pool := param(c, "pool"); pool != "" {
@@ -116,12 +131,12 @@ func pool(c *fiber.Ctx) string {
 	return allocator.DefaultPool
 }
 
-// base returns the path below which the routes of the request's pool are.
+// base returns the path below which the routes of the request's pool are, for a client behind a proxy as well.
 func base(c *fiber.Ctx) string {
 	if pool := param(c, "pool"); pool != "" {
-		return "/v1/pools/" + pool
+		return prefix(c) + "/v1/pools/" + pool
 	}
-	return defaultMount
+	return prefix(c) + defaultMount
 }
 
 // page reads the query of a list. A limit that is not a number becomes 0, which the allocator refuses as out of bounds.

@@ -19,12 +19,23 @@ type definition struct {
 	Ranges      []allocator.Range `json:"ranges"`
 	Exclude     []portOrRange     `json:"exclude"`
 	Cooldown    duration          `json:"cooldown"`
+	Pick        pickField         `json:"pick"`
+
+	DefaultLease *duration `json:"default_lease"`
+	MaxLease     *duration `json:"max_lease"`
+}
+
+// redefinition is the body that defines a service, or changes one.
+type redefinition struct {
+	definition
+	Drain bool `json:"drain"`
 }
 
 func (d definition) definition() allocator.Definition {
 	return allocator.Definition{
 		Name: d.Name, Description: d.Description, Start: d.Start, End: d.End, Ranges: d.Ranges, Exclude: rangesIn(d.Exclude),
-		Cooldown: time.Duration(d.Cooldown),
+		Cooldown: time.Duration(d.Cooldown), Pick: allocator.Pick(d.Pick),
+		DefaultLease: (*time.Duration)(d.DefaultLease), MaxLease: (*time.Duration)(d.MaxLease),
 	}
 }
 
@@ -51,15 +62,24 @@ func rangesIn(list []portOrRange) (ranges []allocator.Range) {
 // serviceBody is the body that describes a service.
 type serviceBody struct {
 	Name        string            `json:"name"`
+	Pool        string            `json:"pool"`
 	Description string            `json:"description"`
 	Start       int               `json:"start"`
 	End         int               `json:"end"`
 	Ranges      []allocator.Range `json:"ranges,omitempty"` // if there are several
 	Cooldown    float64           `json:"cooldown"`         // seconds
-	Created     string            `json:"created"`
-	Ports       portCounts        `json:"ports"`
-	Waiting     int               `json:"waiting"`
-	Warnings    []string          `json:"warnings,omitempty"`
+	Pick        allocator.Pick    `json:"pick,omitempty"`   // if it is by name
+	leaseBounds `json:",inline"`
+	Created     string     `json:"created"`
+	Ports       portCounts `json:"ports"`
+	Waiting     int        `json:"waiting"`
+	Warnings    []string   `json:"warnings,omitempty"`
+}
+
+// leaseBounds are the leases that a service gives, in seconds: absent if there is none.
+type leaseBounds struct {
+	Default float64 `json:"default_lease,omitzero"`
+	Max     float64 `json:"max_lease,omitzero"`
 }
 
 type portCounts struct {
@@ -68,13 +88,18 @@ type portCounts struct {
 	Offered   int `json:"offered"`
 	Allocated int `json:"allocated"`
 	Cooling   int `json:"cooling"`
+	Draining  int `json:"draining,omitzero"`
 }
 
-func bodyOfService(s allocator.Service) serviceBody {
+func bodyOfService(pool string, s allocator.Service) serviceBody {
 	return serviceBody{
-		s.Name, s.Description, s.Start, s.End, s.Ranges, float64(s.Cooldown.Milliseconds()) / 1000, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
+		s.Name, pool, s.Description, s.Start, s.End, s.Ranges, inSeconds(s.Cooldown), s.Pick,
+		leaseBounds{inSeconds(s.DefaultLease), inSeconds(s.MaxLease)}, s.Created.Format(timeFormat), portCounts(s.Ports), s.Waiting, s.Warnings,
 	}
 }
+
+// inSeconds returns a number of seconds. d is a whole number of milliseconds.
+func inSeconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
 // createService: POST /services
 func (s *Server) createService(c *fiber.Ctx) error {
@@ -91,37 +116,44 @@ func (s *Server) createService(c *fiber.Ctx) error {
 		return err
 	}
 	c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
-	return render(c, fiber.StatusCreated, encode(bodyOfService(service)))
+	return render(c, fiber.StatusCreated, encode(bodyOfService(pool(c), service)))
 }
 
 // defineService: PUT /services/{service}
 func (s *Server) defineService(c *fiber.Ctx) error {
 	name := param(c, "service")
-	body := definition{Name: name}
+	body := redefinition{definition: definition{Name: name}}
 	if err := decode(c, &body); err != nil {
 		return err
 	}
 	if body.Name != name {
 		return allocator.Invalid(allocator.FieldError{Field: "name", Detail: "must be the name in the path, or absent"})
 	}
-	service, created, err := s.allocator.Define(c.UserContext(), caller(c), pool(c), body.definition())
+	d := body.definition.definition()
+	d.Drain = body.Drain
+	service, created, err := s.allocator.Define(c.UserContext(), caller(c), pool(c), d)
 	if err != nil {
 		return err
 	}
 	if created {
 		c.Set(fiber.HeaderLocation, base(c)+"/services/"+service.Name)
 	}
-	return render(c, statusCreated(created), encode(bodyOfService(service)))
+	return render(c, statusCreated(created), encode(bodyOfService(pool(c), service)))
 }
 
 // changes is the body that changes a part of a definition.
 type changes struct {
-	Description *string           `json:"description"`
-	Start       *int              `json:"start"`
-	End         *int              `json:"end"`
-	Ranges      []allocator.Range `json:"ranges"`
-	Exclude     []portOrRange     `json:"exclude"`
-	Cooldown    *duration         `json:"cooldown"`
+	Description *string             `json:"description"`
+	Start       *int                `json:"start"`
+	End         *int                `json:"end"`
+	Ranges      []allocator.Range   `json:"ranges"`
+	Exclude     []portOrRange       `json:"exclude"`
+	Cooldown    *duration           `json:"cooldown"`
+	Pick        nullable[pickField] `json:"pick"`
+	Drain       bool                `json:"drain"`
+
+	DefaultLease nullable[duration] `json:"default_lease"`
+	MaxLease     nullable[duration] `json:"max_lease"`
 }
 
 // apply changes a definition. start and end replace ranges, and the other way round. What is excluded leaves the ranges that there are
@@ -144,7 +176,14 @@ func (b changes) apply(d *allocator.Definition) error {
 	setIfGiven(&d.End, b.End)
 	setIfGiven(&d.Description, b.Description)
 	setIfGiven(&d.Cooldown, (*time.Duration)(b.Cooldown))
-	d.Exclude = rangesIn(b.Exclude)
+	b.Pick.set((*pickField)(&d.Pick))
+	if b.DefaultLease.given {
+		d.DefaultLease = (*time.Duration)(b.DefaultLease.value)
+	}
+	if b.MaxLease.given {
+		d.MaxLease = (*time.Duration)(b.MaxLease.value)
+	}
+	d.Exclude, d.Drain = rangesIn(b.Exclude), b.Drain
 	return nil
 }
 
@@ -157,14 +196,14 @@ func setIfGiven[T any](to, given *T) {
 // changeService: PATCH /services/{service}
 func (s *Server) changeService(c *fiber.Ctx) error {
 	var body changes
-	if err := decode(c, &body); err != nil {
+	if err := decode(c, &body, "pick", "default_lease", "max_lease"); err != nil {
 		return err
 	}
 	service, err := s.allocator.Change(c.UserContext(), caller(c), pool(c), param(c, "service"), body.apply)
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, encode(bodyOfService(service)))
+	return render(c, fiber.StatusOK, encode(bodyOfService(pool(c), service)))
 }
 
 // readService: GET /services/{service}
@@ -173,7 +212,7 @@ func (s *Server) readService(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return render(c, fiber.StatusOK, encode(bodyOfService(service)))
+	return render(c, fiber.StatusOK, encode(bodyOfService(pool(c), service)))
 }
 
 // listServices: GET /services, those that the caller's scope has. A page with others is shorter, and still leads to the next one.
@@ -188,7 +227,7 @@ func (s *Server) listServices(c *fiber.Ctx) error {
 	list := make([]serviceBody, 0, len(services))
 	for _, service := range services {
 		if caller.InScope(of, service.Name) {
-			list = append(list, bodyOfService(service))
+			list = append(list, bodyOfService(of, service))
 		}
 	}
 	return render(c, fiber.StatusOK, encode(list))

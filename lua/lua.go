@@ -57,6 +57,7 @@ var (
 	ReadService  = script("services/read_service")
 	ReadServices = script("services/read_services")
 	ReadMap      = script("services/read_map")
+	ReadFree     = script("services/read_free")
 	ListServices = script("services/list_services")
 	ListPool     = script("services/list_pool")
 	UnlistPools  = script("services/unlist_pools")
@@ -69,6 +70,7 @@ var (
 	Heartbeat     = script("waitlist/heartbeat")
 	CheckWaitlist = script("waitlist/check_waitlist")
 	LeaveWaitlist = script("waitlist/leave_waitlist")
+	ReadWaitlist  = script("waitlist/read_waitlist")
 
 	CheckEpoch  = script("epoch/check_epoch")
 	Recover     = script("epoch/recover")

@@ -70,7 +70,7 @@ func (p Pool) RunLengths(service string) string { return string(p) + "room:" + s
 // is handed out again.
 func (p Pool) Leases(service string) string { return string(p) + "leases:" + service }
 
-// Resting is a ZSET: a port that is kept out until a time of its own, scored by it (Unix ms): it was rejected as in use, or
+// Resting is a ZSET: a port that is kept out until a time of its own, scored by it (Unix ms): it was found in use, or
 // was cooling down when its service was redefined. Until then it is in no other set of the service.
 func (p Pool) Resting(service string) string { return string(p) + "resting:" + service }
 
@@ -105,6 +105,9 @@ func (p Pool) Ports(service string) string { return string(p) + "ports:" + servi
 // Labels is a HASH: first port of a hold that has labels -> the labels and the secret of the hold, as JSON. An entry of a hold that ended
 // stays as long as its record.
 func (p Pool) Labels(service string) string { return string(p) + "labels:" + service }
+
+// Last is a HASH of a service that picks ports by name: port -> who had it last, as parts/ports/by_name.lua says.
+func (p Pool) Last(service string) string { return string(p) + "last:" + service }
 
 // Events is a STREAM: the history of a service, at most Options.History events, written as parts/history.lua says. A removed service's
 // has a TTL of 31 days.
@@ -170,6 +173,7 @@ var ofAPool = map[string]keyOf{
 	"waitlist":    ofService(Pool.Waitlist),
 	"events":      ofService(Pool.Events),
 	"labels":      ofService(Pool.Labels),
+	"last":        ofService(Pool.Last),
 	"services":    ofPool(Pool.Services),
 	"ends":        ofPool(Pool.Ends),
 	"ranges":      ofPool(Pool.Ranges),

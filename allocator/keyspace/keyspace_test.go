@@ -12,7 +12,7 @@ func TestKeysKeepTheirNames(t *testing.T) {
 		"offers": "offers:web", "ports": "ports:web", "leases": "leases:web", "resting": "resting:web", "waitlist": "line:web",
 		"services": "services", "ends": "ends", "ranges": "ranges", "rest": "rest", "heartbeats": "beats", "waitlists": "lines", "fence": "fence", "removed": "removed",
 		"offer": "offer:secret", "owned": "owner:secret", "old_quarantine": "quarantine:web", "old_beats": "beats:web",
-		"events": "events:web", "labels": "labels:web",
+		"events": "events:web", "labels": "labels:web", "last": "last:web",
 	}
 	for name := range want {
 		want[name] = "portmaster:{blue}:" + want[name]

@@ -53,7 +53,7 @@ V allocated ci 20000-20001 a - -
 
 1
 
-[{"id":"V-0","time":"V","event":"allocated","service":"ci","name":"c","port":20001,"fence":V}]
+[{"id":"V-0","time":"V","event":"allocated","pool":"default","service":"ci","name":"c","port":20001,"fence":V}]
 
 []
 
@@ -169,7 +169,7 @@ func TestWatchCommand(t *testing.T) {
 	}
 	await(all, "V allocated web 20010 w - -")
 	await(all, "V allocated ci 20005 c - -")
-	await(one, `{"id":"V-0","time":"V","event":"allocated","service":"ci","name":"c","port":20005,"fence":V}`)
+	await(one, `{"id":"V-0","time":"V","event":"allocated","pool":"default","service":"ci","name":"c","port":20005,"fence":V}`)
 	await(heads, "V allocated web 20010 w - -")
 	for _, w := range []*watched{all, one, heads} {
 		if w.said(t) != "" {

@@ -27,6 +27,7 @@ func TestOwnersOnTheCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := startProgram(t, "PORTMASTER_AUTH_TOKENS_FILE="+path)
+	const secret = "6f8ffc86-d98a-49ba-848a-a7cbaaea9360"
 	for _, step := range []struct {
 		who, line string
 		code      int
@@ -55,6 +56,18 @@ func TestOwnersOnTheCommandLine(t *testing.T) {
 		{"ci", "claim web y --label job", 2, ""},
 		{"ci", "claim web y --label job=1 --label job=2", 2, ""},
 		{"ci", "claim web y --label Job=1", 2, ""},
+		{"ci", "claim web z --label job=1 --label url=a --secret " + secret + " -q", 0, ""},
+		{"ci", "label web z url=b=c- stage=test job- never- -o json --secret " + secret + " | jq -c .labels", 0, `{"stage":"test","url":"b=c-"}` + "\n"},
+		{"ci", "get web z -o json | jq -c .labels", 0, `{"stage":"test","url":"b=c-"}` + "\n"},
+		{"ci", "label web z stage=1", 2, ""},
+		{"ci", "label web z stage --secret " + secret, 2, ""},
+		{"ci", "label web z stage-=1 --secret " + secret, 2, ""},
+		{"ci", "label web z - --secret " + secret, 2, ""},
+		{"ci", "label web z stage- stage=1 --secret " + secret, 2, ""},
+		{"ci", "label web z Stage=1 --secret " + secret, 2, ""},
+		{"dev", "label web z stage=1 --secret " + secret, 6, ""},
+		{"ci", "label web job-1 stage=1 --secret " + secret, 6, ""},
+		{"ci", "label web never stage=1 --secret " + secret, 3, ""},
 		{"ci", "release web --label job=4711", 0, "2 released\n"},
 		{"dev", "release web --name-prefix x --label job=4711", 0, "1 released\n"},
 		{"ci", "release web job-1 --label job=4711", 2, ""},

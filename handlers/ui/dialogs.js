@@ -83,7 +83,7 @@ export function change(api, path, service, done) {
     fields: rangeFields(service),
     label: "Change",
     act: async (values) => {
-      const changed = await api.call(path, { method: "PUT", body: bodyOf(values) });
+      const changed = await api.call(path, { method: "PATCH", body: { cooldown: 0, ...bodyOf(values) } });
       done();
       return [`Service ${service.name} is changed.`, ...(changed.warnings ?? [])].join(" ");
     },
@@ -128,7 +128,7 @@ export async function release(api, path, service, entry) {
     label: `Release ${what}`,
     isDanger: true,
     act: async () => {
-      await api.call(`${path}/ports/${held.name}`, { method: "DELETE", headers: { "If-Match": `"${held.fence}"` } });
+      await api.call(`${path}/ports/${held.port}`, { method: "DELETE", headers: { "If-Match": `"${held.fence}"` } });
       return `The ${what} of ${service.name} ${held.count ? "are" : "is"} released.`;
     },
   });

@@ -1,7 +1,7 @@
 // What is on the screen of the pool and the service that the page looks at.
 import { Card } from "./card.js";
 import { now } from "./clock.js";
-import { $, el, say } from "./dom.js";
+import { $, el, say, timeOf } from "./dom.js";
 import { Feed } from "./feed.js";
 import { count, duration, plural, portsOf } from "./format.js";
 import { holders } from "./holders.js";
@@ -128,13 +128,17 @@ export class Screen {
     this.#card.show("", null, null);
   }
 
-  #drawService({ info, ports, path }, state) {
+  #drawService({ info, ports, path, waiting }, state) {
     $("service-title").textContent = info.name;
     $("service-text").textContent = info.description;
     $("service-facts").textContent =
-      `ports ${portsOf(info)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}`;
+      `ports ${portsOf(info)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}${info.pick ? ` · ports by ${info.pick}` : ""}`;
     $("service-waiting").textContent = info.waiting ? `${plural(info.waiting, "call")} waiting for a port` : "no calls waiting";
     $("service-waiting").classList.toggle("is-waiting", info.waiting > 0);
+    const first = info.waiting ? waiting : [];
+    $("service-line").hidden = first.length === 0;
+    $("service-line").replaceChildren(...first.map((call) => el("li", {}, el("span", { className: "name" }, call.name ?? "?"),
+      call.ports > 1 ? ` for ${call.ports} ports` : null, call.since ? [" since ", timeOf(Date.parse(call.since))] : null)));
     $("map").setAttribute("aria-label", `Map of ${info.name}, ports ${portsOf(info)}`);
     $("map-wait").hidden = ports !== null;
     if (!ports) return;

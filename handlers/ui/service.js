@@ -3,11 +3,13 @@
 import { adjust, now } from "./clock.js";
 import { Ports } from "./ports.js";
 
+const FIRST = 10; // calls that wait that are shown
 const RENEWALS = 30000; // ms after which leases are read anew, though none is over
 
 export class Service {
   ports = null; // null until they were read
   info; // what the API says of the service
+  waiting = []; // the first calls that wait for a port, at most FIRST
   isStale = false; // whether the map has to be read anew
   #api;
   #path;
@@ -68,6 +70,7 @@ export class Service {
   async freshen() {
     if (!this.ports || this.#pending) return false;
     const { signal } = this.#ended;
+    this.waiting = this.info.waiting ? (await this.#api.page(`${this.#path}/waiting`, { limit: FIRST }, signal)).body : [];
     const isDue = this.ports.age(now());
     const counts = this.ports.counts();
     if (this.info.ports.offered > 0 || counts.offered > 0 || this.#offersSeen) await this.#reread("offers", "offered", signal);

@@ -13,6 +13,7 @@
 -- takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include drains: parse_drains, set_drains
 -- include full_redis: write_though_full
 -- include record: count_of
 -- include resting: let_rest
@@ -89,6 +90,10 @@ for i, port in ipairs(late) do until_of[2 * i - 1], until_of[2 * i] = port, long
 write_though_full(keys.offers)
 if #released > 0 then call('ZADD', keys.free, unpack(released)) end
 let_rest(keys, until_of)
+if service.drains then -- holds that ended since the step have scores before SWEPT
+  local count, _, ranges = parse_drains(service.drains)
+  set_drains(keys, service, count, 0, ranges)
+end
 local corrected = #released / 2 + #late
 if service.waiting and corrected > 0 then notify_of_ports(keys, service, math.huge) end
 if #all < 250 and #late < 250 then return {corrected, -1} end

@@ -1,6 +1,7 @@
 -- The history of a service: `events` is its STREAM, and nothing else writes to it. The id of an entry is its time. Its
 -- fields, in this order, without those that say nothing:
---   event   allocated, released, renewed (by another than its owner), in_use (an offer was rejected as such),
+--   event   allocated, released, renewed (by another than its owner), in_use (an offer was rejected, or an
+--           allocation released, as such),
 --           expired (a script found that the lease had ended), and of the service: defined, changed, removed
 --   name, port, count (if more than 1), fence, owner
 --   start, end, and if there are several, ranges (that were defined, as of parts/ranges.lua)

@@ -75,3 +75,16 @@ local function subtract(ranges, others)
   end
   return left
 end
+
+-- Joins ranges with others that do not overlap them.
+local function join_ranges(ranges, others)
+  local all, joined = {}, {}
+  for _, range in ipairs(ranges) do all[#all + 1] = range end
+  for _, range in ipairs(others) do all[#all + 1] = range end
+  table.sort(all, function(a, b) return a[1] < b[1] end)
+  for _, range in ipairs(all) do
+    local last = joined[#joined]
+    if last and last[2] + 1 == range[1] then last[2] = range[2] else joined[#joined + 1] = {range[1], range[2]} end
+  end
+  return joined
+end

@@ -5,6 +5,13 @@ local call = redis.call
 -- has those of the service; they are in no other set of it. `rest` has those of the whole pool, so that a range that
 -- is added later finds them. It may still list ports whose rest is over.
 
+-- Notes for the pool until when ports rest that the service does not have any more. until_of is that of let_rest.
+local function note_rest(keys, until_of)
+  if #until_of == 0 then return end
+  call('HSET', keys.rest, unpack(until_of))
+  call('PEXPIRE', keys.rest, '2678400000') -- 31 days: no port rests longer
+end
+
 -- Lets ports rest. until_of has pairs of a port and the time until which it rests.
 local function let_rest(keys, until_of)
   if #until_of == 0 then return end
@@ -14,8 +21,7 @@ local function let_rest(keys, until_of)
     soonest = math.min(soonest, tonumber(until_of[i + 1]))
   end
   call('ZADD', keys.resting, unpack(by_time))
-  call('HSET', keys.rest, unpack(until_of))
-  call('PEXPIRE', keys.rest, '2678400000') -- 31 days: no port rests longer
+  note_rest(keys, until_of)
   local first = call('HGET', keys.service, 'rests')
   if not first or tonumber(first) > soonest then
     call('HSET', keys.service, 'rests', string.format('%d', soonest))

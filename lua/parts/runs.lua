@@ -1,4 +1,5 @@
 local call = redis.call
+-- include ports/align: first_multiple
 
 -- The ports never handed out, as runs of consecutive ports: `fresh` has the last port of each run, scored by the
 -- first. `run_lengths` has the lengths of runs of 2 ports and more. If single ports are cut from a run, its length
@@ -20,7 +21,8 @@ local function drop_run(keys, last)
   call('ZREM', keys.run_lengths, last)
 end
 
--- Adds ports that are in no run, and joins them with the runs beside them.
+-- Adds ports that are in no run, and joins them with the runs beside them. Returns the first port of the run that they
+-- are in then.
 local function add_run(keys, first, last)
   local before = string.format('%d', first - 1)
   local start = call('ZSCORE', keys.fresh, before)
@@ -30,6 +32,7 @@ local function add_run(keys, first, last)
   end
   local after = call('ZRANGEBYSCORE', keys.fresh, last + 1, last + 1)[1]
   set_run(keys, first, tonumber(after) or last)
+  return first
 end
 
 -- The first and last port of the run that a port is in; nil if it is in none.
@@ -48,17 +51,20 @@ local function cut_run(keys, first, last, from, to)
   if from > first then set_run(keys, first, from - 1) end
 end
 
--- Cuts `count` ports from the start of the shortest run that is long enough, and returns the first; or nil, and
--- whether it gave up. A run that is shorter than `run_lengths` says was cut since the last search, and its length is
--- corrected. A script corrects 50 lengths at most; picking.corrected counts them.
-local function cut_shortest(keys, picking, count)
+-- Cuts `count` ports, the first a multiple of `align`, from the start of the shortest run that is long enough wherever
+-- it begins, and returns the first; or nil, and whether it gave up. A run that is shorter than `run_lengths` says was
+-- cut since the last search, and its length is corrected. A script corrects 50 lengths at most; picking.corrected
+-- counts them.
+local function cut_shortest(keys, picking, count, align)
+  local enough = count + align - 1
   while picking.corrected < 50 do
-    local last = call('ZRANGEBYSCORE', keys.run_lengths, count, '+inf', 'LIMIT', '0', '1')[1]
+    local last = call('ZRANGEBYSCORE', keys.run_lengths, enough, '+inf', 'LIMIT', '0', '1')[1]
     if not last then return nil, false end
     local first = tonumber(call('ZSCORE', keys.fresh, last))
-    if first and last - first + 1 >= count then
-      if last - first + 1 == count then drop_run(keys, last) else set_run(keys, first + count, tonumber(last)) end
-      return first
+    if first and last - first + 1 >= enough then
+      local from = first_multiple(first, align)
+      cut_run(keys, first, tonumber(last), from, from + count - 1)
+      return from
     end
     if first then set_run(keys, first, tonumber(last)) else call('ZREM', keys.run_lengths, last) end
     picking.corrected = picking.corrected + 1

@@ -12,13 +12,18 @@ end
 --   free_before  the score up to which a port is free
 --   waiting      set if calls wait for a port
 --   rests        no resting port is free before this time; false if none rests
+--   by_name      set if it picks ports by name, see ports/by_name.lua
+--   lease_bounds the default and the longest lease, see lease_bounds.lua; false if it has neither
+--   unaligned    how far searches of ports/align.lua have come, if there are any
 --   changing     what is left to do of a change of the range, see services/settle_range.lua; false if nothing is
+--   drains       the ports that drain, see drains.lua; false if none does
 local function read_service(keys, now, name)
-  local cooldown, waiting, rests, changing =
-    unpack(call('HMGET', keys.service, 'cooldown', 'waiting', 'rests', 'changing'))
+  local cooldown, waiting, rests, changing, by_name, lease_bounds, unaligned, drains = unpack(call('HMGET',
+    keys.service, 'cooldown', 'waiting', 'rests', 'changing', 'pick', 'lease_bounds', 'unaligned', 'drains'))
   return {
     name = name, now = now, cooldown = cooldown, free_before = free_before_of(now, cooldown),
-    waiting = waiting, rests = rests, changing = changing,
+    waiting = waiting, rests = rests, changing = changing, by_name = by_name, lease_bounds = lease_bounds,
+    unaligned = unaligned, drains = drains,
   }
 end
 

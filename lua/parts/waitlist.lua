@@ -1,13 +1,15 @@
 local call = redis.call
+-- include drains: count_draining, is_draining, parse_drains
 -- include ranges: read_ranges, size_of
 -- include runs: row_around
 -- include service: read_service
 
 -- The calls that wait for a port of a service. `waitlist` has their tickets by position. A ticket
--- 'SERVER-NUMBER/PORTS/ROWS' says which call of which server it is, how many ports it waits for, and how many of them
--- must be consecutive: '4.2.1' for a block of 4, one of 2, and single ports. `heartbeats` has the time at which each
--- server of the pool loses its positions unless it sends a heartbeat, and `waitlists` the time at which to look at
--- the waitlist of a service next.
+-- 'SERVER-NUMBER/NAME/PORTS/ROWS' says which call of which server it is, the name in its first request, how many ports
+-- it waits for, and how many of them must be consecutive: '4.2x4.1' for a block of 4, one of 2 that begins at a
+-- multiple of 4, and single ports. Those of older servers have no name. A position is the time at which the ticket
+-- joined, or more if others came at that time. `heartbeats` has the time at which each server of the pool loses its
+-- positions unless it sends a heartbeat, and `waitlists` the time at which to look at the waitlist of a service next.
 
 -- Until when a server keeps its positions that sends a heartbeat now.
 local function kept_until(now)
@@ -25,10 +27,24 @@ local function leave(keys, service, tickets)
   end
 end
 
--- What a ticket waits for: the number of ports, the longest row of consecutive ones, and all rows.
+-- The rows that a ticket waits for: of each the number of ports, and of what the first must be a multiple.
+local function parse_rows(text)
+  local rows = {}
+  for count, align in string.gmatch(text, '(%d+)x?(%d*)') do
+    rows[#rows + 1] = {count = tonumber(count), align = tonumber(align) or 1}
+  end
+  return rows
+end
+
+-- What a ticket waits for: the number of ports, how long a row of consecutive ones must be to have its longest row for
+-- sure, all rows, whether one of them must begin at a multiple, and the most ports of a row.
 local function demand(ticket)
-  local count, rows = string.match(ticket, '/(%d+)/([%d.]+)$')
-  return tonumber(count), tonumber(string.match(rows, '^%d+')), rows
+  local ports, rows = string.match(ticket, '/(%d+)/([%d.x]+)$')
+  local longest, most = 1, 1
+  for _, row in ipairs(parse_rows(rows)) do
+    longest, most = math.max(longest, row.count + row.align - 1), math.max(most, row.count)
+  end
+  return tonumber(ports), longest, rows, string.find(rows, 'x', 1, true) ~= nil, most
 end
 
 -- The first tickets, 32 at most; no call passes more than that. Tickets of servers whose heartbeats are missing leave
@@ -60,13 +76,27 @@ local function count_free(keys, service)
   local held = call('ZCOUNT', keys.free, '(' .. service.free_before, '+inf') +
     call('ZCOUNT', keys.resting, '(' .. service.now, '+inf')
   local size, longest = size_of(read_ranges(keys))
-  return size - lasting - held, size, longest
+  if not service.drains then return size - lasting - held, size, longest end
+  local draining, cooling = count_draining(keys, service.now, service.cooldown, service.drains)
+  return size + draining - lasting - (held - cooling), size, longest
+end
+
+-- The score of the port that becomes free next of those in `free`, which does not drain. Of more than 64 that drain it
+-- is that of the last of them.
+local function next_score(keys, service)
+  local most = service.drains and '64' or '1'
+  local some = call('ZRANGEBYSCORE', keys.free, '(' .. service.free_before, '+inf', 'WITHSCORES', 'LIMIT', '0', most)
+  if not service.drains then return some[2] end
+  local _, _, draining = parse_drains(service.drains)
+  for i = 1, #some, 2 do
+    if i == 127 or not is_draining(draining, some[i]) then return some[i + 1] end
+  end
 end
 
 -- In how many ms the next port becomes free by itself; nil if none does.
 local function next_free(keys, service)
   local now, free_before = service.now, service.free_before
-  local held = call('ZRANGEBYSCORE', keys.free, '(' .. free_before, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
+  local held = next_score(keys, service)
   local resting = call('ZRANGEBYSCORE', keys.resting, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
   held, resting = held and held - free_before, resting and resting - now
   if held and resting then return math.min(held, resting) end
@@ -109,11 +139,11 @@ local function whose_turn(keys, service, most)
   local known = count_known(keys, service, in_front)
   local missing = math.huge -- the shortest row that does not exist; tickets that need one as long wait
   for i, ticket in ipairs(in_front) do
-    local count, row = demand(ticket)
-    local never = count > size or row > longest
+    local count, row, _, is_aligned, most_in_row = demand(ticket)
+    local never = count > size or most_in_row > longest
     if i <= known and row > 1 then missing = math.min(missing, row) end
     if #tickets == most or count > left and not never then break end
-    if never or row < missing then tickets[#tickets + 1] = ticket end
+    if never or row < missing or is_aligned and i > known then tickets[#tickets + 1] = ticket end
     if not never then left = left - count end
   end
   return tickets, size
@@ -185,7 +215,8 @@ end
 local function join(keys, service, ticket)
   if not call('ZSCORE', keys.waitlist, ticket) then
     local last = call('ZRANGE', keys.waitlist, '-1', '-1', 'WITHSCORES')[2]
-    call('ZADD', keys.waitlist, (last or 0) + 1, ticket)
+    local position = math.max((last or 0) + 1, tonumber(service.now))
+    call('ZADD', keys.waitlist, string.format('%d', position), ticket)
     call('HSET', keys.service, 'waiting', '1')
     call('ZADD', keys.heartbeats, kept_until(service.now), string.match(ticket, '^[^-]+'))
   end

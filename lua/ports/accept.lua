@@ -11,7 +11,7 @@
 --        {record}  the offer was accepted already: the same allocation
 --        3         nothing was changed: this is an older state
 --        {'owner', owner}  nothing was changed: call it again with the key of this owner, whose offer it is
--- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_REJECTED, NOT_OWNER
+-- errors SERVICE_NOT_FOUND, OFFER_NOT_FOUND, OFFER_REJECTED, NOT_OWNER, INVALID lease detail
 --
 -- Worst case: a leased block of 100 ports while 256 positions were lost: about 1 ms (an offer takes 10 us).
 local call = redis.call
@@ -20,6 +20,7 @@ local call = redis.call
 -- include full_redis: write_though_full
 -- include history: add_event
 -- include labels: with_labels
+-- include lease_bounds: parse_bounds, too_long
 -- include owner: add_holds, check_owner, own_ports
 -- include ports/allocate: allocate
 -- include ports/find: find_offer, no_offer
@@ -41,6 +42,11 @@ if refusal then return refusal end
 if state == 'accepted' then return {with_labels(keys, port, record)} end
 if state == 'rejected' then return redis.error_reply('OFFER_REJECTED this offer was rejected already') end
 if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end
+if new_lease ~= '0' then
+  local _, longest = parse_bounds(call('HGET', keys.service, 'lease_bounds'))
+  local wrong = too_long(new_lease, longest)
+  if wrong then return redis.error_reply('INVALID lease ' .. wrong) end
+end
 
 -- A repeated call gets the same answer for a minute, or for the rest of the offer's time; see accept_plain.lua.
 if expires - now > 60000 then call('PEXPIRE', keys.offer, '60000') else write_though_full(keys.offers) end

@@ -3,13 +3,14 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, fence STRING, events STREAM,
---        labels HASH, then of each request: offer STRING (of the secret); of an owner: owned ZSET
+--        labels HASH, last HASH, then of each request: offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   events, request, service, how long a secret that the client supplied is remembered (ms), then as in
 --        offer.lua: ticket, '1' to wait, of each request name, secret and options, and of an owner: owner, and how
 --        many ports it may hold; last the highest fence of the pool that the server saw, and the highest of all pools
 --
 -- answer {request, ...}    of each request the record of a new allocation, or {record} if this secret has it already,
---                          with its labels behind it; of a single request its record or {record} alone
+--                          or another and an existing one will do, with its labels behind it; of a single request its
+--                          record or {record} alone
 --        0 or less, 1, 2   as in offer.lua
 --        3                 nothing was changed: this is an older state
 -- errors SERVICE_NOT_FOUND
@@ -39,18 +40,25 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], fence = KEYS[13], events = KEYS[14], labels = KEYS[15],
+  waitlists = KEYS[12], fence = KEYS[13], events = KEYS[14], labels = KEYS[15], last = KEYS[16],
 }
 local remember, ticket, stay, seen, least = ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[#ARGV - 1], ARGV[#ARGV]
 local now, microseconds = read_clock()
 local service = read_service(keys, now, ARGV[3])
-local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 16)}, {unpack(ARGV, 7, #ARGV - 2)})
+local requests, owner, most_held = read_requests(keys, {unpack(KEYS, 17)}, {unpack(ARGV, 7, #ARGV - 2)})
 
--- The allocation of a request's name, its first port and how many it has, if it has the request's secret.
-local function find_claimed(request)
+-- The allocation of a request's name, and its first port; nil if it has none.
+local function find_existing(request)
   local port = request.has
   local record = port and call('HGET', keys.ports, port)
-  if not record or not has_secret(record, request.secret) or not is_live(record, now) then return nil end
+  if not record or not is_live(record, now) then return nil end
+  return record, port
+end
+
+-- The same and how many ports it has, if it has the request's secret.
+local function find_claimed(request)
+  local record, port = find_existing(request)
+  if not record or not has_secret(record, request.secret) then return nil end
   return record, port, count_of(record)
 end
 
@@ -69,8 +77,8 @@ local function look_at(request)
   if wrong then return 'refused', wrong end
   if state == 'accepted' then return 'done', record end
   if state ~= 'open' then return 'missing' end
-  -- The secret has an open offer: it is accepted, with its labels unless the request has others.
-  request.port, request.count, request.lease, request.is_offered = port, count, request.lease or lease, true
+  -- The secret has an open offer: it is accepted, with its lease and its labels unless the request has others.
+  request.port, request.count, request.offered_lease, request.is_offered = port, count, lease, true
   request.owner, request.is_labelled = its_owner, has_labels(record)
   return 'held'
 end
@@ -78,6 +86,8 @@ end
 local total, most = 0, 256 -- ports of one call
 local function resolve(request)
   local status, value = look_at(request)
+  local existing = status == 'missing' and request.existing and find_existing(request)
+  if existing then return 'done', existing end
   total = total + request.count
   if status ~= 'refused' and total > most then
     return 'refused', 'INVALID body asks for more than ' .. most .. ' ports'

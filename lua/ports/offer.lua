@@ -2,14 +2,14 @@
 -- the short path of offer_any.lua.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
---        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, events STREAM, labels HASH,
+--        resting ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, events STREAM, labels HASH, last HASH,
 --        then of each request: offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   events, request, service, how long the offers are open (ms), ticket in the waitlist ('': none), '1' if the
 --        call is to wait if too few ports are free, then of each request: name, secret, options ('': none)
 --        "own lease port prefer count": '1' if the client supplied the secret, lease (ms), exact port, preferred
---        port, how many consecutive ports ('0': not given); behind them a space and the labels as JSON, if it has any.
---        Of an owner: owner, and how many ports it may hold in the
---        pool ('0': any number)
+--        port, how many consecutive ports ('0': not given; '2x4': 2 ports, the first a multiple of 4); behind them,
+--        only of a claim, " existing" if an allocation that the name has will do; then a space and the labels as JSON,
+--        if it has any. Of an owner: owner, and how many ports it may hold in the pool ('0': any number)
 --
 -- answer {request, ...}  of each request the record of a new offer, or {record} if this secret has it already and it is
 --                        open, with its labels behind it; of a single request its record or {record} alone
@@ -40,12 +40,12 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], heartbeats = KEYS[11],
-  waitlists = KEYS[12], events = KEYS[13], labels = KEYS[14],
+  waitlists = KEYS[12], events = KEYS[13], labels = KEYS[14], last = KEYS[15],
 }
 local ttl, ticket, stay = ARGV[4], ARGV[5], ARGV[6] == '1'
 local now = read_clock()
 local service = read_service(keys, now, ARGV[3])
-local requests, owner, most = read_requests(keys, {unpack(KEYS, 15)}, {unpack(ARGV, 7)})
+local requests, owner, most = read_requests(keys, {unpack(KEYS, 16)}, {unpack(ARGV, 7)})
 
 local function resolve(request)
   if not request.own then return 'missing' end

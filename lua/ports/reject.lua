@@ -2,7 +2,7 @@
 --
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH,
 --        fresh ZSET, run_lengths ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret),
---        events STREAM, labels HASH; of an owner: owned ZSET
+--        events STREAM, labels HASH, last HASH; of an owner: owned ZSET
 -- ARGV   events, request, service, secret, how long the ports rest that were found in use (ms; '': they were not);
 --        of an owner: owner, '1' if the offer must be its
 --
@@ -14,18 +14,20 @@
 -- Worst case: a block of 100 ports while 256 positions were lost: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
+-- include drains: is_draining, parse_drains
 -- include history: add_event
 -- include owner: check_owner, disown_ports
+-- include ports/by_name: cooling_since
 -- include ports/find: find_offer, no_offer
 -- include ports/notify_lazily: notify_of_return
 -- include record: has_labels, mark_offer
--- include resting: let_rest
+-- include resting: let_rest, note_rest
 
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
   resting = KEYS[7], rest = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], waitlist = KEYS[11],
   heartbeats = KEYS[12], waitlists = KEYS[13], offer = KEYS[14], events = KEYS[15], labels = KEYS[16],
-  owned = KEYS[17],
+  last = KEYS[17], owned = KEYS[18],
 }
 local service, secret, rest, owner, must_own = unpack(ARGV, 3)
 local now = read_clock()
@@ -38,25 +40,33 @@ if state == 'rejected' then return 0 end
 if state == 'accepted' then return redis.error_reply('OFFER_ACCEPTED this offer was accepted already') end
 if state ~= 'open' then return redis.error_reply(no_offer(keys, service)) end
 
--- No holder has used these ports, so they need no cooldown: with this score it is over.
-local cooled_down = string.format('%d', now - call('HGET', keys.service, 'cooldown'))
-local until_then, all, scores, until_of = string.format('%d', now + (tonumber(rest) or 0)), {}, {}, {}
-for i = 0, count - 1 do
-  local each = string.format('%d', port + i)
-  all[i + 1] = each
-  scores[2 * i + 1], scores[2 * i + 2] = cooled_down, each
-  until_of[2 * i + 1], until_of[2 * i + 2] = each, until_then
+-- No holder has used these ports, so they need no cooldown: with this score it is over. Those that were offered to
+-- their last holder while they cooled down go on cooling down. Ports that drain are found by the time at which their
+-- holds ended, and rest without the service.
+local cooldown, by_name, drains = unpack(call('HMGET', keys.service, 'cooldown', 'pick', 'drains'))
+local _, _, draining = parse_drains(drains)
+local rests, every, scores, all, until_of, noted = rest ~= '' and rest ~= '0', {}, {}, {}, {}, {}
+for i = 1, count do every[i] = string.format('%d', port + i - 1) end
+local since = by_name and cooling_since(keys, every) or {}
+for i, each in ipairs(every) do
+  local drains_here, score = is_draining(draining, each), math.max(now - cooldown, since[i] or 0)
+  local until_then = string.format('%d', math.max(now + (tonumber(rest) or 0), score + cooldown))
+  if rests and not drains_here then
+    all[#all + 1] = each
+    until_of[#until_of + 1], until_of[#until_of + 2] = each, until_then
+  else
+    scores[#scores + 1], scores[#scores + 2] = drains_here and now or string.format('%d', score), each
+    if rests then noted[#noted + 1], noted[#noted + 2] = each, until_then end
+  end
 end
 call('HDEL', keys.names, name) -- first, since a full Redis does not refuse it; see parts/full_redis.lua
 call('HDEL', keys.offers, port)
 if has_labels(record) then call('HDEL', keys.labels, port) end
 if its_owner then disown_ports(keys, now, port, count) end
-if rest == '' or rest == '0' then
-  call('ZADD', keys.free, unpack(scores))
-else
-  call('ZREM', keys.free, unpack(all))
-  let_rest(keys, until_of)
-end
+if #scores > 0 then call('ZADD', keys.free, unpack(scores)) end
+if #all > 0 then call('ZREM', keys.free, unpack(all)) end
+let_rest(keys, until_of)
+note_rest(keys, noted)
 -- A repeated call gets the same answer for a minute, or for the rest of the offer's time.
 local remembered = math.min(expires - now, 60000)
 call('SET', keys.offer, mark_offer(record, 'rejected'), 'PX', string.format('%d', remembered))

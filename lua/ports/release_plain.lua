@@ -20,7 +20,7 @@ local free, names, ports, waitlist, events, owned = unpack(KEYS)
 local holder, owner = ARGV[3], owned and table.remove(ARGV)
 local now = read_clock()
 
--- A name is never all digits.
+-- What is all digits is a port, though there may be a name like it.
 local port = string.find(holder, '^%d+$') and holder or call('HGET', names, holder)
 local allocation = port and call('HGET', ports, port)
 if not allocation or is_first_port(allocation) or call('EXISTS', waitlist) == 1 then return 0 end

@@ -1,4 +1,5 @@
--- Starts the lease of an allocation again, from now on. An allocation without a lease gets one.
+-- Starts the lease of an allocation again, from now on. An allocation without a lease gets one: the service's default,
+-- if none is given. A lease that is longer than the service allows by now is shortened.
 --
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, waitlist ZSET,
 --        heartbeats ZSET, waitlists ZSET, events STREAM, labels HASH; of an owner: owned ZSET
@@ -14,6 +15,7 @@ local call = redis.call
 -- include clock: read_clock
 -- include history: add_event
 -- include labels: with_labels
+-- include lease_bounds: parse_bounds, too_long
 -- include owner: add_holds, check_owner, own_ports
 -- include ports/allocate: allocate
 -- include ports/find: find_allocation
@@ -36,7 +38,16 @@ if secret ~= its_secret then
 end
 local refusal = check_owner(its_owner, owner, must_own, 'port ' .. port)
 if refusal then return refusal end
-if new_lease ~= '0' then lease = new_lease end
+local default, longest = parse_bounds(call('HGET', keys.service, 'lease_bounds'))
+if new_lease ~= '0' then
+  local wrong = too_long(new_lease, longest)
+  if wrong then return redis.error_reply('INVALID lease ' .. wrong) end
+  lease = new_lease
+elseif not lease then
+  lease = default
+elseif too_long(lease, longest) then
+  lease = longest
+end
 if not lease then return redis.error_reply('INVALID lease is required: this allocation has none yet') end
 
 local ends = string.format('%d', now + lease)

@@ -2,7 +2,7 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, waitlist ZSET, waitlists ZSET, services ZSET, ends ZSET, ranges ZSET,
---        labels HASH; of an owner: owned ZSET
+--        labels HASH, last HASH; of an owner: owned ZSET
 -- ARGV   the name of the key, or 'service' for what the service says of its keys; the cursor of the scan ('0': start);
 --        '1' to repair; of an owner: owner
 --
@@ -14,24 +14,23 @@
 local call = redis.call
 -- include clock: read_clock
 -- include labels: labels_of
--- include ranges: have_all, ranges_of, text_of
+-- include ranges: have_all, text_of
 -- include record: count_of, is_first_port, is_live, name_of, owner_of
 -- include runs: drop_run, set_run
 -- include service: is_changing, no_service, read_service
--- include services/overlaps: forget_ranges, overlap_of, ranges_in_pool
+-- include services/overlaps: forget_ranges, overlap_of, ranges_in_pool, read_pool_ranges
 -- include services/report: begin_report
 -- include waitlist: leave
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], waitlist = KEYS[10], waitlists = KEYS[11], services = KEYS[12],
-  ends = KEYS[13], ranges = KEYS[14], labels = KEYS[15], owned = KEYS[16],
+  ends = KEYS[13], ranges = KEYS[14], labels = KEYS[15], last = KEYS[16], owned = KEYS[17],
 }
 local kind, cursor, repairs, owner = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local now = read_clock()
 local service = read_service(keys, now, string.match(keys.service, ':service:(.*)$'))
-local start, stop, several = unpack(call('HMGET', keys.service, 'start', 'end', 'ranges'))
-local ranges = start and ranges_of(start, stop, several)
+local ranges, own = read_pool_ranges(keys)
 local key, findings = keys[kind], {}
 
 local report = begin_report(keys, findings, repairs)
@@ -56,6 +55,13 @@ local function check_labels(port)
   if allocation and labels_of(keys, port, allocation) or offer and labels_of(keys, port, offer) then return end
   report('labels_of_nobody', port, 'the port has labels, and no record of it has them', function()
     call('HDEL', keys.labels, port)
+  end)
+end
+
+local function check_last(port, entry)
+  if service.by_name and is_in_range(port) and string.find(entry, '^%d+ %S') then return end
+  report('last_of_nothing', port, 'the last holder of the port is known, and the service needs none', function()
+    call('HDEL', keys.last, port)
   end)
 end
 
@@ -86,20 +92,13 @@ local function check_set_port(port)
 end
 
 local function check_run(last, first)
-  if string.find(last, '^%d+$') and have_all(ranges, tonumber(first), tonumber(last)) then return end
+  if string.find(last, '^%d+$') and have_all(own, tonumber(first), tonumber(last)) then return end
   report('outside', last, 'a run of fresh ports from ' .. first .. ' on is not wholly of the service', function()
     drop_run(keys, last)
-    for _, range in ipairs(ranges) do
+    for _, range in ipairs(own) do
       local from, to = math.max(first, range[1]), math.min(tonumber(last) or 0, range[2])
       if from <= to then set_run(keys, from, to) end
     end
-  end)
-end
-
-local function check_length(last)
-  if call('ZSCORE', keys.fresh, last) then return end
-  report('run_of_nothing', last, 'there is no run of fresh ports that ends so', function()
-    call('ZREM', keys.run_lengths, last)
   end)
 end
 
@@ -131,7 +130,7 @@ local function check_owned(port, ends)
 end
 
 local function check_ticket(ticket)
-  if string.find(ticket, '^[^-]+%-%d+/%d+/[%d.]+$') then return end
+  if string.find(ticket, '^[^-]+%-%d+.*/%d+/[%d.x]+$') then return end
   report('ticket', ticket, 'the waitlist has a ticket that cannot be read', function()
     leave(keys, service, {ticket})
   end)
@@ -169,8 +168,8 @@ end
 
 local checks = {
   names = check_name, offers = check_hash_port, ports = check_hash_port, free = check_set_port, leases = check_set_port,
-  resting = check_set_port, fresh = check_run, run_lengths = check_length, waitlist = check_ticket,
-  labels = check_labels, owned = check_owned,
+  resting = check_set_port, fresh = check_run, waitlist = check_ticket, labels = check_labels,
+  last = check_last, owned = check_owned,
 }
 local check = checks[kind]
 if not check then
@@ -180,7 +179,7 @@ end
 local found
 if kind == 'labels' then
   found = call('HSCAN', key, cursor, 'COUNT', '50')
-elseif kind == 'names' or kind == 'offers' or kind == 'ports' then
+elseif kind == 'names' or kind == 'last' or kind == 'offers' or kind == 'ports' then
   found = call('HSCAN', key, cursor, 'COUNT', '250')
 else
   found = call('ZSCAN', key, cursor, 'COUNT', kind == 'owned' and '50' or '250')

@@ -16,12 +16,13 @@
 -- At worst 64 ports, each to be repaired: about 2 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
--- include ranges: read_ranges
+-- include ranges: first_within
 -- include record: count_of, is_first_port, is_live, name_of, owner_of, parse_allocation, parse_offer
 -- include resting: let_rest
 -- include runs: cut_run, run_of
 -- include service: is_changing, no_service, read_service
 -- include services/check_runs: check_lengths, read_runs
+-- include services/overlaps: read_pool_ranges
 -- include services/report: begin_report
 
 local keys = {
@@ -36,13 +37,15 @@ if not service.cooldown then return redis.error_reply(no_service(service.name)) 
 if is_changing(service) then return 0 end
 
 local range
-for _, each in ipairs(read_ranges(keys)) do
+local all_ranges, _, draining = read_pool_ranges(keys)
+for _, each in ipairs(all_ranges) do
   if not range and tonumber(ARGV[1]) <= each[2] and tonumber(ARGV[2]) >= each[1] then range = each end
 end
 local findings, open_offers, owned = {}, {}, {}
 if not range then return {findings, open_offers, owned} end
 local first, last = math.max(ARGV[1], range[1]), math.min(ARGV[2], range[2])
 local report = begin_report(keys, findings, repairs)
+local is_draining = first_within(draining, first, last) ~= nil
 
 -- Whether two times are the same; either may be nil.
 local function is_same(one, other)
@@ -212,6 +215,7 @@ end
 -- A port that nobody has is in one of free, fresh and resting.
 local function check_unheld(at)
   check_leftovers(at)
+  if is_draining then return end
   local due = at.rest and tonumber(at.rest) > tonumber(now)
   if due and not at.resting then
     local detail = 'the port rests until ' .. at.rest .. ', and would be handed out before'

@@ -4,20 +4,21 @@
 -- ARGV   service, the first of the ports, how many there are
 --
 -- answer {now (Unix ms), ranges (as text), cooldown (ms), port, {free, ...}, {resting, ...}, {offers, ...},
---        {ports, ...}}: from `port` on, what each of these keys has at each port, nil if it has none: of 512 ports at
---        most, and of one range, the one that has the first of the ports, or the next. `port` is the first of the ports
---        in it. If that is held as a part of a block, it is the first port of the block; if it is in a run of fresh
---        ports, it is the port after the run.
+--        {ports, ...}, ranges that drain (as text)}: from `port` on, what each of these keys has at each port, nil if
+--        it has none: of 512 ports at most, and of one range, which may drain, the one that has the first of the
+--        ports, or the next. `port` is the first of the ports in it. If that is held as a part of
+--        a block, it is the first port of the block; if it is in a run of fresh ports, it is the port after the run.
 --        0  settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --
 -- Worst case: 512 leased ports with long names and owners: about 600 us (an offer takes 10 us).
 local call = redis.call
 -- include clock: read_clock
--- include ranges: read_ranges, text_of
+-- include ranges: text_of
 -- include record: count_of, is_first_port, is_live
 -- include runs: run_of
 -- include service: is_changing, no_service, read_service
+-- include services/overlaps: read_pool_ranges
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], offers = KEYS[4], ports = KEYS[5], resting = KEYS[6],
@@ -52,7 +53,8 @@ local function first_port(port)
   return block and is_live(block, now) and tonumber(record) or port
 end
 
-local ranges, first, last = read_ranges(keys), tonumber(ARGV[2]), -1
+local ranges, own, draining = read_pool_ranges(keys)
+local first, last = tonumber(ARGV[2]), -1
 for _, range in ipairs(ranges) do
   if first > last and first <= range[2] then
     first = math.max(first, range[1])
@@ -63,7 +65,7 @@ if first <= last then first = first_port(first) end
 
 local all = {}
 for port = first, math.min(last, first + 511) do all[#all + 1] = string.format('%d', port) end
-local answer = {now, text_of(ranges), service.cooldown, first, {}, {}, {}, {}}
+local answer = {now, text_of(own), service.cooldown, first, {}, {}, {}, {}, text_of(draining)}
 if #all == 0 then return answer end
 answer[5], answer[6] = call('ZMSCORE', keys.free, unpack(all)), call('ZMSCORE', keys.resting, unpack(all))
 answer[7], answer[8] = call('HMGET', keys.offers, unpack(all)), call('HMGET', keys.ports, unpack(all))

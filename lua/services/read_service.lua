@@ -4,6 +4,7 @@
 -- ARGV   service
 --
 -- answer service as of parts/services/describe.lua
+--        0  settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --
 -- Worst case: a waitlist of 64 servers and more: about 130 us (an offer takes 10 us).
@@ -16,7 +17,9 @@ local keys = {
   service = KEYS[1], free = KEYS[2], ports = KEYS[3], leases = KEYS[4], resting = KEYS[5], waitlist = KEYS[6],
   heartbeats = KEYS[7],
 }
-local service = ARGV[1]
+local name = ARGV[1]
 local now = read_clock()
 
-return describe(keys, now) or redis.error_reply(no_service(service))
+local service, is_late = describe(keys, now)
+if not service then return redis.error_reply(no_service(name)) end
+return is_late and 0 or service

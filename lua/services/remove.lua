@@ -2,7 +2,7 @@
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, rest HASH, waitlist ZSET, heartbeats ZSET, waitlists ZSET, services ZSET, ends ZSET,
---        fence STRING, events STREAM, removed STRING, ranges ZSET, labels HASH
+--        fence STRING, events STREAM, removed STRING, ranges ZSET, labels HASH, last HASH
 -- ARGV   events, request, service
 --
 -- answer how many services the pool has left
@@ -15,17 +15,16 @@ local call = redis.call
 -- include clock: read_clock
 -- include clear_ended: clear_ended
 -- include history: add_change, end_history
--- include ranges: read_ranges
 -- include resting: rest_cooling
 -- include service: no_service, read_service
--- include services/overlaps: forget_ranges
+-- include services/overlaps: forget_ranges, read_pool_ranges
 -- include waitlist: notify_gone
 
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], run_lengths = KEYS[4], names = KEYS[5], offers = KEYS[6],
   ports = KEYS[7], leases = KEYS[8], resting = KEYS[9], rest = KEYS[10], waitlist = KEYS[11], heartbeats = KEYS[12],
   waitlists = KEYS[13], services = KEYS[14], ends = KEYS[15], fence = KEYS[16],
-  events = KEYS[17], removed = KEYS[18], ranges = KEYS[19], labels = KEYS[20],
+  events = KEYS[17], removed = KEYS[18], ranges = KEYS[19], labels = KEYS[20], last = KEYS[21],
 }
 local now = read_clock()
 local service = read_service(keys, now, ARGV[3])
@@ -51,9 +50,9 @@ if ARGV[1] ~= '0' then -- the history says which leases have ended
   clear_ended(keys, leased, 150)
   if #leased > 0 then return -1 end
 end
-forget_ranges(keys, service.name, read_ranges(keys))
+forget_ranges(keys, service.name, (read_pool_ranges(keys)))
 call('UNLINK', keys.service, keys.free, keys.fresh, keys.run_lengths, keys.names, keys.offers, keys.ports, keys.leases,
-  keys.resting, keys.waitlist, keys.labels)
+  keys.resting, keys.waitlist, keys.labels, keys.last)
 add_change(keys.events, 'removed')
 end_history(keys.events)
 if ARGV[1] ~= '0' then redis.pcall('SET', keys.removed, now, 'PX', '2678400000') end -- as long as the history is there

@@ -78,6 +78,7 @@ func TestMapShowsStates(t *testing.T) {
 		}
 		p.do(chromedp.Navigate(s.url("/ui/?service=full")))
 		p.awaitText("service-waiting", "3 calls waiting")
+		p.awaitText("service-line", "late-2")
 	})
 }
 

@@ -18,8 +18,8 @@ const Group = "ask"
 func AddTo(root *cobra.Command) {
 	root.AddGroup(&cobra.Group{ID: Group, Title: "Commands that ask a server:"})
 	for _, cmd := range []*cobra.Command{
-		serviceCommand(), offerCommand(), acceptCommand(), rejectCommand(), claimCommand(), renewCommand(),
-		listCommand(), getCommand(), releaseCommand(), historyCommand(), watchCommand(),
+		serviceCommand(), offerCommand(), acceptCommand(), rejectCommand(), claimCommand(), renewCommand(), labelCommand(),
+		listCommand(), getCommand(), freeCommand(), waitingCommand(), releaseCommand(), historyCommand(), watchCommand(),
 		poolsCommand(), exportCommand(), importCommand(), mcpCommand(),
 	} {
 		cmd.GroupID = Group

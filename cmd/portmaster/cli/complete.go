@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"iter"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,6 +58,9 @@ func serviceNames(ctx context.Context, c *client.Client, _ []string) []cobra.Com
 
 func instanceNames(ctx context.Context, c *client.Client, args []string) []cobra.Completion {
 	return namesOf(c.Allocations(ctx, args[0]), func(a client.Allocation) string {
+		if strings.Trim(a.Name, "0123456789") == "" { // as an argument it would be a port
+			return cobra.CompletionWithDesc(strconv.Itoa(a.Port), a.Name)
+		}
 		return cobra.CompletionWithDesc(a.Name, ports(a.Port, a.Count))
 	})
 }

@@ -27,11 +27,15 @@ func portsOf(s client.Service) string {
 	return strings.Join(parts, ",")
 }
 
-// given returns the variables that have a value.
+// given returns the variables that have a value. A shell that reads the lines would take :~ in a name for somebody's home directory.
 func given(pairs ...string) (vars []string) {
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			vars = append(vars, pairs[i]+"="+pairs[i+1])
+			value := pairs[i+1]
+			if strings.Contains(value, ":~") {
+				value = "'" + value + "'"
+			}
+			vars = append(vars, pairs[i]+"="+value)
 		}
 	}
 	return vars
@@ -68,7 +72,7 @@ var offers = kind[client.Offer]{
 			"PORTMASTER_COUNT", strconv.Itoa(o.Count), "PORTMASTER_EXPIRES", exact(o.Expires), "PORTMASTER_SECRET", o.Secret)
 	},
 	entry: func(o client.Offer) []string {
-		return given("PORT_"+o.Name, strconv.Itoa(o.Port), "SECRET_"+o.Name, o.Secret)
+		return given("PORT_"+variable(o.Name), strconv.Itoa(o.Port), "SECRET_"+variable(o.Name), o.Secret)
 	},
 	id: func(o client.Offer) string { return strconv.Itoa(o.Port) },
 }
@@ -91,7 +95,7 @@ var allocations = kind[client.Allocation]{
 			"PORTMASTER_EXPIRES", exact(a.Expires), "PORTMASTER_SECRET", a.Secret)
 	},
 	entry: func(a client.Allocation) []string {
-		return given("PORT_"+a.Name, strconv.Itoa(a.Port), "SECRET_"+a.Name, a.Secret)
+		return given("PORT_"+variable(a.Name), strconv.Itoa(a.Port), "SECRET_"+variable(a.Name), a.Secret)
 	},
 	id: func(a client.Allocation) string { return strconv.Itoa(a.Port) },
 }

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"portmaster/client"
@@ -48,4 +50,61 @@ func addFilter(f *pflag.FlagSet, to *client.Filter, verb string) {
 	f.StringVar(&to.Owner, "owner", "", verb+" those of this owner only")
 	f.StringVar(&to.NamePrefix, "name-prefix", "", verb+" those only whose names begin so")
 	f.StringVar(&to.Label, "label", "", verb+" those only that have this label: `KEY=VALUE`")
+}
+
+func labelCommand() *cobra.Command {
+	var secret, name string
+	cmd, s := newCommand(&cobra.Command{
+		Use:   "label SERVICE NAME|PORT KEY=VALUE|KEY-...",
+		Short: "Change the labels of an allocation",
+		Long: "Change the labels of an allocation, in one step: KEY=VALUE sets one, and KEY- removes one. Others stay. The secret is that\n" +
+			"of the claim or the offer.\n\n" + exitCodes,
+		Example: "  export PORTMASTER_SECRET=$(portmaster claim ci job-8 --label job=4711 -o json | jq -r .secret)\n" +
+			"  portmaster label ci job-8 stage=test job-",
+		Args: cobra.MinimumNArgs(2),
+	}, func(ctx context.Context, s *session, args []string) error {
+		which := 2
+		if name != "" {
+			which = 1
+		}
+		a, err := named(args[:which], name)
+		if err != nil {
+			return err
+		}
+		changes, err := labelChanges(args[which:])
+		if err != nil {
+			return err
+		}
+		if a.Secret, err = secretGiven(secret); err != nil {
+			return err
+		}
+		if a, err = s.client.ChangeLabels(ctx, a, changes); err != nil {
+			return err
+		}
+		return printOne(s.output, allocations, a)
+	})
+	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
+	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
+	addName(cmd.Flags(), &name)
+	s.output.addFlags(cmd, "the port")
+	return cmd
+}
+
+// labelChanges reads arguments KEY=VALUE, which set a label, and KEY-, which remove one.
+func labelChanges(args []string) (map[string]*string, error) {
+	changes := map[string]*string{}
+	for _, arg := range args {
+		key, value, sets := strings.Cut(arg, "=")
+		key, removes := strings.CutSuffix(key, "-")
+		if key == "" || sets == removes {
+			return nil, Usage("%q is neither KEY=VALUE nor KEY-", arg)
+		}
+		if _, twice := changes[key]; twice {
+			return nil, Usage("the label %s is given twice", key)
+		}
+		if changes[key] = nil; sets {
+			changes[key] = &value
+		}
+	}
+	return changes, nil
 }

@@ -16,16 +16,18 @@ const secretVariable = "PORTMASTER_SECRET"
 
 // requestFlags are the flags of a command that asks for ports.
 type requestFlags struct {
-	port, prefer, count int
-	lease, wait         duration
-	secret              string
-	labels              map[string]string
+	port, prefer int
+	count, align int
+	lease, wait  duration
+	secret       string
+	labels       map[string]string
 }
 
 func (r *requestFlags) addTo(f *pflag.FlagSet) {
 	f.IntVar(&r.port, "port", 0, "exactly this port")
 	f.IntVar(&r.prefer, "prefer", 0, "this port, or any other if it is not free")
 	f.IntVar(&r.count, "count", 0, "how many consecutive ports (1 to 100)")
+	f.IntVar(&r.align, "align", 0, "the first port is a multiple of it (2 to 64), such as 2 for RTP")
 	f.Var(&r.lease, "lease", "how long it lasts unless it is renewed (1s to 30d); without it until it is released")
 	f.Var(&r.wait, "wait", "how long to wait for a free port")
 	LabelVar(f, &r.labels, "label", "what others are to know, such as job=4711; may be given several times")
@@ -34,7 +36,7 @@ func (r *requestFlags) addTo(f *pflag.FlagSet) {
 
 // requests returns a request for each name. The values that no flag gave are not asked for; a 0 that one gave is wrong.
 func (r requestFlags) requests(f *pflag.FlagSet, o output, names []string) ([]client.Request, error) {
-	for _, flag := range []string{"port", "prefer", "count", "lease"} {
+	for _, flag := range []string{"port", "prefer", "count", "align", "lease"} {
 		if value := f.Lookup(flag); value.Changed && (value.Value.String() == "0" || value.Value.String() == "") {
 			return nil, Usage("--%s must be more than 0", flag)
 		}
@@ -52,8 +54,8 @@ func (r requestFlags) requests(f *pflag.FlagSet, o output, names []string) ([]cl
 	requests := make([]client.Request, len(names))
 	for i, name := range names {
 		requests[i] = client.Request{
-			Name: name, Secret: r.secret, Port: r.port, Prefer: r.prefer, Count: r.count, Lease: time.Duration(r.lease),
-			Labels: r.labels,
+			Name: name, Secret: r.secret, Port: r.port, Prefer: r.prefer, Count: r.count, Align: r.align,
+			Lease: time.Duration(r.lease), Labels: r.labels,
 		}
 	}
 	return requests, nil
@@ -98,12 +100,14 @@ func offerCommand() *cobra.Command {
 
 func claimCommand() *cobra.Command {
 	var flags requestFlags
+	var existing bool
 	var cmd *cobra.Command
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "claim SERVICE NAME...",
 		Short: "Get a port: an offer that is accepted at once",
 		Long: "Get a port as NAME: an offer that is accepted at once. Its secret proves who has the port, and nothing else prints it.\n" +
-			"For several names the command gets all ports or none.\n\n" + exitCodes,
+			"For several names the command gets all ports or none. With --existing, a name that has a port already keeps it, and its\n" +
+			"secret is not printed.\n\n" + exitCodes,
 		Example: "  port=$(portmaster claim ci web-01 -q)\n" +
 			"  portmaster claim ci web-02 --lease 1h --wait 1m --prefer 20010\n" +
 			"  portmaster claim ci db cache --count 2 -o env",
@@ -113,16 +117,22 @@ func claimCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		for i := range requests {
+			requests[i].Existing = existing
+		}
 		got, err := s.client.ClaimAll(ctx, args[0], requests, s.waiting(flags.wait, args[0]))
 		if err = printGot(s, allocations, got, err); err != nil && flags.secret == "" {
 			for _, a := range got { // nobody knows their secrets
-				_ = s.client.Release(context.WithoutCancel(ctx), a)
+				if !a.Existed {
+					_ = s.client.Release(context.WithoutCancel(ctx), a)
+				}
 			}
 		}
 		return err
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	flags.addTo(cmd.Flags())
+	cmd.Flags().BoolVar(&existing, "existing", false, "if the NAME has a port already, print that")
 	s.output.addFlags(cmd, "the port")
 	return cmd
 }
@@ -193,7 +203,7 @@ func rejectCommand() *cobra.Command {
 		return s.client.Reject(ctx, args[0], secret, inUse)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
-	cmd.Flags().BoolVar(&inUse, "in-use", false, "something else uses the port, which is then not handed out for a while")
+	cmd.Flags().BoolVar(&inUse, "in-use", false, inUseHelp)
 	s.output.addQuiet(cmd)
 	return cmd
 }

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"portmaster/client"
 )
@@ -15,17 +17,51 @@ import (
 // secretHelp is what the help says of --secret.
 const secretHelp = "secret of the allocation; better in " + secretVariable + ", which other users of this machine do not see"
 
-// named returns an allocation as an argument names it: by its port or its instance name.
-func named(service, portOrName string) client.Allocation {
-	if port, err := strconv.Atoi(portOrName); err == nil {
-		return client.Allocation{Service: service, Port: port}
+// inUseHelp is what the help says of --in-use.
+const inUseHelp = "something else uses the port, which is then not handed out for a while"
+
+// named returns an allocation as the arguments name it: SERVICE and its port or its instance name, of which digits are a port, or
+// SERVICE alone, and the value of --name.
+func named(args []string, name string) (client.Allocation, error) {
+	a := client.Allocation{Service: args[0], Name: name}
+	switch {
+	case len(args) == 1 && name == "":
+		return a, Usage("name an allocation: by NAME, PORT or --name")
+	case len(args) == 1:
+		return a, nil
+	case name != "":
+		return a, Usage("--name cannot be combined with NAME or PORT")
 	}
-	return client.Allocation{Service: service, Name: portOrName}
+	if strings.Trim(args[1], "0123456789") != "" {
+		a.Name = args[1]
+		return a, nil
+	}
+	var err error
+	if a.Port, err = strconv.Atoi(args[1]); err != nil || a.Port < 1 || a.Port > 65535 {
+		return a, Usage("%q is no port; a name of digits is given by --name", args[1])
+	}
+	return a, nil
+}
+
+// addName adds the flag for a name that would be a port as an argument.
+func addName(f *pflag.FlagSet, to *string) {
+	f.StringVar(to, "name", "", "in place of NAME|PORT, for a name of digits only")
+}
+
+// secretGiven returns the secret that a flag gives, or else the environment.
+func secretGiven(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if secret := os.Getenv(secretVariable); secret != "" {
+		return secret, nil
+	}
+	return "", Usage("there is no --secret, and no %s", secretVariable)
 }
 
 func renewCommand() *cobra.Command {
 	var lease duration
-	var secret string
+	var secret, name string
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "renew SERVICE NAME|PORT",
 		Short: "Start the lease of an allocation again",
@@ -33,21 +69,23 @@ func renewCommand() *cobra.Command {
 			"needs. The secret is that of the claim or the offer.\n\n" + exitCodes,
 		Example: "  export PORTMASTER_SECRET=$(portmaster claim ci job-6 --lease 90s -o json | jq -r .secret)\n" +
 			"  portmaster renew ci job-6",
-		Args: cobra.ExactArgs(2),
+		Args: cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		a := named(args[0], args[1])
-		if a.Secret = secret; secret == "" {
-			if a.Secret = os.Getenv(secretVariable); a.Secret == "" {
-				return Usage("there is no --secret, and no %s", secretVariable)
-			}
+		a, err := named(args, name)
+		if err != nil {
+			return err
 		}
-		a, err := s.client.Renew(ctx, a, time.Duration(lease))
+		if a.Secret, err = secretGiven(secret); err != nil {
+			return err
+		}
+		a, err = s.client.Renew(ctx, a, time.Duration(lease))
 		if err != nil {
 			return err
 		}
 		return printOne(s.output, allocations, a)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
+	addName(cmd.Flags(), &name)
 	cmd.Flags().Var(&lease, "lease", "how long it lasts from now on (1s to 30d)")
 	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
 	s.output.addFlags(cmd, "the port")
@@ -56,7 +94,8 @@ func renewCommand() *cobra.Command {
 
 func releaseCommand() *cobra.Command {
 	var fence int64
-	var secret string
+	var secret, name string
+	var inUse bool
 	var of client.Filter
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "release SERVICE NAME|PORT",
@@ -66,33 +105,42 @@ func releaseCommand() *cobra.Command {
 			"--name-prefix and --label release all allocations of the service that match each of them that is given.\n\n" + exitCodes,
 		Example: "  portmaster release ci web-01\n" +
 			"  portmaster release ci --label job=4711\n" +
+			"  portmaster release ci job-6 --in-use\n" +
 			"  portmaster release ci web-02 --fence \"$(portmaster get ci web-02 -o json | jq .fence)\"",
 		Args: cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
 		switch {
-		case len(args) == 2 && of != client.Filter{}:
+		case (len(args) == 2 || name != "") && of != client.Filter{}:
 			return Usage("--owner, --name-prefix and --label cannot be combined with a name or a port")
 		case of != client.Filter{}:
-			if secret != "" || fence != 0 {
-				return Usage("--secret and --fence are of one allocation")
+			if secret != "" || fence != 0 || inUse {
+				return Usage("--secret, --fence and --in-use are of one allocation")
 			}
 			released, err := s.client.ReleaseAll(ctx, args[0], of)
 			if err == nil && !s.output.quiet {
 				err = s.output.line(fmt.Sprintf("%d released", released))
 			}
 			return err
-		case len(args) == 1:
+		case len(args) == 1 && name == "":
 			return Usage("name an allocation, or say with --owner, --name-prefix or --label which ones")
 		}
-		a := named(args[0], args[1])
+		a, err := named(args, name)
+		if err != nil {
+			return err
+		}
 		if a.Fence, a.Secret = fence, secret; secret == "" && fence == 0 {
 			a.Secret = os.Getenv(secretVariable)
+		}
+		if inUse {
+			return s.client.ReleaseInUse(ctx, a)
 		}
 		return s.client.Release(ctx, a)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
+	addName(cmd.Flags(), &name)
 	cmd.Flags().Int64Var(&fence, "fence", 0, "fence of the allocation")
 	cmd.Flags().StringVar(&secret, "secret", "", secretHelp)
+	cmd.Flags().BoolVar(&inUse, "in-use", false, inUseHelp)
 	addFilter(cmd.Flags(), &of, "release")
 	cmd.MarkFlagsMutuallyExclusive("fence", "secret")
 	s.output.addQuiet(cmd)
@@ -100,20 +148,30 @@ func releaseCommand() *cobra.Command {
 }
 
 func getCommand() *cobra.Command {
+	var name string
 	cmd, s := newCommand(&cobra.Command{
 		Use:     "get SERVICE NAME|PORT",
 		Short:   "Read an allocation: which port a name has, or who has a port",
 		Long:    "Read an allocation: which port a name has, or who has a port, which may be any of a block.\n\n" + exitCodes,
 		Example: "  portmaster get ci web-01 -q\n  portmaster get ci 20010 -o json",
-		Args:    cobra.ExactArgs(2),
+		Args:    cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		a, err := s.client.Allocation(ctx, args[0], args[1])
+		a, err := named(args, name)
+		if err != nil {
+			return err
+		}
+		if a.Name != "" {
+			a, err = s.client.AllocationByName(ctx, a.Service, a.Name)
+		} else {
+			a, err = s.client.Allocation(ctx, a.Service, strconv.Itoa(a.Port))
+		}
 		if err != nil {
 			return err
 		}
 		return printOne(s.output, listed(allocations), a)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames, instanceNames)
+	addName(cmd.Flags(), &name)
 	s.output.addFlags(cmd, "the port")
 	return cmd
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -29,21 +30,25 @@ func serviceCommand() *cobra.Command {
 }
 
 func serviceDefineCommand() *cobra.Command {
-	var description string
-	var cooldown duration
+	var description, pick string
+	var cooldown, defaultLease, maxLease duration
 	var exclude []string
+	var drain bool
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "define NAME START-END[,START-END...]",
 		Short: "Define a service, or change it",
-		Long: "Define a service that hands out the ports from START to END, of up to 32 ranges, or change the ranges, the description and\n" +
-			"the cooldown of the one that has this name. What no flag gives becomes empty. The first service of a pool creates the pool.\n\n" +
+		Long: "Define a service that hands out the ports from START to END, of up to 32 ranges, or change the ranges, the description,\n" +
+			"the cooldown and the leases of the one that has this name. What no flag gives becomes empty. The first service of a pool creates the pool.\n" +
+			"With --drain, the ranges may leave out ports that are held: nobody else gets those, and they are gone when they are given back.\n\n" +
 			exitCodes,
 		Example: "  portmaster service define ci 20000-20099\n" +
 			"  portmaster service define web 8000-8099 --description 'The web servers' --cooldown 1m\n" +
+			"  portmaster service define jobs 30000-30099 --default-lease 1h --max-lease 1d\n" +
 			"  portmaster service define games 5000-5099,7000-7099 --exclude 5005,5010-5019",
 		Args: cobra.ExactArgs(2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown)}
+		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown), Pick: pick,
+			DefaultLease: time.Duration(defaultLease), MaxLease: time.Duration(maxLease), Drain: drain}
 		var err error
 		if d.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
 			return err
@@ -60,19 +65,32 @@ func serviceDefineCommand() *cobra.Command {
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
 	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
+	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
+	addLeases(cmd, &defaultLease, &maxLease)
 	addExclude(cmd, &exclude)
+	addDrain(cmd, &drain)
 	s.output.addFlags(cmd, "the name")
 	return cmd
+}
+
+func addLeases(cmd *cobra.Command, defaultLease, maxLease *duration) {
+	cmd.Flags().Var(defaultLease, "default-lease", "lease of a request that has none (1s to 30d; 0: --max-lease, if there is one)")
+	cmd.Flags().Var(maxLease, "max-lease", "longest lease that can be asked for, also by a renewal (1s to 30d; 0: 30d)")
 }
 
 func addExclude(cmd *cobra.Command, exclude *[]string) {
 	cmd.Flags().StringSliceVar(exclude, "exclude", nil, "ports and ranges that the service does not have, such as 5005,5010-5019")
 }
 
+func addDrain(cmd *cobra.Command, drain *bool) {
+	cmd.Flags().BoolVar(drain, "drain", false, "let held ports leave the ranges: they stay with their holders until they are given back")
+}
+
 func serviceChangeCommand() *cobra.Command {
-	var description string
-	var cooldown duration
+	var description, pick string
+	var cooldown, defaultLease, maxLease duration
 	var exclude []string
+	var drain bool
 	var given func(flag string) bool
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "change NAME [START-END[,START-END...]]",
@@ -82,7 +100,7 @@ func serviceChangeCommand() *cobra.Command {
 		Example: "  portmaster service change web --cooldown 1m\n  portmaster service change web --exclude 8080",
 		Args:    cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		var change client.Change
+		change := client.Change{Drain: drain}
 		var err error
 		if len(args) > 1 {
 			if change.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
@@ -98,6 +116,15 @@ func serviceChangeCommand() *cobra.Command {
 		if given("cooldown") {
 			change.Cooldown = (*time.Duration)(&cooldown)
 		}
+		if given("pick") {
+			change.Pick = &pick
+		}
+		if given("default-lease") {
+			change.DefaultLease = (*time.Duration)(&defaultLease)
+		}
+		if given("max-lease") {
+			change.MaxLease = (*time.Duration)(&maxLease)
+		}
 		service, err := s.client.Change(ctx, args[0], change)
 		return printDefined(s, service, err)
 	})
@@ -105,7 +132,10 @@ func serviceChangeCommand() *cobra.Command {
 	cmd.ValidArgsFunction = s.complete(serviceNames)
 	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
 	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
+	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
+	addLeases(cmd, &defaultLease, &maxLease)
 	addExclude(cmd, &exclude)
+	addDrain(cmd, &drain)
 	s.output.addFlags(cmd, "the name")
 	return cmd
 }
@@ -117,6 +147,9 @@ func printDefined(s *session, service client.Service, err error) error {
 	}
 	for _, warning := range service.Warnings {
 		s.warn(warning)
+	}
+	if n := service.Ports.Draining; n > 0 {
+		s.warn(fmt.Sprintf("held ports outside of the ranges drain: %d", n))
 	}
 	return printOne(s.output, services, service)
 }

@@ -86,12 +86,18 @@ func (h *holder) requests(ctx context.Context, service string, ports []*port) (r
 		if i > 0 {
 			suffix = "." + p.alias
 		}
-		r := client.Request{Name: h.name + suffix, Prefer: h.prefer, Count: h.count, Labels: h.labels}
+		r := client.Request{Name: h.name + suffix, Prefer: h.prefer, Count: h.count, Align: h.align, Labels: h.labels}
 		if h.name == "" {
 			r.Name = id.name(os.Getpid(), maxName-len(suffix)-len(randomSuffix())) + suffix
 		}
 		if h.auto {
 			r.Prefer = preferred(s, h.name, id, p.alias)
+			if h.align > 1 {
+				r.Prefer -= r.Prefer % h.align
+			}
+			if !s.Has(r.Prefer) {
+				r.Prefer = 0
+			}
 		}
 		requests = append(requests, r)
 	}
@@ -125,7 +131,7 @@ func (h *holder) reject(ctx context.Context, o client.Offer, inUse bool) error {
 		again, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 		defer stop()
 		if err = h.client.Reject(again, o.Service, o.Secret, inUse); errors.Is(err, client.ErrOfferAccepted) {
-			err = h.client.Release(again, client.Allocation{Service: o.Service, Name: o.Name, Secret: o.Secret})
+			err = h.client.Release(again, client.Allocation{Service: o.Service, Name: o.Name, Port: o.Port, Secret: o.Secret})
 		}
 	}
 	if errors.Is(err, client.ErrOfferNotFound) {

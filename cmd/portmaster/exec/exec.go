@@ -28,6 +28,7 @@ type options struct {
 	wait    time.Duration
 	grace   time.Duration
 	count   int
+	align   int  // 0: none
 	prefer  int  // 0: none
 	auto    bool // the port to prefer follows from the name
 	checks  checks
@@ -87,6 +88,7 @@ func Command() *cobra.Command {
 	cli.DurationVar(f, &o.lease, "lease", 90*time.Second, "how long the port stays allocated if exec is killed, or the server is away")
 	cli.DurationVar(f, &o.wait, "wait", 5*time.Minute, "how long to wait for a free port, or for a server that is away")
 	f.IntVar(&o.count, "count", 1, "how many consecutive ports of each service; PORT is the first")
+	f.IntVar(&o.align, "align", 0, "the first port of each service is a multiple of it (2 to 64), such as 2 for RTP")
 	f.StringVar(&prefer, "prefer", "", "`PORT` to get if it is free, or auto: the same port each time, as far as it is free")
 	cli.LabelVar(f, &o.labels, "label", "what others are to know, such as job=4711; may be given several times")
 	f.StringVar(&check, "check", "tcp,udp", "which protocols must be unused on this machine: tcp, udp, or none")
@@ -114,6 +116,10 @@ func (o *options) read(args []string, prefer, check, onLost string) (err error) 
 		return fmt.Errorf("--on-lost: %q is neither stop nor warn", onLost)
 	case o.count < 1 || o.count > 100:
 		return errors.New("--count must be 1 to 100")
+	case o.align != 0 && (o.align < 2 || o.align > 64):
+		return errors.New("--align must be 2 to 64")
+	case o.align != 0 && o.prefer%o.align != 0:
+		return errors.New("--prefer must be a multiple of --align")
 	case prefer != "" && o.count > 1:
 		return errors.New("--prefer cannot be combined with --count")
 	case o.prefer != 0 && len(o.ports) > 1:

@@ -30,6 +30,7 @@ type lease struct {
 	stop       context.CancelFunc
 	ended      chan struct{} // closed when it is renewed no longer
 	lost       bool          // known when it has ended
+	inUse      bool          // something still uses a port of it, although the command has exited
 }
 
 // isOver reports whether it is renewed no longer.
@@ -86,7 +87,14 @@ func (h *holder) release() {
 				return
 			}
 			a := l.allocation
-			err := h.client.Release(ctx, a)
+			release := h.client.Release
+			if l.inUse {
+				release = h.client.ReleaseInUse
+			}
+			err := release(ctx, a)
+			if l.inUse && errors.Is(err, client.ErrInvalid) { // a server that knows no reasons
+				err = h.client.Release(ctx, a)
+			}
 			if err == nil || errors.Is(err, client.ErrPortNotFound) || errors.Is(err, client.ErrServiceNotFound) ||
 				errors.Is(err, client.ErrSecretMismatch) {
 				return

@@ -13,7 +13,7 @@ import (
 	"portmaster/client"
 )
 
-// maxName is the longest name that the server takes, in bytes.
+// maxName is the longest default name, in bytes: servers of before longer names take it, too.
 const maxName = 64
 
 // identity is who runs exec, and where.

@@ -114,7 +114,8 @@ func supervise(c *child, h *holder, signals <-chan os.Signal) (code int) {
 // daemonPatience is how long the last processes of a command have to close its ports.
 const daemonPatience = time.Second
 
-// warnOfDaemons says which ports are in use although the command has exited. A port that is lost may be somebody else's.
+// warnOfDaemons says which ports are in use although the command has exited: they are released as such. A port that is lost may be
+// somebody else's.
 func (h *holder) warnOfDaemons() {
 	left := slices.DeleteFunc(slices.Clone(h.keeping), (*lease).isOver)
 	for began := time.Now(); ; time.Sleep(daemonPatience / 10) {
@@ -127,6 +128,7 @@ func (h *holder) warnOfDaemons() {
 		}
 	}
 	for _, l := range left {
+		l.inUse = true
 		h.say.line("%s has exited, and port %d of %s is still in use: did it leave a daemon behind?", h.command[0], l.allocation.Port,
 			l.allocation.Service)
 	}

@@ -42,7 +42,7 @@ func NewServer(s *Session, version string) *sdk.Server {
 
 type claimArgs struct {
 	Service string `json:"service" jsonschema:"the service, a named range of ports; list_ports names those that there are"`
-	Name    string `json:"name" jsonschema:"who claims and for what, such as feature-x-web: 1 to 64 of A-Z a-z 0-9 . _ -, not all digits"`
+	Name    string `json:"name" jsonschema:"who claims and for what, such as feature-x-web: 1 to 128 of A-Z a-z 0-9 . _ - / : @ + ~ ="`
 	Prefer  int    `json:"prefer,omitempty" jsonschema:"a port that you would like best; you get another one if it is not free"`
 }
 
@@ -157,11 +157,11 @@ func (s *Session) whoHas(ctx context.Context, _ *sdk.CallToolRequest, args whoAr
 	if (args.Port == 0) == (args.Name == "") {
 		return nil, held{}, errors.New("give either a port or a name")
 	}
-	holder := args.Name
+	holder, find := args.Name, s.client.AllocationByName
 	if holder == "" {
-		holder = fmt.Sprint(args.Port)
+		holder, find = fmt.Sprint(args.Port), s.client.Allocation
 	}
-	a, err := s.client.Allocation(ctx, args.Service, holder)
+	a, err := find(ctx, args.Service, holder)
 	if errors.Is(err, client.ErrPortNotFound) {
 		return nil, held{}, fmt.Errorf("nobody has %s of %s; claim_port with it as prefer may get it", holder, args.Service)
 	}

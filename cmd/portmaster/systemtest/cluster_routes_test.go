@@ -76,6 +76,8 @@ func everyRoute(pool string) []routed {
 		{"GET", services, "", 200},
 		{"GET", services + "/web", "", 200},
 		{"GET", services + "/web/map", "", 200},
+		{"GET", services + "/web/free", "", 200},
+		{"GET", services + "/web/waiting", "", 200},
 		{"GET", services + "/web/history", "", 200},
 		{"HEAD", services + "/web/events", "", 200}, // with GET it would not end
 		{"HEAD", "/v1/pools/" + pool + "/events", "", 200},
@@ -105,7 +107,7 @@ func everyRoute(pool string) []routed {
 		{"DELETE", ports + "?owner=nobody", "", 200},
 		{"DELETE", ports + "/web-04", "", 204},
 		{"DELETE", ports + "/web-05", "", 204},
-		{"DELETE", ports + "/web-06", "", 204},
+		{"DELETE", ports + "/web-06?reason=in_use", "", 204},
 		{"DELETE", services + "/web", "", 204},
 		{"POST", services, `{"name":"wide","start":6000,"end":6099}`, 201},
 		{"POST", services + "/wide/ports", `{"name":"wide-01","count":80}`, 201},
@@ -142,8 +144,9 @@ var scripts = map[string]*lua.Script{
 	"define": lua.Define, "remove": lua.Remove, "offer": lua.Offer, "accept": lua.Accept, "reject": lua.Reject, "release": lua.Release,
 	"claim": lua.Claim, "renew": lua.Renew, "settle": lua.Settle,
 	"heartbeat": lua.Heartbeat, "check_waitlist": lua.CheckWaitlist, "leave_waitlist": lua.LeaveWaitlist,
-	"read_service": lua.ReadService, "read_services": lua.ReadServices, "list_services": lua.ListServices,
-	"read_map":   lua.ReadMap,
+	"read_waitlist": lua.ReadWaitlist,
+	"read_service":  lua.ReadService, "read_services": lua.ReadServices, "list_services": lua.ListServices,
+	"read_map": lua.ReadMap, "read_free": lua.ReadFree,
 	"read_offer": lua.ReadOffer, "read_allocation": lua.ReadAllocation,
 }
 

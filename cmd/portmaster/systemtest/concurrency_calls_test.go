@@ -58,6 +58,8 @@ func (e event) answered(code string, held held) event {
 	e.name, e.port, e.count, e.fence = held.Name, held.Port, held.Count, held.Fence
 	if held.Secret != "" {
 		e.secret = held.Secret
+	} else if e.act == "claim" { // beside new ones, or alone
+		e.act, e.code = "existing", "200"
 	}
 	if held.Fence != 0 && !held.Expires.IsZero() {
 		e.expires = held.Expires.UnixMilli()

@@ -93,6 +93,10 @@ func (c *fighter) want(act string) (event, string) {
 		if act == "claim" {
 			e.secret, e.drawn = "", true
 			body = fmt.Sprintf(`{"name":%q`, e.name)
+			if c.chance(2) {
+				e.how = "of what exists"
+				body += `,"existing":true`
+			}
 		}
 	}
 	return e, body + "}"

@@ -85,8 +85,10 @@ func (h holding) after(e event) []status {
 		return only(allocated && same, h)
 	case "accept 201":
 		return only(offered && own, holding{e.secret, e.fence, e.expires})
+	case "existing 200": // anybody's
+		return only(allocated && h.fence == e.fence && h.expires == e.expires, h)
 	case "offer NAME_TAKEN", "claim NAME_TAKEN":
-		return only(!free, h)
+		return only(offered || allocated && e.how != "of what exists", h)
 	case "offer PORT_TAKEN", "claim PORT_TAKEN": // or it is for those who are in line
 		return only(!free || e.inLine, h)
 	case "offer EXHAUSTED", "claim EXHAUSTED":

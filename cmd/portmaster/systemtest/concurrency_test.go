@@ -90,6 +90,9 @@ type ticket struct {
 
 // post lets others know of a ticket.
 func (f *fight) post(t *ticket) {
+	if t.secret == "" {
+		return // it existed, and another has posted it
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.board[f.posted%len(f.board)] = t
@@ -103,7 +106,7 @@ func (f *fight) linesUp() bool { return f.made.Load()/2500%2 == 1 }
 
 // event is what one call did, or found, about one name: one of several where the call was about many.
 type event struct {
-	act          string // offer, claim, accept, reject, renew, release, release own (by its secret)
+	act          string // offer, claim, existing (a claim that found what exists), accept, reject, renew, release, release own (by its secret)
 	how          string // in which way: a heading for the figures
 	client       int
 	name, secret string // as far as they are known
@@ -175,6 +178,8 @@ const mustBeSeen = `
 	claim of an offer OFFER_REJECTED
 	claim again OFFER_ACCEPTED
 	claim for a lease 201
+	claim of what exists 201
+	existing of what exists 200
 	claim of a port 201
 	claim of a port PORT_TAKEN
 	claim of any, best this 201

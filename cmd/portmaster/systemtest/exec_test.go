@@ -47,7 +47,7 @@ func TestExecEndsAsItsCommandDoes(t *testing.T) {
 		{"--wait 0 nothing true", 125, `^portmaster: no port of nothing: SERVICE_NOT_FOUND: .*\n$`},
 		{"--wait 0 --count 4 ci true", 125, `^portmaster: no port of ci: INVALID: .*\n$`},
 		{"--wait 0 --server http://127.0.0.1:1 ci true", 125, `^portmaster: no port of ci: UNAVAILABLE: .*\n$`},
-		{"--wait 0 --name 1 ci true", 125, `^portmaster: no port of ci: INVALID: .*\n$`},
+		{"--wait 0 --name a, ci true", 125, `^portmaster: no port of ci: INVALID: .*\n$`},
 		{"ci", 125, `^portmaster: .*--help\n$`},
 	} {
 		shell := nothing
@@ -175,6 +175,9 @@ func TestExecTellsOfADaemonThatItsCommandLeft(t *testing.T) {
 	p := s.execChild("exec", "daemon", "ci", os.Args[0])
 	p.ends(0)
 	p.says(fmt.Sprintf(`^portmaster: \S+ has exited, and port %d of ci is still in use`, s.start))
+	if ci, err := s.client.Service(t.Context(), "ci"); err != nil || ci.Ports.Cooling != 1 {
+		t.Errorf("the port is not quarantined: %+v %v", ci.Ports, err)
+	}
 }
 
 // Signals count while exec waits: it leaves the waitlist, and nothing is left of it.

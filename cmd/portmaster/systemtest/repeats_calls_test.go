@@ -240,8 +240,14 @@ func (c *repeater) release() {
 	}
 	q := request{method: "DELETE", path: c.pathOf(b), secret: b.Secret}
 	c.drop(b)
-	if c.random.IntN(3) != 0 {
+	switch c.random.IntN(12) {
+	case 0, 1, 2, 3, 4, 5, 6:
 		c.twice("release", q, 204, 204)
+		return
+	case 7:
+		c.keepOut(b.Port, b.size())
+		q.path += "?reason=in_use"
+		c.twice("release in use", q, 204, 204)
 		return
 	}
 	c.seen["release before another claimed the name"]++

@@ -71,6 +71,7 @@ func TestEveryCallTwice(t *testing.T) {
 		renew
 		renew as before
 		release
+		release in use
 		release before another claimed the name`)
 	t.Logf("the clients have %d offers and allocations, of %d allocations that were made", len(has.kept), has.fences)
 	r.checkState(has)

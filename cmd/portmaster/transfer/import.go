@@ -14,19 +14,13 @@ import (
 
 // Import does what a plan says: it defines the services, and claims each port by its number, in lists of up to 100. The secrets of the
 // claims are in the file at secretsPath before they are made. A name or port that somebody has taken since the plan was made is one
-// more fault of the plan. It may be repeated. progress, if not nil, is told after each list how many of the allocations are done.
+// more fault of the plan. A service that it defines gets its default and longest lease when its allocations have theirs, which may be
+// longer, or none. It may be repeated. progress, if not nil, is told after each list how many of the allocations are done.
 func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string, progress func(done, total int)) error {
 	for _, line := range p.Define {
-		s := line.Service
-		d := client.Definition{
-			Name: s.Name, Description: s.Description, Start: s.Start, End: s.End,
-			Cooldown: time.Duration(s.Cooldown * float64(time.Second)).Round(time.Millisecond),
-		}
-		if len(s.Ranges) > 0 {
-			d.Start, d.End, d.Ranges = 0, 0, s.Ranges
-		}
-		_, err := c.Pool(line.Pool).Define(ctx, d)
-		if err != nil {
+		d := line.Service.definition()
+		d.DefaultLease, d.MaxLease = 0, 0
+		if _, err := c.Pool(line.Pool).Define(ctx, d); err != nil {
 			return fmt.Errorf("%s: %w", line.of(), err)
 		}
 	}
@@ -43,7 +37,33 @@ func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string,
 			progress(done, total)
 		}
 	}
+	for _, line := range p.Define {
+		d := line.Service.definition()
+		if d.DefaultLease == 0 && d.MaxLease == 0 {
+			continue
+		}
+		if _, err := c.Pool(line.Pool).Define(ctx, d); err != nil {
+			return fmt.Errorf("%s: %w", line.of(), err)
+		}
+	}
 	return nil
+}
+
+// definition returns what defines the service on a server.
+func (s Service) definition() client.Definition {
+	d := client.Definition{
+		Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Cooldown: duration(s.Cooldown), Pick: s.Pick,
+		DefaultLease: duration(s.DefaultLease), MaxLease: duration(s.MaxLease),
+	}
+	if len(s.Ranges) > 0 {
+		d.Start, d.End, d.Ranges = 0, 0, s.Ranges
+	}
+	return d
+}
+
+// duration returns a number of seconds, in whole milliseconds.
+func duration(seconds float64) time.Duration {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 }
 
 // lists cuts allocations into those that one call may claim: of one service, with at most 100 names and 256 ports.

@@ -31,7 +31,11 @@ type Service struct {
 	End         int     `json:"end"`
 	Cooldown    float64 `json:"cooldown"` // seconds
 
+	DefaultLease float64 `json:"default_lease,omitempty"` // seconds, as is MaxLease; 0: none
+	MaxLease     float64 `json:"max_lease,omitempty"`
+
 	Ranges []client.Range `json:"ranges,omitempty"` // if there are several: then Start and End are the first and the last port of all
+	Pick   string         `json:"pick,omitempty"`   // "name", or absent
 }
 
 // ranges returns the ranges of the service, also if there is one.
@@ -91,7 +95,9 @@ func Read(ctx context.Context, c *client.Client, pool string) func(yield func(Li
 				yield(Line{}, err)
 				return
 			}
-			of := &Service{s.Name, s.Description, s.Start, s.End, float64(s.Cooldown) / 1e9, s.Ranges}
+			of := &Service{
+				s.Name, s.Description, s.Start, s.End, float64(s.Cooldown) / 1e9, float64(s.DefaultLease) / 1e9, float64(s.MaxLease) / 1e9, s.Ranges, s.Pick,
+			}
 			if !yield(Line{Pool: pool, Service: of}, nil) {
 				return
 			}
@@ -100,6 +106,7 @@ func Read(ctx context.Context, c *client.Client, pool string) func(yield func(Li
 					yield(Line{}, fmt.Errorf("service %s: %w", s.Name, err))
 					return
 				}
+				a.Pool = "" // the line says it
 				if !yield(Line{Pool: pool, Allocation: &a}, nil) {
 					return
 				}

@@ -135,6 +135,10 @@ func (p *Plan) planService(line Line, services map[serviceKey]*planned) {
 		p.fault(line, "%d-%d is no range of ports", s.Start, s.End)
 	case s.Cooldown < 0 || s.Cooldown > (30*24*time.Hour).Seconds() || s.Cooldown != s.Cooldown:
 		p.fault(line, "the cooldown must be 0 to 30 days, in seconds")
+	case s.Pick != "" && s.Pick != "name":
+		p.fault(line, "%q is no way to pick ports: name, or none", s.Pick)
+	case !isLease(s.DefaultLease) || !isLease(s.MaxLease) || s.MaxLease > 0 && s.DefaultLease > s.MaxLease:
+		p.fault(line, "the default lease must be 1 s to 30 days, and not longer than the longest, which must be the same")
 	case len(s.Description) > 256:
 		p.fault(line, "the description is longer than 256 bytes")
 	case !areApart(*s):
@@ -157,6 +161,11 @@ func (p *Plan) planService(line Line, services map[serviceKey]*planned) {
 		there.line = line
 		p.Define = append(p.Define, line)
 	}
+}
+
+// isLease reports whether a number of seconds can be a default or a longest lease, or stands for none.
+func isLease(seconds float64) bool {
+	return seconds == 0 || seconds >= minLease.Seconds() && seconds <= (30*24*time.Hour).Seconds()
 }
 
 // areApart reports whether the ranges of a service are in their order, from its start to its end.
@@ -221,8 +230,8 @@ func (p *Plan) planAllocation(line Line, services map[serviceKey]*planned) {
 }
 
 func (s *planned) check(a client.Allocation) error {
-	if !client.ValidName(a.Name) || strings.Trim(a.Name, "0123456789") == "" {
-		return errors.New("this name is not allowed: 1 to 64 of A-Z a-z 0-9 . _ -, not all digits")
+	if !client.ValidInstanceName(a.Name) {
+		return errors.New("this name is not allowed: 1 to 128 of A-Z a-z 0-9 . _ - / : @ + ~ =")
 	}
 	if a.Count > maxCount {
 		return fmt.Errorf("it has %d consecutive ports, and %d are allowed", a.Count, maxCount)

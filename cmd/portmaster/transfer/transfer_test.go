@@ -64,7 +64,7 @@ func TestRoundTrip(t *testing.T) {
 	ctx := t.Context()
 	for _, pool := range []string{"default", "eu"} {
 		for i, name := range []string{"web", "ci"} {
-			d := client.Definition{Name: name, Description: "öl \"x\"", Start: 5000 + 100*i, End: 5099 + 100*i, Cooldown: 1500 * time.Millisecond}
+			d := client.Definition{Name: name, Description: "öl \"x\"", Start: 5000 + 100*i, End: 5099 + 100*i, Cooldown: 1500 * time.Millisecond, Pick: "name"}
 			if name == "web" {
 				d.Ranges, d.Start, d.End = []client.Range{{Start: 5200, End: 5209}, {Start: 5000, End: 5099}}, 0, 0
 			}
@@ -74,6 +74,9 @@ func TestRoundTrip(t *testing.T) {
 		_, err := from.Pool(pool).ClaimAll(ctx, "ci", []client.Request{{Name: "lasting", Labels: map[string]string{"job": "4711", "text": "<\"ö"}}, {Name: "block", Count: 7}, {Name: "leased", Lease: time.Hour}}, client.Wait{})
 		must(t, err)
 	}
+	// What was allocated before has a longer lease than the service gives now, or none.
+	_, err := from.Change(ctx, "ci", client.Change{DefaultLease: new(time.Minute), MaxLease: new(90 * time.Second)})
+	must(t, err)
 	secrets := filepath.Join(t.TempDir(), "secrets")
 	lines := export(t, from, "default", "eu")
 	plan := imports(t, to, secrets, lines)
@@ -193,7 +196,7 @@ func TestFaults(t *testing.T) {
 		`{"allocation":{"service":"none","name":"ann","port":5050}}`,                                                            // 10
 		`{"allocation":{"service":"good2","name":"x","port":8000}}`,                                                             // 11
 		`{"service":{"name":"good2","start":8200,"end":8299}}`,                                                                  // 12
-		`{"allocation":{"service":"good2","name":"12","port":8200}}`,                                                            // 13
+		`{"allocation":{"service":"good2","name":"-12","port":8200}}`,                                                           // 13
 		`{"allocation":{"service":"good2","name":"low","port":8199}}`,                                                           // 14
 		`{"allocation":{"service":"good2","name":"one","port":8200,"count":3}}`,                                                 // 15
 		`{"allocation":{"service":"good2","name":"one","port":8210}}`,                                                           // 16

@@ -1,9 +1,12 @@
 local call = redis.call
 -- include clear_ended: clear_ended
+-- include drains: must_drain
 -- include full_redis: stop_if_full
 -- include labels: add_labels
+-- include lease_bounds: parse_bounds, too_long
 -- include owner: check_quota
--- include ports/check_requests: check_held, check_range
+-- include ports/by_name: prefer_by_name, write_holders
+-- include ports/check_requests: all_faults, check_held, check_range, fault
 -- include ports/overtake: may_overtake, shortest_of
 -- include ports/pick: new_picking, pick, put_back
 -- include ranges: have_all, ranges_of
@@ -76,16 +79,17 @@ end
 -- ports, or none. The answer is that of acquire.
 local function grant(keys, service, group, requests)
   if not service.cooldown then return 'refused', no_service(service.name) end
-  local total, row, picking = 0, 1, new_picking()
+  local total, row, picking = 0, 1, new_picking(service)
   for _, request in ipairs(requests) do
     total = total + request.count
-    row = math.max(row, request.count)
+    row = math.max(row, request.count + request.align - 1)
   end
   local wrong = check_range(keys, service, requests, total)
     or group.owner and check_quota(keys, service.now, group.owner, group.most, total)
   if wrong then return 'refused', wrong end
   if is_changing(service) then return 'unsettled' end
   stop_if_full(keys)
+  if must_drain(keys, service) then return 'unsettled' end
   settle_rest(keys, service)
   local may_have = true
   if service.waiting then
@@ -93,10 +97,11 @@ local function grant(keys, service, group, requests)
     if service.waiting and service.has_lost then notify(keys, service, 16) end
   end
   if may_have == nil or is_too_much(picking, total) then return 'again' end
+  if service.by_name then prefer_by_name(keys, requests, group.owner) end
   wrong = check_held(keys, service, requests, may_have)
   if wrong then return 'refused', wrong end
   if not may_have then return none_free(keys, service, group, total, false) end
-  local outcome = pick(keys, service.free_before, picking, requests)
+  local outcome = pick(keys, service, picking, requests)
   if outcome ~= 'picked' or not clear_picked(keys, picking, requests) or is_too_much(picking, total) then
     put_back(keys, picking)
     if outcome ~= 'none' then return 'again' end
@@ -105,6 +110,7 @@ local function grant(keys, service, group, requests)
     return status, value
   end
   set_names(keys, requests)
+  if service.by_name then write_holders(keys, requests) end
   if service.changing then keep_range(keys, service, requests) end
   return 'granted'
 end
@@ -118,6 +124,22 @@ local function end_waiting(keys, service, ticket)
   -- The ports that were granted may become free before the time that was known.
   if known then set_no_rows(keys, service, known, shortest) end
   notify(keys, service, 2)
+end
+
+-- Gives each request the lease that it is to have: its own, that of the offer that it accepts, or the default. Returns
+-- the error of those that are too long; nil if there is none.
+local function set_leases(service, requests)
+  local default, longest = parse_bounds(service.lease_bounds)
+  local faults = {}
+  for _, request in ipairs(requests) do
+    local wrong = request.lease and too_long(request.lease, longest)
+    if wrong then
+      faults[#faults + 1] = fault('INVALID', request, 'lease', wrong)
+    elseif not request.lease then
+      request.lease = request.is_offered and request.offered_lease or not request.is_offered and default or nil
+    end
+  end
+  if #faults > 0 then return all_faults(faults) end
 end
 
 -- Acquires the ports for a group of requests: all, or none. group has the requests, the ticket ('' for none), `stay`:
@@ -147,6 +169,8 @@ local function acquire(keys, service, group, resolve, write, may_grant)
       if status == 'missing' then missing[#missing + 1] = request end
     end
   end
+  local wrong = set_leases(service, unwritten)
+  if wrong then return 'refused', wrong end
   local obstacle = #unwritten > 0 and may_grant and may_grant()
   if obstacle then return obstacle end
   if #missing > 0 then

@@ -1,4 +1,5 @@
 local call = redis.call
+-- include ports/align: have_start
 -- include ports/pick: look_at_exact
 -- include ranges: have_all, read_ranges, size_of, text_of
 -- include record: is_live
@@ -31,6 +32,8 @@ local function check_range(keys, service, requests, total)
       faults[#faults + 1] = fault('INVALID', request, request.exact and 'port' or 'prefer',
         'must be within ' .. (#ranges > 1 and 'one of the ranges ' or 'the range ') .. text_of(ranges) ..
         (request.count > 1 and ', with the whole block' or ''))
+    elseif request.align > 1 and not have_start(ranges, request.count, request.align) then
+      faults[#faults + 1] = fault('INVALID', request, 'align', 'is met by none of the ports ' .. text_of(ranges))
     end
   end
   if #faults > 0 then return all_faults(faults) end
@@ -98,5 +101,7 @@ local function check_secret(request, state, holder, port, count, is_anothers)
     return fault('INVALID', request, 'port', 'is not the one that this secret has: ' .. port)
   elseif request.counted and request.count ~= count then
     return fault('INVALID', request, 'count', 'is not the one that this secret has: ' .. count)
+  elseif port % request.align ~= 0 then
+    return fault('INVALID', request, 'align', 'does not divide the port that this secret has: ' .. port)
   end
 end

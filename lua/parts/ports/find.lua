@@ -2,8 +2,8 @@ local call = redis.call
 -- include record: has_secret, is_first_port, is_live, parse_offer
 -- include service: no_service
 
--- Finds an allocation by one of its ports or by its name; a name is never all digits. Returns the first port and the
--- record, or nil, nil and the error.
+-- Finds an allocation by one of its ports or by its name. What is all digits is a port: a name of digits is found in
+-- `names` by the server, and then by its port. Returns the first port and the record, or nil, nil and the error.
 local function find_allocation(keys, now, service, holder)
   local port = string.find(holder, '^%d+$') and holder or call('HGET', keys.names, holder)
   local record = port and call('HGET', keys.ports, port)

@@ -1,10 +1,13 @@
 local call = redis.call
 
 -- The score up to which a port in `free` has cooled down. Nil if calls must take the long path: there is no such
--- service, a call waits, or the service has to be settled first.
+-- service, a call waits, ports drain, the service has to be settled first, picks ports by name, or says which leases it
+-- gives.
 local function ready_before(service, now)
-  local cooldown, waiting, rests, changing = unpack(call('HMGET', service, 'cooldown', 'waiting', 'rests', 'changing'))
-  if not cooldown or waiting or changing or rests and tonumber(rests) <= tonumber(now) then return nil end
+  local cooldown, waiting, rests, changing, drains, by_name, lease_bounds =
+    unpack(call('HMGET', service, 'cooldown', 'waiting', 'rests', 'changing', 'drains', 'pick', 'lease_bounds'))
+  if not cooldown or waiting or changing or drains or by_name or lease_bounds then return nil end
+  if rests and tonumber(rests) <= tonumber(now) then return nil end
   return cooldown == '0' and now or string.format('%d', now - cooldown)
 end
 

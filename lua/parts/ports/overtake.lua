@@ -1,14 +1,14 @@
 -- include ports/pick: pick_block, put_back
--- include waitlist: count_free, count_known, demand, front, set_no_rows
+-- include waitlist: count_free, count_known, demand, front, parse_rows, set_no_rows
 
 -- Which calls may have ports while others wait before them.
 
 -- Whether these rows of ports exist now: true or false; nil if only another script can tell.
 local function has_rows(keys, free_before, picking, rows)
   local found = true
-  for row in string.gmatch(rows, '%d+') do
-    if row == '1' then break end
-    local first, more = pick_block(keys, free_before, picking, tonumber(row))
+  for _, row in ipairs(parse_rows(rows)) do
+    if row.count + row.align == 2 then break end
+    local first, more = pick_block(keys, free_before, picking, row.count, row.align)
     if not first then
       found = false
       if more then found = nil end
@@ -19,11 +19,11 @@ local function has_rows(keys, free_before, picking, rows)
   return found
 end
 
--- The shortest row of more than one port.
+-- The shortest row of more than one port, or that must begin at a multiple.
 local function shortest_of(rows)
   local shortest = math.huge
-  for row in string.gmatch(rows, '%d+') do
-    if row ~= '1' then shortest = math.min(shortest, tonumber(row)) end
+  for _, row in ipairs(parse_rows(rows)) do
+    if row.count + row.align > 2 then shortest = math.min(shortest, row.count) end
   end
   return shortest
 end
@@ -35,8 +35,8 @@ local function any_has_rows(keys, service, picking, tickets, in_front)
   local known, shortest = count_known(keys, service, in_front)
   local work, missing = 0, math.huge
   for i, ticket in ipairs(tickets) do
-    local count, row, rows = demand(ticket)
-    if i > known and row < missing then
+    local count, row, rows, is_aligned = demand(ticket)
+    if i > known and (row < missing or is_aligned) then
       if work > 0 and work + count > 256 then return nil end
       local found = has_rows(keys, service.free_before, picking, rows)
       if found ~= false then return found, work end

@@ -1,6 +1,8 @@
 local call = redis.call
 -- include clear_ended: clear_ended
--- include runs: add_run, cut_run, cut_shortest, drop_run, run_of
+-- include ports/by_name: may_return
+-- include ports/align: cut_aligned, note_longer_run
+-- include runs: add_run, cut_shortest, drop_run, run_of
 
 -- Picks ports for requests: no other script can pick a port once it is picked. If one request cannot have its ports,
 -- those of the others are put back.
@@ -9,16 +11,20 @@ local call = redis.call
 --   back       picked ports that were given back, as pairs of score and port
 --   pieces     picked ports that were never handed out, as pairs of first and last
 --   cleared    how many ports it has cleared or coalesced
---   corrected  how many lengths of runs it has corrected
+--   corrected  how many lengths of runs it has corrected; `looked`: at how many runs cut_aligned has looked
+--   unaligned  how far searches of cut_aligned have come
 --   coalesced  whether it has coalesced ports; `left`: whether it has left some to another script
-local function new_picking()
-  return {back = {}, pieces = {}, cleared = 0, corrected = 0, coalesced = false, left = false}
+local function new_picking(service)
+  return {
+    back = {}, pieces = {}, cleared = 0, corrected = 0, looked = 0, unaligned = service.unaligned or '',
+    coalesced = false, left = false,
+  }
 end
 
 -- Puts back all that was picked.
 local function put_back(keys, picking)
   if #picking.back > 0 then call('ZADD', keys.free, unpack(picking.back)) end
-  for _, piece in ipairs(picking.pieces) do add_run(keys, piece[1], piece[2]) end
+  for _, piece in ipairs(picking.pieces) do note_longer_run(keys, picking, add_run(keys, piece[1], piece[2])) end
   picking.back, picking.pieces = {}, {}
 end
 
@@ -33,34 +39,19 @@ local function pick_given_back(keys, picking, some, scores)
   end
 end
 
--- Picks one port, and returns whether it was free.
-local function pick_port(keys, free_before, picking, port)
-  local score = call('ZSCORE', keys.free, port)
-  if score then
-    if tonumber(score) > tonumber(free_before) then return false end
-    pick_given_back(keys, picking, {port}, {score})
-    return true
-  end
-  local first, last = run_of(keys, port)
-  if not first then return false end
-  local number = tonumber(port)
-  cut_run(keys, first, last, number, number)
-  picking.pieces[#picking.pieces + 1] = {number, number}
-  return true
-end
-
--- Looks whether the exact ports of a request are free. Returns the first that is not, and in how many ms it is, if
--- that is known. Those that are free are noted in the request: in `back` and `scores` the ports that were given back,
--- in `fresh` the others, as pieces of runs: from, to, and the first and last port of the run.
+-- Looks whether the exact ports of a request are free, or those that it prefers. Returns the first that is not, and in
+-- how many ms it is, if that is known. Those that are free are noted in the request: in `back` and `scores` the ports
+-- that were given back, in `fresh` the others, as pieces of runs: from, to, and the first and last port of the run.
 local function look_at_exact(keys, service, request)
-  local from, to, all = tonumber(request.exact), request.exact + request.count - 1, {}
+  local first_port, all = request.exact or request.preferred, {}
+  local from, to = tonumber(first_port), first_port + request.count - 1
   request.back, request.scores, request.fresh = {}, {}, {}
   for port = from, to do all[#all + 1] = string.format('%d', port) end
   local scores, i = call('ZMSCORE', keys.free, unpack(all)), 1
   while i <= #all do
     if scores[i] then
       local wait = scores[i] - service.free_before
-      if wait > 0 then return all[i], wait end
+      if wait > 0 and not may_return(keys, service.now, request, all[i], scores[i]) then return all[i], wait end
       request.back[#request.back + 1], request.scores[#request.scores + 1] = all[i], scores[i]
       i = i + 1
     else
@@ -110,18 +101,23 @@ local function cut_pieces(keys, some)
   if #lengths > 0 then call('ZADD', keys.run_lengths, unpack(lengths)) end
 end
 
--- Picks the exact ports of requests that look_at_exact has found free.
+-- Picks the ports of requests that look_at_exact has found free.
 local function pick_exact(keys, picking, requests)
   local back, scores, some, pieces = {}, {}, {}, picking.pieces
   for _, request in ipairs(requests) do
-    if request.exact then
-      for i, port in ipairs(request.back) do back[#back + 1], scores[#scores + 1] = port, request.scores[i] end
-      for _, piece in ipairs(request.fresh) do some[#some + 1], pieces[#pieces + 1] = piece, piece end
-      request.port = request.exact
-    end
+    for i, port in ipairs(request.back) do back[#back + 1], scores[#scores + 1] = port, request.scores[i] end
+    for _, piece in ipairs(request.fresh) do some[#some + 1], pieces[#pieces + 1] = piece, piece end
+    request.port = request.exact or request.preferred
   end
   pick_given_back(keys, picking, back, scores)
   if #some > 0 then cut_pieces(keys, some) end
+end
+
+-- Picks the ports that a request prefers, and returns whether they were free.
+local function pick_preferred(keys, service, picking, request)
+  if not request.preferred or look_at_exact(keys, service, request) then return false end
+  pick_exact(keys, picking, {request})
+  return true
 end
 
 -- Moves the ports that have been free the longest, 100 at most, to the runs, so that blocks can be cut from them.
@@ -134,24 +130,29 @@ local function coalesce(keys, free_before, picking)
   if not are_clear then return true end
   picking.cleared = picking.cleared + #given_back
   call('ZREM', keys.free, unpack(given_back))
+  call('HDEL', keys.last, unpack(given_back)) -- who had them does not matter any more
   table.sort(given_back, function(a, b) return tonumber(a) < tonumber(b) end)
   local first
   for i, port in ipairs(given_back) do
     first = first or tonumber(port)
     if tonumber(given_back[i + 1]) ~= port + 1 then
-      add_run(keys, first, tonumber(port))
+      note_longer_run(keys, picking, add_run(keys, first, tonumber(port)))
       first = nil
     end
   end
   return #given_back == 100
 end
 
--- Picks `count` consecutive ports, and returns the first; or nil, and whether another script may find some.
-local function pick_block(keys, free_before, picking, count)
-  local first, gave_up = cut_shortest(keys, picking, count)
+-- Picks `count` consecutive ports, the first a multiple of `align`, and returns the first; or nil, and whether another
+-- script may find some.
+local function pick_block(keys, free_before, picking, count, align)
+  local first, gave_up = cut_shortest(keys, picking, count, align)
   if not first and not gave_up and not picking.coalesced then
     picking.coalesced, picking.left = true, coalesce(keys, free_before, picking)
-    first, gave_up = cut_shortest(keys, picking, count)
+    first, gave_up = cut_shortest(keys, picking, count, align)
+  end
+  if not first and align > 1 and not gave_up and not picking.left then
+    first, gave_up = cut_aligned(keys, picking, count, align)
   end
   if not first then return nil, gave_up or picking.left end
   picking.pieces[#picking.pieces + 1] = {first, first + count - 1}
@@ -178,28 +179,33 @@ local function pick_any(keys, free_before, picking, count)
   return found
 end
 
--- Picks the ports of all requests: exact ones, blocks from the longest to the shortest, preferred ones, then any.
--- Sets request.port to the first of each. Returns 'picked', 'none' if too few are free, or 'again' if another script
--- may find a block.
-local function pick(keys, free_before, picking, requests)
-  local blocks, any = {}, {}
-  pick_exact(keys, picking, requests)
+-- Picks the ports of all requests: exact ones, blocks from the longest to the shortest, preferred ones, then any. A
+-- block may be preferred, too. A single port that must be a multiple is a block. Sets request.port to the first ones.
+-- Returns 'picked', 'none' if too few are free, or 'again' if another script may find a block.
+local function pick(keys, service, picking, requests)
+  local exact, blocks, any, free_before = {}, {}, {}, service.free_before
   for _, request in ipairs(requests) do
-    if not request.exact and request.count > 1 then blocks[#blocks + 1] = request end
+    if request.exact then
+      exact[#exact + 1] = request
+    elseif request.count > 1 or request.align > 1 then
+      blocks[#blocks + 1] = request
+    end
   end
+  pick_exact(keys, picking, exact)
   table.sort(blocks, function(a, b)
     if a.count ~= b.count then return a.count > b.count end
+    if a.align ~= b.align then return a.align > b.align end
     return a.index < b.index
   end)
   for _, request in ipairs(blocks) do
-    local first, more = pick_block(keys, free_before, picking, request.count)
-    if not first then return more and 'again' or 'none' end
-    request.port = first
+    if not pick_preferred(keys, service, picking, request) then
+      local first, more = pick_block(keys, free_before, picking, request.count, request.align)
+      if not first then return more and 'again' or 'none' end
+      request.port = first
+    end
   end
   for _, request in ipairs(requests) do
-    local preferred = request.preferred
-    if preferred and pick_port(keys, free_before, picking, preferred) then request.port = preferred end
-    if not request.port then any[#any + 1] = request end
+    if not request.port and not pick_preferred(keys, service, picking, request) then any[#any + 1] = request end
   end
   if #any == 0 then return 'picked' end
   local found = pick_any(keys, free_before, picking, #any)

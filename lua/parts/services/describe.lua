@@ -1,4 +1,6 @@
 local call = redis.call
+-- include drains: count_draining
+-- include service: is_changing
 
 -- How many calls wait. Of the first 64, those of servers whose heartbeats are missing do not count.
 local function count_waiting(keys, now)
@@ -35,19 +37,29 @@ local function count_ports(keys, now, cooldown, rests)
 end
 
 -- Describes a service: {start, end, cooldown (ms), ports offered, ports allocated, ports cooling, calls waiting, now
--- (Unix ms), ranges if it has several, description, created (Unix ms)}, in brief without the last two. Nil if there is
--- no such service.
+-- (Unix ms), ranges if it has several, pick if it picks by name, 'COUNT RANGES' if ports drain, description, created
+-- (Unix ms), lease bounds if it has any}, in brief without the last three. Nil if there is no such service. Also
+-- returns whether settle.lua must be called before the ports that drain can be counted.
 local function describe(keys, now, in_brief)
-  local start, stop, cooldown, waiting, rests, ranges, description, created
+  local start, stop, cooldown, waiting, rests, ranges, pick, drains, description, created, lease_bounds
   if in_brief then
-    start, stop, cooldown, waiting, rests, ranges =
-      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges'))
+    start, stop, cooldown, waiting, rests, ranges, pick, drains =
+      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'pick', 'drains'))
   else
-    start, stop, cooldown, waiting, rests, ranges, description, created = unpack(call('HMGET', keys.service,
-      'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'description', 'created'))
+    start, stop, cooldown, waiting, rests, ranges, pick, drains, description, created, lease_bounds =
+      unpack(call('HMGET', keys.service, 'start', 'end', 'cooldown', 'waiting', 'rests', 'ranges', 'pick', 'drains',
+        'description', 'created', 'lease_bounds'))
   end
   if not start then return nil end
   local offered, allocated, cooling = count_ports(keys, now, cooldown, rests)
+  local draining, ended, is_late = false, 0, false
+  if drains then
+    draining, ended, is_late = count_draining(keys, now, cooldown, drains)
+    draining = draining .. ' ' .. string.match(drains, '%S+$')
+    is_late = is_late or is_changing({changing = call('HGET', keys.service, 'changing')})
+  end
   local waits = waiting and count_waiting(keys, now) or 0
-  return {start, stop, cooldown, offered, allocated, cooling, waits, now, ranges, description, created}
+  local answer = {start, stop, cooldown, offered, allocated, cooling - ended, waits, now, ranges, pick, draining,
+    description, created, lease_bounds}
+  return answer, is_late
 end

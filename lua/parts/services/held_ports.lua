@@ -4,16 +4,29 @@ local call = redis.call
 
 -- Looks for ports that are held among those that leave the ranges of a service.
 
--- Says which of some ports, 250 at most, is held, in words; nil if none is.
-local function first_held(keys, now, all)
-  if #all == 0 then return nil end
-  local time = tonumber(now)
+-- How each of some ports, 250 at most, is held, in words by its place; none of a port that is not held. Also returns
+-- the scores.
+local function holds_of(keys, now, all)
+  if #all == 0 then return {}, {} end
+  local time, holds = tonumber(now), {}
   local scores = call('ZMSCORE', keys.free, unpack(all))
   local allocations, ends = call('HMGET', keys.ports, unpack(all)), call('ZMSCORE', keys.leases, unpack(all))
   for i, port in ipairs(all) do
     local is_allocated = allocations[i] and (not ends[i] or tonumber(ends[i]) > time)
-    if is_allocated then return 'port ' .. port .. ' is allocated' end
-    if scores[i] and tonumber(scores[i]) > time then return 'port ' .. port .. ' is on offer' end
+    if is_allocated then
+      holds[i] = 'port ' .. port .. ' is allocated'
+    elseif scores[i] and tonumber(scores[i]) > time then
+      holds[i] = 'port ' .. port .. ' is on offer'
+    end
+  end
+  return holds, scores
+end
+
+-- Says which of some ports, 250 at most, is held, in words; nil if none is.
+local function first_held(keys, now, all)
+  local holds = holds_of(keys, now, all)
+  for i = 1, #all do
+    if holds[i] then return holds[i] end
   end
 end
 

@@ -1,0 +1,51 @@
+package allocator
+
+import (
+	"context"
+	"fmt"
+
+	"portmaster/allocator/keyspace"
+	"portmaster/lua"
+)
+
+// settle puts a service in order: it frees ports whose rest is over, completes a change of its range, and takes out ports that drained.
+func (a *Allocator) settle(ctx context.Context, pool keyspace.Pool, service string) error {
+	for range maxSteps {
+		answer, err := a.write(ctx, pool.Call(lua.Settle, service, "", a.withEvents(Caller{})...))
+		if err != nil || answer == int64(1) {
+			return err
+		}
+	}
+	return unavailable("the service changes faster than its ports can be updated", nil)
+}
+
+// Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
+// or open offers.
+func (a *Allocator) Remove(ctx context.Context, caller Caller, pool, service string) error {
+	if err := checkService(pool, service).err(); err != nil {
+		return err
+	}
+	k := a.keys.Pool(pool)
+	for range maxSteps {
+		left, err := a.write(ctx, k.Call(lua.Remove, service, "", a.withEvents(caller, service)...))
+		if err == nil && left == int64(0) {
+			a.unlist(ctx, pool)
+		}
+		if err != nil || left != int64(-1) {
+			return a.notGone(ctx, pool, err)
+		}
+	}
+	return unavailable("the service changes faster than it can be removed", nil)
+}
+
+// settleDraining settles another service, a range of which drains and is to be defined: what was held there may have ended since
+// anyone looked. found is the answer of define.lua, settled the service that was settled before: if that is the one, ports of it are
+// held still, and the error is ErrRangeOverlap. It returns the service.
+func (a *Allocator) settleDraining(ctx context.Context, pool keyspace.Pool, settled string, found []any) (service string, err error) {
+	service, _ = found[0].(string)
+	if service == settled {
+		return "", &Error{Code: CodeRangeOverlap,
+			Detail: fmt.Sprintf("the range %s drains in %s, which has it until the ports held there are given back", found[1], service)}
+	}
+	return service, a.settle(ctx, pool, service)
+}
