@@ -291,6 +291,10 @@ func (r *run) proof(t *rapid.T, right string) string {
 func (r *run) renew(t *rapid.T) {
 	c, right, _ := r.holder(t, "renew")
 	c.secret, c.lease, c.caller = r.proof(t, right), r.lease(t), drawCaller(t)
+	if rapid.IntRange(0, 3).Draw(t, "bounded") == 0 {
+		r.step(t, request{act: "change", pool: c.pool, service: c.service, part: "leases", longest: MinLease})
+		c.lease = 0
+	}
 	r.step(t, c)
 }
 

@@ -76,7 +76,8 @@ func TestReadmeKeys(t *testing.T) {
 			p.must(t, 200, "GET", "/metrics", "")
 		}
 	}
-	p.must(t, 201, "PUT", "/v1/pools/many/services/django", `{"start":5000,"end":5009,"exclude":[5005]}`)
+	p.must(t, 201, "PUT", "/v1/pools/many/services/django", `{"start":5000,"end":5009,"exclude":[5005],"pick":"name"}`)
+	p.must(t, 201, "POST", "/v1/pools/many/services/django/ports", `{"name":"web-01"}`)
 	waited := make(chan struct{})
 	go func() {
 		defer close(waited)

@@ -52,7 +52,7 @@ func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string,
 // definition returns what defines the service on a server.
 func (s Service) definition() client.Definition {
 	d := client.Definition{
-		Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Cooldown: duration(s.Cooldown),
+		Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Cooldown: duration(s.Cooldown), Pick: s.Pick,
 		DefaultLease: duration(s.DefaultLease), MaxLease: duration(s.MaxLease),
 	}
 	if len(s.Ranges) > 0 {
