@@ -55,7 +55,8 @@ function bodyOf({ ranges, cooldown, ...others }) {
     const [first, last = first] = text.split(/\s*[-–]\s*/);
     return { start: number(first), end: number(last) };
   };
-  return { ...others, ranges: ranges.split(/\s*,\s*/).map(rangeOf), ...(cooldown && { cooldown: number(cooldown) }) };
+  const parts = ranges && { ranges: ranges.split(/\s*,\s*/).map(rangeOf) };
+  return { ...others, ...parts, ...(cooldown && { cooldown: number(cooldown) }) };
 }
 
 // define asks for a new service. done is called with its name.
@@ -80,6 +81,7 @@ export function change(api, path, service, done) {
     fields: [...fieldsOf(service), { name: "drain", text: "Let ports that are in use drain: they leave when they are given back", isSwitch: true }],
     label: "Change",
     act: async (values) => {
+      if (values.ranges === portsOf(service)) values.ranges = null; // another may change them meanwhile
       const changed = await api.call(path, { method: "PATCH", body: { cooldown: 0, ...bodyOf(values) } });
       done();
       return [`Service ${service.name} is changed.`, ...(changed.warnings ?? [])].join(" ");

@@ -175,6 +175,9 @@ func TestMapDefinesServices(t *testing.T) {
 	p.do(chromedp.Click(chromedp.CSS("#act-drain")), chromedp.Click(chromedp.CSS("#act-dialog button[type=submit]")))
 	p.awaitText("service-facts", "ports 5001–5004 · 1 draining")
 	p.claimed(5000, "job-1")
+	p.do(chromedp.Click(chromedp.CSS("#change")))
+	p.fill(map[string]string{"description": "Shops"})
+	p.awaitText("service-text", "Shops")
 
 	p.do(chromedp.Click(chromedp.CSS("#remove")))
 	p.fill(nil)
