@@ -10,7 +10,7 @@ import (
 // The calls of a walk. Each returns what became of it, and behind "::" with which arguments.
 
 func (w *drainWalk) put(ranges []Range, drain bool) error {
-	_, _, err := w.a.Define(w.t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Ranges: ranges, Cooldown: w.cooldown, Drain: drain})
+	_, _, err := w.a.Define(w.t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Ranges: ranges, Cooldown: w.cooldown, Drain: drain, Pick: w.pick, DefaultLease: w.byDefault})
 	return err
 }
 
@@ -79,10 +79,17 @@ func (w *drainWalk) take() string {
 	if w.random.IntN(2) == 0 {
 		r.Lease = optional(time.Second + time.Duration(w.random.IntN(2000))*time.Millisecond)
 	}
-	exact := w.random.IntN(3) == 0
+	if w.random.IntN(3) == 0 {
+		r.Labels = job
+	}
+	exact, align := w.random.IntN(3) == 0, 1
+	if !exact && w.random.IntN(3) == 0 {
+		align = 2 + w.random.IntN(3)
+		r.Align = optional(align)
+	}
 	var starts []int
 	for port := walkMin; port <= walkMax-h.count+1; port++ {
-		free := true
+		free := port%align == 0
 		for i := range h.count {
 			free = free && w.isFree(port+i) && (i == 0 || within(w.ranges, port+i))
 		}
@@ -98,11 +105,11 @@ func (w *drainWalk) take() string {
 		if !w.isRow(given, h.count) {
 			want = ErrInvalid
 		}
-	} else if !w.hasRow(h.count) {
+	} else if !w.hasRow(h.count, align) {
 		want = ErrInvalid
 	}
 	err := w.grant(h, r)
-	what := fmt.Sprintf("%+v, offer %v, port %d", *h, h.offered, given)
+	what := fmt.Sprintf("%+v, offer %v, port %d, align %d", *h, h.offered, given, align)
 	if len(starts) == 0 {
 		if !errors.Is(err, want) {
 			w.fail("%s: %v, want %v", what, err, want)
@@ -120,8 +127,8 @@ func (w *drainWalk) isRow(port, count int) bool {
 	return slices.ContainsFunc(w.ranges, func(r Range) bool { return port >= r.Start && port+count-1 <= r.End })
 }
 
-func (w *drainWalk) hasRow(count int) bool {
-	return slices.ContainsFunc(w.ranges, func(r Range) bool { return r.End-r.Start+1 >= count })
+func (w *drainWalk) hasRow(count, align int) bool {
+	return slices.ContainsFunc(w.ranges, func(r Range) bool { return multiple(r.Start, align)+count-1 <= r.End })
 }
 
 func (w *drainWalk) grant(h *walkHold, r Request) error {
