@@ -2,6 +2,7 @@ package allocator
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +68,16 @@ func TestSearchForAMultiple(t *testing.T) {
 			_, _, err := claimOne(t.Context(), a, DefaultPool, "web", Request{Name: fmt.Sprint("z", align), Align: &align, Count: new(4)}, 0)
 			wantError(t, fmt.Sprint("4 ports from a multiple of ", align), err, ErrExhausted)
 		}
+
+		// Of many searches that have not ended, eight are remembered.
+		for i := range 10 {
+			search.requests = []Request{{Name: "v", Align: new(4 << (i / 3)), Count: new(1 + i%3)}}
+			generateSecrets(search.requests)
+			grant()
+		}
+		if left := command(t, a, "HGET", k.Service("web"), "unaligned"); strings.Count(fmt.Sprint(left), "<") != 8 {
+			t.Errorf("of ten searches, these are remembered: %v", left)
+		}
 	})
 }
 
@@ -103,6 +114,18 @@ func TestWaitForAMultiple(t *testing.T) {
 		must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "n5002", Proof{}))
 		if got := <-results; got.err != nil || got.allocation.Port != 5002 {
 			t.Errorf("got %d, %v", got.allocation.Port, got.err)
+		}
+	})
+}
+
+// A row that fits just so is one.
+func TestMultipleThatFits(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2001, 2003)
+		got := claimAs(t, a, bob, Request{Name: "x", Align: new(2), Count: new(2)})
+		if got.Port != 2002 {
+			t.Errorf("the ports from %d, want 2002", got.Port)
 		}
 	})
 }

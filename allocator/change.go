@@ -3,6 +3,8 @@ package allocator
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"time"
 )
 
 // errChanged is the error of a definition of a service that is not as it was read.
@@ -11,6 +13,10 @@ var errChanged = errors.New("the service was changed meanwhile")
 // maxChanges is how often a change is tried: each time that another call has changed the service meanwhile.
 const maxChanges = 100
 
+// changePause is half of the longest pause before a change is tried again; each further pause may be twice as long, up to 256 ms. Without
+// pauses, each of many calls at once would be tried about as often as there are calls.
+const changePause = time.Millisecond
+
 // Change changes a part of the definition of a service: change gets the definition as it is, and says what is wrong with the change, or
 // nil. It may be called several times: at first with a definition of all ports, to find what no service could be changed to, and each
 // time that another call has changed the service meanwhile. Change returns ErrServiceNotFound, and what Define and change return.
@@ -18,7 +24,13 @@ func (a *Allocator) Change(ctx context.Context, caller Caller, pool, service str
 	if err := a.checkChange(pool, service, change); err != nil {
 		return Service{}, err
 	}
-	for range maxChanges {
+	for try := range maxChanges {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(rand.N(changePause << min(try, 8))):
+			}
+		}
 		s, err := a.Service(ctx, pool, service)
 		if err != nil {
 			return Service{}, err

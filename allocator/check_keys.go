@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"portmaster/allocator/keyspace"
 	"portmaster/lua"
@@ -88,12 +89,21 @@ func (a *Allocator) checkService(ctx context.Context, pool, service string, repa
 	if err != nil {
 		return err
 	}
-	owners := map[string]bool{}
+	owners, drains := map[string]bool{}, drainsFound{}
 	for _, r := range s.allRanges() {
 		for first := r.Start; first <= r.End; first += portsPerCheck {
-			if err := a.checkPorts(ctx, pool, service, first, min(first+portsPerCheck-1, r.End), repair, owners, tell); err != nil {
+			if err := a.checkPorts(ctx, pool, service, first, min(first+portsPerCheck-1, r.End), repair, owners, &drains, tell); err != nil {
 				return err
 			}
+		}
+	}
+	if found, isKnown := drains.of(s.draining); isKnown {
+		parts, err := a.checkSome(ctx, pool, service, lua.CheckEntries, "", repair, "drains", found)
+		if err != nil {
+			return err
+		}
+		if err := tell(parts[1]); err != nil {
+			return err
 		}
 	}
 	for _, owner := range slices.Sorted(maps.Keys(owners)) {
@@ -104,9 +114,35 @@ func (a *Allocator) checkService(ctx context.Context, pool, service string, repa
 	return nil
 }
 
-// checkPorts holds the keys against each other at some ports of a range. It adds the owners that it finds to those that are known.
-func (a *Allocator) checkPorts(
-	ctx context.Context, pool, service string, first, last int, repair bool, owners map[string]bool, tell func(any) error,
+// drainsFound is how many ports of the ranges that drain are in a key, and what the service said of them all the time: while
+// that stays the same, so do these ports.
+type drainsFound struct {
+	ports int
+	said  string // "" before the first
+	isOld bool   // it said something else
+}
+
+// add adds what check_ports.lua found.
+func (d *drainsFound) add(parts []any) {
+	said, _ := parts[4].(string)
+	if said == "" {
+		return
+	}
+	there, _ := parts[3].(int64)
+	d.isOld = d.isOld || d.said != "" && d.said != said
+	d.said, d.ports = said, d.ports+int(there)
+}
+
+// of returns what check_entries.lua compares, if all ports of these ranges were looked at while the service said the same of them.
+func (d *drainsFound) of(ranges []Range) (found string, isKnown bool) {
+	_, looked, _ := strings.Cut(d.said, " ")
+	return fmt.Sprintf("%d %s", d.ports, d.said), len(ranges) > 0 && !d.isOld && looked == textOf(ranges)
+}
+
+// checkPorts holds the keys against each other at some ports of a range. It adds the owners, and the ports that drain, that it finds to
+// those that are known.
+func (a *Allocator) checkPorts(ctx context.Context, pool, service string, first, last int, repair bool, owners map[string]bool,
+	drains *drainsFound, tell func(any) error,
 ) error {
 	parts, err := a.checkSome(ctx, pool, service, lua.CheckPorts, "", repair, first, last)
 	if err != nil {
@@ -122,9 +158,10 @@ func (a *Allocator) checkPorts(
 	if err := tell(missing); err != nil {
 		return err
 	}
-	if len(parts) < 3 {
+	if len(parts) < 5 {
 		return malformed("a check of", service)
 	}
+	drains.add(parts)
 	wrong, err := a.checkOwners(ctx, pool, service, parts[2], repair, owners)
 	if err != nil {
 		return err

@@ -168,3 +168,25 @@ func TestManyPortsDrain(t *testing.T) {
 		mustDefine(t, a, "db", 2000, 2999)
 	})
 }
+
+// After the clock stepped back, a hold may end before the time up to which ends were looked at; it is found all the same.
+func TestDrainWhileTheClockStepsBack(t *testing.T) {
+	t.Parallel()
+	store := storetest.Mini(t)
+	a := newAllocator(store, long)
+	mustDefine(t, a, "web", 2000, 2002)
+	claimPort(t, a, "web", 2001, 0)
+	claimPort(t, a, "web", 2002, 0)
+	back := inTheFuture(t, store, time.Minute)
+	drain(t, a, "web", 2000, 2000)
+	back()
+	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "n2002", Proof{}))
+	passes(t, store, 10*time.Second)
+	must(t, a.epoch.MendClock(t.Context(), time.Minute))
+	must(t, a.Release(t.Context(), Caller{}, DefaultPool, "web", "n2001", Proof{}))
+	passes(t, store, 2*time.Minute) // nobody looked meanwhile
+	wantCounts(t, a, "released before the last look", PortCounts{Total: 1, Free: 1})
+	if o := mustOffer(t, a, "web", "ann"); o.Port != 2000 {
+		t.Errorf("offered port %d", o.Port)
+	}
+}

@@ -280,6 +280,8 @@ func TestChangeLabels(t *testing.T) {
 			{map[string]*string{"a": nil, "c": new("3"), "gone": nil}, map[string]string{"b": "", "c": "3"}},
 			{big, nil}, {full, nil}, {map[string]*string{}, nil}, {map[string]*string{"A": nil}, nil}, {map[string]*string{"a": new("\n")}, nil},
 			{map[string]*string{"b": nil, "c": nil}, map[string]string{}},
+			{full, map[string]string{"k00": ""}},
+			{map[string]*string{"a": new("")}, nil},
 			{big, map[string]string{"k00": *big["k00"]}},
 			{map[string]*string{"k00": new(*big["k00"] + "x")}, nil},
 		} {
@@ -297,6 +299,9 @@ func TestChangeLabels(t *testing.T) {
 			before := held
 			if before.Secret, before.Labels = "", got.Labels; now != before || now != got {
 				t.Errorf("change %d: %+v, want %+v", i, now, before)
+			}
+			if kept := labelled(t, store); (kept == "") != (got.Labels == "") {
+				t.Errorf("change %d: labels %s are kept as %q", i, got.Labels, kept)
 			}
 		}
 		for what, change := range map[*Error]func() error{

@@ -22,7 +22,7 @@ type access struct {
 var (
 	reading   = &access{"read services, offers, ports, pools, history, events", "yes", "yes", "yes"}
 	acquiring = &access{"offer, claim", "", "yes", "yes"}
-	holding   = &access{"read, accept, reject an offer; renew", "", "its owner, with the secret", "with the secret"}
+	holding   = &access{"read, accept, reject an offer; renew, change labels", "", "its owner, with the secret", "with the secret"}
 	releasing = &access{"release", "", "its owner, or with the secret", "yes"}
 	defining  = &access{"define, change, remove a service", "", "", "yes"}
 	scraping  = &access{"metrics, of all services", "yes", "", "yes"}

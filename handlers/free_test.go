@@ -56,8 +56,9 @@ func TestFreePortsWithinTheRange(t *testing.T) {
 	for _, port := range []string{"5001", "5004"} {
 		a.delete(a.claim("django", `{"name":"a","port":`+port+`}`).path()).want(204)
 	}
-	a.put("/v1/services/django", `{"start":5000,"end":5002,"cooldown":60}`).want(200)
 	free := func() string { return fmt.Sprint(read[struct{ Ports []int }](a.get("/v1/services/django/free")).Ports) }
+	equal(t, "while two cool", free(), "[5000 5002 5003 5005]")
+	a.put("/v1/services/django", `{"start":5000,"end":5002,"cooldown":60}`).want(200)
 	equal(t, "while one cools", free(), "[5000 5002]")
 	store.Mini.SetTime(noon.Add(time.Minute))
 	equal(t, "after it cooled", free(), "[5001 5000 5002]")

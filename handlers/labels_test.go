@@ -75,6 +75,7 @@ func TestFilters(t *testing.T) {
 			"label=" + url.QueryEscape("job=a=1") + "&name=LIST-2": "",
 			"label=job":                       "",
 			"label=job%3Da%3D2":               "",
+			"label=none%3D":                   "",
 			"label=even%3D&name_prefix=LIST-": "LIST-0 LIST-1 LIST-2 LIST-3 LIST-4 LIST-5",
 			"label=n%3D2&owner=none":          "",
 			"name=LIST-4":                     "LIST-4",

@@ -70,6 +70,9 @@ func TestLeaseBounds(t *testing.T) {
 		lasts("a claim by default", a.post(path+"/ports", `{"name":"default"}`).want(201), 10*time.Minute)
 		lasts("a claim of the longest", a.post(path+"/ports", `{"name":"longest","lease":3600}`).want(201), time.Hour)
 
+		a.put("/v1/services/other", `{"start":6000,"end":6009,"default_lease":600}`).want(201)
+		lasts("a claim of more than the default", a.post("/v1/services/other/ports", `{"name":"x","lease":"1d"}`).want(201), 24*time.Hour)
+
 		// An offer has the lease that its allocation will have. One that was made before keeps its own, or none.
 		o := read[offer](a.post(path+"/offers", `{"name":"offered"}`).want(201))
 		equal(t, "the lease of an offer", o.Lease, 600)

@@ -67,6 +67,9 @@ func TestWaitingCalls(t *testing.T) {
 		if text != "1/0, web-1.0 1/0, b 3/0, c 4/3, f 4/2" || !older[0].Since.IsZero() {
 			t.Errorf("beside one of an older server: %s, since %s", text, older[0].Since)
 		}
+		command("ZADD", store.Prefix+":{default}:beats", time.Now().Add(time.Minute).UnixMilli(), "0123456789abcdef")
+		_, text = list("")
+		equal(t, "beside one whose heartbeat is from before the clock stepped back", text, "web-1.0 1/0, b 3/0, c 4/3, f 4/2")
 		command("ZREM", key, "0123456789abcdef-7/1/1")
 
 		calls[1].hangUp()

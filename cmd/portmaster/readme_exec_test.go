@@ -21,7 +21,8 @@ var sectionsExec = []section{
 
 // sectionsCommands are run one after the other, by TestReadmeCommands.
 var sectionsCommands = []section{
-	{commandsPage, "All commands"}, {commandsPage, "What happened"}, {commandsPage, "Move services and allocations"},
+	{commandsPage, "All commands"}, {commandsPage, "Define and change services"},
+	{commandsPage, "Find and release what belongs together"}, {commandsPage, "What happened"}, {commandsPage, "Move services and allocations"},
 }
 
 // sectionCompose is run by TestReadmeExecElsewhere.

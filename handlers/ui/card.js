@@ -7,6 +7,12 @@ import { wordsOf } from "./api.js";
 
 const PAGE = 20; // entries of the history that are read at once
 
+// valueOf shows the value of a label: an address of the web as a link, all else as text.
+function valueOf(text) {
+  if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return text;
+  return el("a", { href: text, target: "_blank", rel: "noopener noreferrer" }, text);
+}
+
 export class Card {
   #box = $("card");
   #facts = $("card-facts");
@@ -17,6 +23,7 @@ export class Card {
   #shown = ""; // what the facts show
   #place = null; // the service and port whose history is shown
   #reading = null; // ends the reading of a history that nobody wants any more
+  #readingLabels = null; // the same of labels
 
   constructor(api, now, onRelease, onClose) {
     this.#api = api;
@@ -25,17 +32,22 @@ export class Card {
     $("card-close").addEventListener("click", onClose);
   }
 
-  // show shows a port. path is the service's, entry the port's, or null if it is free.
-  show(path, port, entry) {
+  // show shows a port. path is the service's, entry the port's, or null if it is free. A port that drains is outside of the ranges.
+  show(path, port, entry, isDraining) {
     this.#box.hidden = port === null;
     if (port === null) {
       this.#place = null;
+      this.#shown = "";
       this.#reading?.abort();
+      this.#readingLabels?.abort();
       return;
     }
     $("card-port").textContent = entry ? portsText(entry.start, entry.end) : `${port}`;
-    const shows = JSON.stringify([path, port, entry]);
-    if (shows !== this.#shown) this.#drawFacts(port, entry);
+    const shows = JSON.stringify([path, port, entry, isDraining]);
+    if (shows !== this.#shown) {
+      this.#drawFacts(entry, isDraining);
+      this.#readLabels(path, entry);
+    }
     this.#shown = shows;
     const left = $("card-left");
     if (left && entry) left.textContent = leftOf(entry, this.#now());
@@ -51,12 +63,12 @@ export class Card {
     if (this.#place === `${path} ${port}`) this.#read(path, port);
   }
 
-  #drawFacts(port, entry) {
+  #drawFacts(entry, isDraining) {
     const fact = (term, value) => (value ? [el("dt", {}, term), el("dd", {}, value)] : []);
     const isHeld = entry?.state === "allocated";
     const hadFocus = this.#facts.contains(document.activeElement);
     this.#facts.replaceChildren(
-      el("p", { className: "card-state" }, badge(entry), entry?.end > entry?.start && entry.name ? el("span", { className: "quiet" },
+      el("p", { className: "card-state" }, badge(entry, isDraining), entry?.end > entry?.start && entry.name ? el("span", { className: "quiet" },
         `a block of ${entry.end - entry.start + 1} ports`) : null),
       el("dl", {},
         fact("Name", entry?.name && el("span", { className: "name" }, entry.name)),
@@ -67,6 +79,20 @@ export class Card {
         fact("Ends", entry?.until ? timeOf(entry.until) : null)),
       ...(isHeld ? [button("Release…", () => this.#onRelease(entry), { id: "card-release", className: "danger" })] : []));
     if (hadFocus) ($("card-release") ?? $("card-close")).focus();
+  }
+
+  // readLabels adds the labels of a holder, which are on no map.
+  async #readLabels(path, entry) {
+    this.#readingLabels?.abort();
+    if (!entry?.name) return;
+    this.#readingLabels = new AbortController();
+    const { signal } = this.#readingLabels;
+    const list = entry.state === "allocated" ? "ports" : "offers";
+    const held = await this.#api.all(`${path}/${list}`, { name: entry.name }, signal).catch(() => []); // nothing depends on them
+    const labels = Object.entries(held.find((holder) => holder.port === entry.start)?.labels ?? {});
+    if (signal.aborted || !labels.length) return;
+    this.#facts.querySelector("dl").append(el("dt", {}, "Labels"), el("dd", {}, el("ul", { id: "card-labels" },
+      labels.map(([key, value]) => el("li", {}, el("span", { className: "quiet" }, `${key} `), valueOf(value))))));
   }
 
   async #read(path, port) {

@@ -12,13 +12,13 @@ function ask({ title, words, fields = [], label, isDanger, act }) {
   const cancel = el("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel");
   const submit = el("button", { type: "submit", className: isDanger ? "danger" : "primary" }, label);
   const inputs = fields.map((field) => el("input", {
-    id: `act-${field.name}`, name: field.name, type: "text", value: field.value ?? "", required: field.isRequired ?? false,
-    inputMode: field.isNumber ? "numeric" : "text", autocomplete: "off", spellcheck: false, placeholder: field.hint ?? "",
+    id: `act-${field.name}`, name: field.name, type: field.isSwitch ? "checkbox" : "text", value: field.value ?? "",
+    required: field.isRequired ?? false, autocomplete: "off", spellcheck: false, placeholder: field.hint ?? "",
   }));
   const form = el("form", { method: "dialog" },
     el("h2", { id: "act-title" }, title),
     words.map((text) => el("p", {}, text)),
-    fields.map((field, i) => el("label", {}, el("span", {}, field.text), inputs[i])),
+    fields.map((field, i) => el("label", { className: field.isSwitch ? "switch" : "" }, el("span", {}, field.text), inputs[i])),
     wrong,
     el("div", { className: "actions" }, cancel, submit));
   form.addEventListener("submit", async (event) => {
@@ -27,7 +27,8 @@ function ask({ title, words, fields = [], label, isDanger, act }) {
     submit.disabled = true;
     wrong.textContent = "";
     try {
-      const done = await act(Object.fromEntries(inputs.map((input) => [input.name, input.value.trim()])));
+      const valueOf = (input) => (input.type === "checkbox" ? input.checked : input.value.trim());
+      const done = await act(Object.fromEntries(inputs.map((input) => [input.name, valueOf(input)])));
       if (form.isConnected) dialog.close();
       say(done);
     } catch (error) {
@@ -41,24 +42,21 @@ function ask({ title, words, fields = [], label, isDanger, act }) {
   (inputs[0] ?? (isDanger ? cancel : submit)).focus();
 }
 
-const rangeFields = (service) => [
-  ...(service?.ranges ? [{ name: "ranges", text: "Ports", value: portsOf(service), isRequired: true }] : [
-    { name: "start", text: "First port", value: service?.start, isNumber: true, isRequired: true },
-    { name: "end", text: "Last port", value: service?.end, isNumber: true, isRequired: true },
-  ]),
+const fieldsOf = (service) => [
+  { name: "ranges", text: "Ports", value: service && portsOf(service), hint: "for example 5000-5099, 7000-7099", isRequired: true },
   { name: "description", text: "Description", value: service?.description },
   { name: "cooldown", text: "Cooldown after a release", value: service ? duration(service.cooldown) : "", hint: "for example 5m; none if empty" },
 ];
 
 // bodyOf makes the body of a call from the fields. What is not a number is sent as it is, and the server says what is wrong with it.
-function bodyOf({ start, end, ranges, cooldown, ...texts }) {
+function bodyOf({ ranges, cooldown, ...others }) {
   const number = (text) => (/^\d+$/.test(text) ? Number(text) : text);
   const rangeOf = (text) => {
     const [first, last = first] = text.split(/\s*[-–]\s*/);
     return { start: number(first), end: number(last) };
   };
-  const which = ranges === undefined ? { start: number(start), end: number(end) } : { ranges: ranges.split(/\s*,\s*/).map(rangeOf) };
-  return { ...texts, ...which, ...(cooldown && { cooldown: number(cooldown) }) };
+  const parts = ranges && { ranges: ranges.split(/\s*,\s*/).map(rangeOf) };
+  return { ...others, ...parts, ...(cooldown && { cooldown: number(cooldown) }) };
 }
 
 // define asks for a new service. done is called with its name.
@@ -66,7 +64,7 @@ export function define(api, base, pool, done) {
   ask({
     title: "Define a service",
     words: [`Clients can get its ports at once. The ranges of services in the pool ${pool} must not overlap.`],
-    fields: [{ name: "name", text: "Name", isRequired: true }, ...rangeFields(null)],
+    fields: [{ name: "name", text: "Name", isRequired: true }, ...fieldsOf(null)],
     label: "Define",
     act: async (values) => {
       const service = await api.call(`${base}/services`, { method: "POST", body: bodyOf(values) });
@@ -79,10 +77,11 @@ export function define(api, base, pool, done) {
 export function change(api, path, service, done) {
   ask({
     title: `Change ${service.name}`,
-    words: ["Ports that are allocated or on offer stay as they are. A range that would leave one of them out is refused."],
-    fields: rangeFields(service),
+    words: ["Ports that are allocated or on offer stay as they are. Ranges that would leave one of them out are refused, unless it may drain."],
+    fields: [...fieldsOf(service), { name: "drain", text: "Let ports that are in use drain: they leave when they are given back", isSwitch: true }],
     label: "Change",
     act: async (values) => {
+      if (values.ranges === portsOf(service)) values.ranges = null; // another may change them meanwhile
       const changed = await api.call(path, { method: "PATCH", body: { cooldown: 0, ...bodyOf(values) } });
       done();
       return [`Service ${service.name} is changed.`, ...(changed.warnings ?? [])].join(" ");

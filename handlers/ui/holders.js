@@ -10,8 +10,9 @@ export function leftOf(entry, now) {
   return entry.until > now ? span(entry.until - now) : "over";
 }
 
-// holders returns the table. now is the time of the server, state that of the page, and linkTo makes a link to a port.
-export function holders(now, state, linkTo) {
+// holders returns the table. now is the time of the server, state that of the page, drains says whether an entry does, and linkTo
+// makes a link to a port.
+export function holders(now, state, drains, linkTo) {
   const isCurrent = (entry) => state().port !== null && state().port >= entry.start && state().port <= entry.end;
   return new Table($("holders"), {
     caption: "Ports that are not free",
@@ -20,7 +21,7 @@ export function holders(now, state, linkTo) {
     empty: () => (state().search ? "Nothing here matches the search." : "Every port is free."),
     columns: [
       { key: "port", text: "Port", isNumber: true, value: (e) => e.start, cell: (e) => linkTo(e.start, portsText(e.start, e.end)) },
-      { key: "state", text: "State", value: (e) => stateOf(e).text, cell: (e) => badge(e) },
+      { key: "state", text: "State", value: (e) => stateOf(e).text, cell: (e) => badge(e, drains(e)) },
       { key: "name", text: "Name", value: (e) => e.name, cell: (e) => el("span", { className: "name" }, e.name ?? "") },
       { key: "owner", text: "Owner", value: (e) => e.owner, cell: (e) => el("span", { className: "name" }, e.owner ?? "") },
       { key: "since", text: "Since", isNumber: true, value: (e) => e.created, cell: (e) => (e.created ? timeOf(e.created) : "") },
@@ -30,7 +31,7 @@ export function holders(now, state, linkTo) {
 }
 
 // badge shows a state with its mark.
-export function badge(entry) {
+export function badge(entry, isDraining) {
   const state = stateOf(entry);
-  return el("span", { className: `badge is-${state.key}` }, state.text);
+  return el("span", { className: `badge is-${state.key} ${isDraining ? "is-draining" : ""}` }, isDraining ? `${state.text}, draining` : state.text);
 }

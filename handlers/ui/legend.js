@@ -11,7 +11,7 @@ export function drawLegend() {
   const ratio = window.devicePixelRatio || 1;
   const side = Math.round(SIDE * ratio);
   $("legend").replaceChildren(...STATES.map((state) => {
-    const mark = tile(state.code, side, side, 0, palette());
+    const mark = tile(state.code, side, side, 0, palette(), state);
     mark.setAttribute("aria-hidden", "true");
     const number = el("strong", {}, numbers.get(state.key)?.textContent ?? "");
     numbers.set(state.key, number);
@@ -25,5 +25,6 @@ export function showCounts(counts) {
     const text = count(counts[key] ?? 0);
     if (number.textContent !== text) number.textContent = text;
     number.parentElement.classList.toggle("is-none", !counts[key]);
+    number.parentElement.hidden = key === "draining" && !counts[key]; // few services ever drain
   }
 }

@@ -145,6 +145,7 @@ export class MapView {
     const { start, end } = this.ports;
     const until = Math.min(end, start + (last + 1) * columns - 1);
     for (let port = start + first * columns; port <= until; port++) {
+      if (!this.ports.has(port)) continue;
       const offset = port - start;
       this.#paintText(c, port, this.ports.at(port), (offset % columns) * w, Math.floor(offset / columns) * h);
     }

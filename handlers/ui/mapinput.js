@@ -4,8 +4,10 @@ import { ports as portsText, span } from "./format.js";
 import { stateOf } from "./states.js";
 
 // describe says what is known of a port, in one line.
-export function describe(port, entry, now) {
+export function describe(port, ports, now) {
+  const entry = ports.at(port);
   const parts = [`${port}`, stateOf(entry).text];
+  if (ports.drains(port)) parts.push("draining");
   if (entry?.name) parts.push(entry.name);
   if (entry?.owner) parts.push(`owner ${entry.owner}`);
   if (entry && entry.end > entry.start && entry.name) parts.push(`block ${portsText(entry.start, entry.end)}`);
@@ -22,7 +24,7 @@ export function listen(view, now, choose) {
   map.addEventListener("pointermove", (event) => {
     const port = view.portAt(event.clientX, event.clientY);
     if (port === null || event.pointerType === "touch") return hide();
-    tip.textContent = describe(port, view.ports.at(port), now());
+    tip.textContent = describe(port, view.ports, now());
     const isRight = event.clientX > window.innerWidth / 2;
     const x = isRight ? event.clientX - tip.offsetWidth - 14 : event.clientX + 14;
     tip.style.transform = `translate(${Math.max(4, x)}px, ${event.clientY + 16}px)`;
@@ -53,11 +55,17 @@ export function listen(view, now, choose) {
   function move(port) {
     const { start, end } = view.ports;
     const step = port < (view.focused ?? start) ? -1 : 1;
-    let to = Math.min(end, Math.max(start, port));
-    while (!view.ports.has(to)) to += step; // between two ranges
-    view.focused = to;
+    const from = Math.min(end, Math.max(start, port));
+    view.focused = nextOf(from, step) ?? nextOf(from, -step);
     view.reveal(view.focused);
-    $("map-at").textContent = describe(view.focused, view.ports.at(view.focused), now());
+    $("map-at").textContent = describe(view.focused, view.ports, now());
+  }
+
+  // nextOf returns the nearest port that the service has, from a port on: there may be none, since ports drain away.
+  function nextOf(from, step) {
+    let to = from;
+    while (to >= view.ports.start && to <= view.ports.end && !view.ports.has(to)) to += step;
+    return view.ports.has(to) ? to : null;
   }
 
   // target returns where a key leads, or null if it leads nowhere.

@@ -89,7 +89,7 @@ export class Pool {
 
 // sum adds up the ports of services, for the pool as a whole.
 export function sum(services) {
-  const total = { total: 0, free: 0, offered: 0, allocated: 0, cooling: 0, waiting: 0 };
+  const total = { total: 0, free: 0, offered: 0, allocated: 0, cooling: 0, draining: 0, waiting: 0 };
   for (const service of services) {
     for (const key of Object.keys(service.ports)) total[key] += service.ports[key];
     total.waiting += service.waiting;

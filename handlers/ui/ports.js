@@ -3,22 +3,24 @@
 import { portsOf, rangesOf } from "./format.js";
 
 // Ports has an entry for each port that is not free. An entry is {start, end, state, name, owner, created, until}, with times in
-// milliseconds and null for what is absent; all ports of a block share one.
+// milliseconds and null for what is absent; all ports of a block share one. Ports that drain are outside of the service's ranges, and
+// part of it while they are held.
 export class Ports {
   version = 0; // grows with each change
   #at;
-  #isHole; // by port: between two ranges of the service
+  #isOutside; // by port: in none of the ranges of the service
   #changed = new Map(); // port -> when an event last changed it, by the page's clock
 
-  // service is what the API says of a service.
-  constructor(service) {
-    this.start = service.start;
-    this.end = service.end;
-    this.ranges = portsOf(service);
+  // service is what the API says of a service, entries are those of its map.
+  constructor(service, entries) {
+    this.start = entries.reduce((first, entry) => Math.min(first, entry.start), service.start);
+    this.end = entries.reduce((last, entry) => Math.max(last, entry.end), service.end);
+    this.shape = `${this.start}-${this.end}: ${portsOf(service)}`;
     this.cooldown = service.cooldown * 1000;
-    this.#at = new Array(service.end - service.start + 1).fill(null);
-    this.#isHole = new Uint8Array(this.#at.length).fill(1);
-    for (const { start, end } of rangesOf(service)) this.#isHole.fill(0, start - this.start, end - this.start + 1);
+    this.#at = new Array(this.end - this.start + 1).fill(null);
+    this.#isOutside = new Uint8Array(this.#at.length).fill(1);
+    for (const { start, end } of rangesOf(service)) this.#isOutside.fill(0, start - this.start, end - this.start + 1);
+    for (const entry of entries) this.#put(entry.start, entry.end, entry.state === "free" ? null : entryOf(entry));
   }
 
   // size is how many ports there are from the first to the last, with those that are not of the service.
@@ -27,7 +29,13 @@ export class Ports {
   }
 
   has(port) {
-    return this.#isHole[port - this.start] === 0;
+    return this.#isOutside[port - this.start] === 0 || this.at(port) !== null;
+  }
+
+  // drains says whether a port, or one of several in a row, leaves the service when it is given back.
+  drains(start, end = start) {
+    for (let port = start; port <= end; port++) if (this.#isOutside[port - this.start] === 1 && this.at(port)) return true;
+    return false;
   }
 
   // at returns the entry of a port, or null if the port is free.
@@ -44,20 +52,16 @@ export class Ports {
     return entries;
   }
 
-  // counts returns how many ports have each state of STATES, by key.
+  // counts returns how many ports have each state of STATES, by key. Those that drain have another state as well.
   counts() {
-    const counts = { free: 0, offered: 0, allocated: 0, leased: 0, cooling: 0, quarantined: 0 };
+    const counts = { free: 0, offered: 0, allocated: 0, leased: 0, cooling: 0, quarantined: 0, draining: 0 };
     for (const [i, entry] of this.#at.entries()) {
-      if (this.#isHole[i]) continue;
+      if (this.#isOutside[i] && !entry) continue;
+      counts.draining += this.#isOutside[i];
       if (!entry) counts.free++;
       else counts[entry.state === "allocated" && entry.until !== null ? "leased" : entry.state]++;
     }
     return counts;
-  }
-
-  // load takes an entry of the map as the API writes it.
-  load(given) {
-    this.#put(given.start, given.end, given.state === "free" ? null : entryOf(given));
   }
 
   // apply takes an event, and returns the ports that it changed as [start, end], or null if it changed none.
@@ -125,7 +129,7 @@ export class Ports {
     }
   }
 
-  // put sets some ports. A holder that loses one of its ports has lost all.
+  // put sets some ports. A holder that loses one of its ports has lost all. A port outside of the ranges is gone when nobody holds it.
   #put(start, end, entry) {
     this.version++;
     for (let port = Math.max(start, this.start); port <= Math.min(end, this.end); port++) {
@@ -135,7 +139,7 @@ export class Ports {
           if (this.at(p) === old) this.#at[p - this.start] = null;
         }
       }
-      this.#at[port - this.start] = entry;
+      this.#at[port - this.start] = this.#isOutside[port - this.start] && !entry?.name ? null : entry;
     }
   }
 }

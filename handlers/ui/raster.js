@@ -32,7 +32,7 @@ export class Raster {
         const entry = ports.at(port);
         const isDim = matches !== null && !matches(port, entry);
         const isJoined = entry !== null && entry.end > port && port < to;
-        this.#copy(variant(codeOf(entry, now), isDim, isJoined), port - from, y);
+        this.#copy(variant(codeOf(entry, now), ports.drains(port), isDim, isJoined), port - from, y);
       }
     }
     return this.#picture;
@@ -51,20 +51,21 @@ export class Raster {
   }
 }
 
-const variant = (code, isDim, isJoined) => code * 4 + (isDim ? 2 : 0) + (isJoined ? 1 : 0);
+const variant = (code, isDraining, isDim, isJoined) => code * 8 + (isDraining ? 4 : 0) + (isDim ? 2 : 0) + (isJoined ? 1 : 0);
 
-// tilesOf draws all tiles: of each code, dimmed or not, and joined to the next port of a block or not.
+// tilesOf draws all tiles: of each code, draining or not, dimmed or not, and joined to the next port of a block or not.
 function tilesOf({ w, h, gap, hasText }, colours) {
   const tiles = [];
-  for (let code = 0; code < CODES; code++) {
-    const drawn = tile(code, w, h, gap, colours, hasText).getContext("2d").getImageData(0, 0, w, h);
+  for (let number = 0; number < 2 * CODES; number++) {
+    const [code, isDraining] = [number >> 1, number % 2 === 1];
+    const drawn = tile(code, w, h, gap, colours, { hasText, isDraining }).getContext("2d").getImageData(0, 0, w, h);
     for (const isDim of [false, true]) {
       for (const isJoined of [false, true]) {
         const pixels = new Uint8ClampedArray(drawn.data);
         if (isDim) for (let i = 3; i < pixels.length; i += 4) pixels[i] *= DIM;
         const tilePixels = new Uint32Array(pixels.buffer);
         if (isJoined) join(tilePixels, w, h, gap);
-        tiles[variant(code, isDim, isJoined)] = tilePixels;
+        tiles[variant(code, isDraining, isDim, isJoined)] = tilePixels;
       }
     }
   }

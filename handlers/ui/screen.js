@@ -13,6 +13,16 @@ import { matcher } from "./search.js";
 import { Services, drawPools, fill, summary } from "./services.js";
 import * as url from "./url.js";
 
+// factsOf says in a line how a service is defined, and how many ports it still has outside of its ranges.
+const factsOf = (info) => [
+  `ports ${portsOf(info)}`,
+  info.ports.draining && `${count(info.ports.draining)} draining`,
+  info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown",
+  info.pick && `ports by ${info.pick}`,
+  info.default_lease && `default lease ${duration(info.default_lease)}`,
+  info.max_lease && `longest lease ${duration(info.max_lease)}`,
+].filter(Boolean).join(" · ");
+
 export class Screen {
   view = new MapView(now);
   #app;
@@ -31,7 +41,8 @@ export class Screen {
     this.#feed = new Feed((service, port, text) => this.link({ service, port }, text));
     this.#services = new Services((service, content) => this.link({ service }, content));
     this.#card = new Card(api, now, release, () => this.#choose(null));
-    this.#table = holders(now, () => app.state, (port, text) => this.link({ ...app.state, port }, text));
+    const drains = (entry) => app.service?.ports?.drains(entry.start, entry.end);
+    this.#table = holders(now, () => app.state, drains, (port, text) => this.link({ ...app.state, port }, text));
     listen(this.view, now, (port) => this.#choose(port));
     drawLegend();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawLegend(); this.draw(); });
@@ -60,7 +71,7 @@ export class Screen {
   loaded() {
     const { ports } = this.#app.service;
     const { view } = this;
-    const isSame = view.ports?.ranges === ports.ranges;
+    const isSame = view.ports?.shape === ports.shape;
     $("map-wait").hidden = true;
     if (isSame) view.ports = ports;
     else view.show(ports);
@@ -77,7 +88,7 @@ export class Screen {
     this.view.draw();
     this.schedule();
     if (state.port !== null && changed.some(([start, end]) => state.port >= start && state.port <= end)) {
-      say(describe(state.port, service.ports.at(state.port), now()));
+      say(describe(state.port, service.ports, now()));
       this.#card.reread(service.path, state.port);
     }
   }
@@ -131,8 +142,7 @@ export class Screen {
   #drawService({ info, ports, path, waiting }, state) {
     $("service-title").textContent = info.name;
     $("service-text").textContent = info.description;
-    $("service-facts").textContent =
-      `ports ${portsOf(info)} · ${info.cooldown ? `cooldown ${duration(info.cooldown)}` : "no cooldown"}${info.pick ? ` · ports by ${info.pick}` : ""}`;
+    $("service-facts").textContent = factsOf(info);
     $("service-waiting").textContent = info.waiting ? `${plural(info.waiting, "call")} waiting for a port` : "no calls waiting";
     $("service-waiting").classList.toggle("is-waiting", info.waiting > 0);
     const first = info.waiting ? waiting : [];
@@ -149,7 +159,7 @@ export class Screen {
     const port = state.port !== null && ports.has(state.port) ? state.port : null;
     this.view.selected = port;
     this.#drawTable(ports, state.search, port);
-    this.#card.show(path, port, port === null ? null : ports.at(port));
+    this.#card.show(path, port, port === null ? null : ports.at(port), port !== null && ports.drains(port));
     this.view.draw();
   }
 

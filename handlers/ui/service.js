@@ -40,16 +40,17 @@ export class Service {
     this.#pending = [];
     this.isStale = false;
     try {
-      const ports = new Ports(this.info);
+      const entries = [];
       let first = null;
       for (let next = {}; next; ) {
         const sent = Date.now();
         const page = await this.#api.page(`${this.#path}/map`, next, this.#ended.signal);
         adjust(page.body.time, sent);
         first ??= Date.parse(page.body.time);
-        for (const entry of page.body.ports) ports.load(entry);
+        entries.push(...page.body.ports);
         next = page.next;
       }
+      const ports = new Ports(this.info, entries);
       for (const event of this.#pending) if (Date.parse(event.data.time) >= first) ports.apply(event, now());
       if (this.ports) ports.version += this.ports.version;
       this.ports = ports;

@@ -8,6 +8,7 @@ export const STATES = [
   { key: "leased", code: 4, text: "leased" },
   { key: "cooling", code: 7, text: "cooling" },
   { key: "quarantined", code: 8, text: "quarantined" },
+  { key: "draining", code: 2, text: "draining", isDraining: true }, // as well as offered, allocated or leased
 ];
 
 // The time left from which a lease has the codes 3, 4 and 5. Below the last it has code 6.
@@ -39,8 +40,8 @@ export function palette() {
 }
 
 // tile draws the tile of a code: w times h device pixels, of which a gap stays empty on the right and below. With room for text it
-// is a card.
-export function tile(code, w, h, gap, colours, hasText = false) {
+// is a card. The tile of a port that drains lacks a corner.
+export function tile(code, w, h, gap, colours, { hasText = false, isDraining = false } = {}) {
   const canvas = document.createElement("canvas");
   canvas.width = w;
   canvas.height = h;
@@ -48,6 +49,7 @@ export function tile(code, w, h, gap, colours, hasText = false) {
   const [width, height] = [w - gap, h - gap];
   if (hasText) card(c, code, width, height, colours);
   else cell(c, code, width, height, colours);
+  if (isDraining) cut(c, width, height);
   return canvas;
 }
 
@@ -103,6 +105,17 @@ function card(c, code, w, h, colours) {
     stroke(c, [x, y + size, x + size, y]);
     if (code === 8) stroke(c, [x, y, x + size, y + size]);
   }
+}
+
+// cut takes the upper right corner away.
+function cut(c, w, h) {
+  const side = Math.min(w, h) * 0.6;
+  c.globalCompositeOperation = "destination-out";
+  c.beginPath();
+  c.moveTo(w - side, 0);
+  c.lineTo(w, 0);
+  c.lineTo(w, side);
+  c.fill();
 }
 
 const colourOf = (code) => ["free", "offered", "allocated", "leased", "leased", "leased", "leased", "cooling", "quarantined"][code];

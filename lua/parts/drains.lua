@@ -13,6 +13,11 @@ local function parse_drains(drains)
   return tonumber(count), tonumber(swept), parse_ranges(text)
 end
 
+-- What `drains` says of the ports: 'COUNT RANGES'. As long as it stays the same, so do the ports that it counts.
+local function said_of(drains)
+  return (string.gsub(drains, ' %d+ ', ' ', 1))
+end
+
 -- Whether a port is in the ranges that drain.
 local function is_draining(ranges, port)
   return first_within(ranges, tonumber(port), tonumber(port)) ~= nil

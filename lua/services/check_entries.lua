@@ -3,8 +3,9 @@
 -- KEYS   service HASH, free ZSET, fresh ZSET, run_lengths ZSET, names HASH, offers HASH, ports HASH, leases ZSET,
 --        resting ZSET, waitlist ZSET, waitlists ZSET, services ZSET, ends ZSET, ranges ZSET,
 --        labels HASH, last HASH; of an owner: owned ZSET
--- ARGV   the name of the key, or 'service' for what the service says of its keys; the cursor of the scan ('0': start);
---        '1' to repair; of an owner: owner
+-- ARGV   the name of the key, 'service' for what the service says of its keys, or 'drains' for how many ports drain;
+--        the cursor of the scan ('0': start), or of 'drains' how many check_ports.lua has found, and what it said:
+--        'FOUND COUNT RANGES'; '1' to repair; of an owner: owner
 --
 -- answer {cursor, findings}  the cursor of the next call, '0' after the last; findings as of check_ports.lua
 --        0                   settle.lua is to be called until it is done, and then this once more
@@ -13,6 +14,7 @@
 -- At worst some 250 entries, each to be removed: about 1 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
+-- include drains: said_of, set_drains
 -- include labels: labels_of
 -- include ranges: have_all, text_of
 -- include record: count_of, is_first_port, is_live, name_of, owner_of
@@ -30,7 +32,7 @@ local keys = {
 local kind, cursor, repairs, owner = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local now = read_clock()
 local service = read_service(keys, now, string.match(keys.service, ':service:(.*)$'))
-local ranges, own = read_pool_ranges(keys)
+local ranges, own, draining = read_pool_ranges(keys)
 local key, findings = keys[kind], {}
 
 local report = begin_report(keys, findings, repairs)
@@ -166,6 +168,19 @@ local function check_service()
   end
 end
 
+-- How many ports drain. They are counted anew as after a change of the ranges.
+local function check_drains(found, said)
+  if not service.drains or said_of(service.drains) ~= said then return end -- it has changed meanwhile
+  local count = string.match(said, '^%d+')
+  if tonumber(found) == tonumber(count) then return end
+  report('drains', service.name, count .. ' ports are said to drain, and there are ' .. found, function()
+    local changes = {}
+    for i, range in ipairs(draining) do changes[i] = string.format('drop* %d %d', range[1], range[2]) end
+    set_drains(keys, service, 0, now, draining)
+    call('HSET', keys.service, 'changing', table.concat(changes, ' '))
+  end)
+end
+
 local checks = {
   names = check_name, offers = check_hash_port, ports = check_hash_port, free = check_set_port, leases = check_set_port,
   resting = check_set_port, fresh = check_run, waitlist = check_ticket, labels = check_labels,
@@ -173,7 +188,7 @@ local checks = {
 }
 local check = checks[kind]
 if not check then
-  check_service()
+  if kind == 'drains' then check_drains(string.match(cursor, '^(%d+) (.*)$')) else check_service() end
   return {'0', findings}
 end
 local found

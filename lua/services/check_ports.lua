@@ -6,16 +6,19 @@
 --        resting ZSET, rest HASH
 -- ARGV   the first of the ports, the last of them (64 at most, of one range), '1' to repair
 --
--- answer {findings, offers, owned}
+-- answer {findings, offers, owned, there, drains}
 --   findings  {code, port, detail, '1' if it was repaired} of each; the codes stand beside what they mean below
 --   offers    port and secret of each open offer of these ports, for check_offers.lua
 --   owned     port, first port of its block, and owner of each that has an owner, for check_owners.lua
+--   there     how many of the ports drain and are in a key, and drains: 'COUNT RANGES' of parts/drains.lua then; -1 and
+--             '' if none of them can drain
 --        0    settle.lua is to be called until it is done, and then this once more
 -- errors SERVICE_NOT_FOUND
 --
 -- At worst 64 ports, each to be repaired: about 2 ms where an offer takes 10 us.
 local call = redis.call
 -- include clock: read_clock
+-- include drains: said_of
 -- include ranges: first_within
 -- include record: count_of, is_first_port, is_live, name_of, owner_of, parse_allocation, parse_offer
 -- include resting: let_rest
@@ -42,7 +45,7 @@ for _, each in ipairs(all_ranges) do
   if not range and tonumber(ARGV[1]) <= each[2] and tonumber(ARGV[2]) >= each[1] then range = each end
 end
 local findings, open_offers, owned = {}, {}, {}
-if not range then return {findings, open_offers, owned} end
+if not range then return {findings, open_offers, owned, -1, ''} end
 local first, last = math.max(ARGV[1], range[1]), math.min(ARGV[2], range[2])
 local report = begin_report(keys, findings, repairs)
 local is_draining = first_within(draining, first, last) ~= nil
@@ -281,4 +284,12 @@ end
 local runs = read_runs(keys, first, last, report)
 check_lengths(keys, runs, first, range[2], report)
 for _, at in ipairs(read_ports(runs)) do check_port(at) end
-return {findings, open_offers, owned}
+if not is_draining then return {findings, open_offers, owned, -1, ''} end
+
+local all, there = {}, 0
+for port = first, last do all[#all + 1] = string.format('%d', port) end
+local scores, allocations = call('ZMSCORE', keys.free, unpack(all)), call('HMGET', keys.ports, unpack(all))
+for i = 1, #all do
+  if scores[i] or allocations[i] then there = there + 1 end
+end
+return {findings, open_offers, owned, there, said_of(service.drains)}

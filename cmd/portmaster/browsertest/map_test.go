@@ -101,6 +101,56 @@ func TestMapShowsRanges(t *testing.T) {
 	p.await(`document.querySelector("#legend").textContent.includes("6 free")`)
 }
 
+// A port that drains is on the map, outside of the ranges, until it is given back. The facts have what else the service was told.
+func TestMapShowsDrainingPorts(t *testing.T) {
+	s := startServer(t)
+	s.call("PUT", "/v1/services/web", `{"start":5000,"end":5009,"cooldown":"2h","pick":"name","default_lease":"1h","max_lease":"1d"}`)
+	s.call("POST", "/v1/services/web/ports", `{"name":"job-1","port":5008,"count":2}`)
+	s.call("PATCH", "/v1/services/web", `{"start":5000,"end":5008,"drain":true}`)
+	p := open(t, s, "/ui/?service=web&port=5009")
+	if got, want := p.legend(), "8 free, 2 leased, 1 draining"; got != want {
+		t.Errorf("the legend says %q, not %q", got, want)
+	}
+	p.awaitText("service-facts", "ports 5000–5008 · 1 draining · cooldown 2h · ports by name · default lease 1h · longest lease 1d")
+	p.awaitText("card-facts", "leased, draining")
+	if got, want := strings.Join(p.rows(), " "), "5008–5009|leased, draining|job-1|"; got != want {
+		t.Errorf("the table has %q, not %q", got, want)
+	}
+	p.shot("map-draining")
+	p.do(chromedp.Focus(chromedp.CSS("#map")), chromedp.KeyEvent(kb.End))
+	p.awaitText("map-at", "5009, leased, draining, job-1")
+	s.call("DELETE", "/v1/services/web/ports/job-1", "")
+	p.gone("job-1")
+	if got, want := p.legend(), "8 free, 1 cooling"; got != want {
+		t.Errorf("after the release the legend says %q, not %q", got, want)
+	}
+	p.do(chromedp.KeyEvent(kb.End))
+	p.awaitText("map-at", "5008, cooling")
+}
+
+// The card shows labels: addresses of the web as links, all else as text.
+func TestMapShowsLabels(t *testing.T) {
+	s := startServer(t)
+	s.call("PUT", "/v1/services/web", `{"start":5000,"end":5009}`)
+	const labels = `"labels":{"job":"<img src=none>","url":"https://ci.example/4711","script":"javascript:alert(1)"}`
+	s.call("POST", "/v1/services/web/ports", `{"name":"group/job:1",`+labels+`}`)
+	s.call("POST", "/v1/services/web/offers", `{"name":"try-1",`+labels+`}`)
+	for _, port := range []string{"5000", "5001"} {
+		p := open(t, s, "/ui/?service=web&port="+port)
+		p.await(`document.getElementById("card-labels")`)
+		if got, want := eval[string](p, `[...document.querySelectorAll("#card-labels li")].map(li => li.textContent).join(", ")`),
+			"job <img src=none>, script javascript:alert(1), url https://ci.example/4711"; got != want {
+			t.Errorf("the labels of %s are %q, not %q", port, got, want)
+		}
+		if got := eval[string](p, `[...document.querySelectorAll("#card-labels li *:not(.quiet)")].map(e => e.outerHTML).join()`); strings.Count(got, "<") != 2 ||
+			!strings.HasPrefix(got, `<a href="https://ci.example/4711"`) {
+			t.Errorf("the labels of %s have %s", port, got)
+		}
+		p.accessible()
+		p.shot("map-labels-" + port)
+	}
+}
+
 // A port is reached by link, by pointer and by keyboard, and the back button leads back.
 func TestMapChoosesPorts(t *testing.T) {
 	s := startServer(t)

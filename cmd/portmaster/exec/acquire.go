@@ -140,10 +140,15 @@ func (h *holder) reject(ctx context.Context, o client.Offer, inUse bool) error {
 	return err
 }
 
-// accept accepts offers, and keeps what they become. Those that it cannot accept it rejects.
+// accept accepts offers, and keeps what they become. Those that it cannot accept it rejects. A lease that nobody asked for yields to a
+// shorter one of the service.
 func (h *holder) accept(ctx context.Context, ports []*port, offers []client.Offer) error {
 	for i, o := range offers {
-		a, err := h.client.Accept(ctx, o.Service, o.Secret, h.lease)
+		lease := h.lease
+		if h.yields && o.Lease > 0 {
+			lease = min(lease, o.Lease)
+		}
+		a, err := h.client.Accept(ctx, o.Service, o.Secret, lease)
 		if err != nil {
 			for _, o := range offers[i:] {
 				err = errors.Join(err, h.reject(ctx, o, false))

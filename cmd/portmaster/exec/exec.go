@@ -25,6 +25,7 @@ type options struct {
 	server  cli.Server
 	name    string // "": that of the process
 	lease   time.Duration
+	yields  bool // if the service gives a shorter lease
 	wait    time.Duration
 	grace   time.Duration
 	count   int
@@ -68,6 +69,7 @@ func Command() *cobra.Command {
 		Example: example,
 		Args:    cobra.ArbitraryArgs, // an error of cobra's has the exit code 1
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.yields = !cmd.Flags().Changed("lease")
 			if err := o.read(args, prefer, check, onLost); err != nil {
 				return &cli.Exit{Code: codeFailed, Err: fmt.Errorf("%w; see portmaster exec --help", err)}
 			}

@@ -146,6 +146,21 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
+// A service that allows only a shorter lease than the session's gives that.
+func TestShorterLease(t *testing.T) {
+	address, operator := newServer(t)
+	_, err := operator.Change(t.Context(), "dev", client.Change{MaxLease: new(time.Minute)})
+	must(t, err)
+	ann := newAgent(t, address, time.Hour)
+	var a held
+	if refusal := ann.call(t, "claim_port", claimArgs{"dev", "ann", 0}, &a); refusal != "" || !a.Mine {
+		t.Errorf("ann has %+v, %q", a, refusal)
+	}
+	if refusal := ann.call(t, "claim_port", claimArgs{"dev", "a b", 0}, &a); !strings.Contains(refusal, "INVALID") {
+		t.Errorf("a wrong name: %q", refusal)
+	}
+}
+
 // Leases are kept while the session lives. A port that an operator released is told as lost, and a new one is claimed.
 func TestKept(t *testing.T) {
 	address, operator := newServer(t)

@@ -57,7 +57,7 @@ func (s *Session) claim(ctx context.Context, service, name string, prefer int) (
 		return a, 0, fmt.Errorf("another call of this session is about to claim a port of %s for %s", service, name)
 	}
 	if have == nil {
-		a, err = s.client.Claim(ctx, service, client.Request{Name: name, Prefer: prefer, Lease: s.lease}, client.Wait{Longest: s.wait})
+		a, err = s.claimOne(ctx, service, client.Request{Name: name, Prefer: prefer, Lease: s.lease})
 	} else {
 		a = have.allocation
 	}
@@ -74,6 +74,20 @@ func (s *Session) claim(ctx context.Context, service, name string, prefer int) (
 	lost = s.lost[k]
 	delete(s.lost, k)
 	return a, lost, nil
+}
+
+// claimOne claims a port, for the longest lease that the service allows if that of the request is longer.
+func (s *Session) claimOne(ctx context.Context, service string, r client.Request) (client.Allocation, error) {
+	a, err := s.client.Claim(ctx, service, r, client.Wait{Longest: s.wait})
+	if !errors.Is(err, client.ErrInvalid) {
+		return a, err
+	}
+	of, unread := s.client.Service(ctx, service)
+	if unread != nil || of.MaxLease == 0 || of.MaxLease >= r.Lease {
+		return a, err
+	}
+	r.Lease = of.MaxLease
+	return s.client.Claim(ctx, service, r, client.Wait{Longest: s.wait})
 }
 
 // keep keeps the lease of an allocation, until it is released or lost.

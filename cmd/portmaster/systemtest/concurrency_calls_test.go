@@ -20,8 +20,10 @@ func (c *fighter) call(q request, asked ...event) []event {
 	got := told(asked, answer, strings.HasPrefix(q.body, "["))
 	for i := range got {
 		got[i].client, got[i].call, got[i].ret = c.id, call, ret
-		if why := got[i].wrongEnd(); why != "" {
-			c.t.Errorf("%s: %+v", why, got[i])
+		for _, why := range []string{got[i].wrongEnd(), got[i].wrongAnswer()} {
+			if why != "" || c.maxLease != 0 && got[i].fence != 0 && got[i].expires == 0 {
+				c.t.Errorf("%s: %+v", why, got[i])
+			}
 		}
 	}
 	c.history = append(c.history, got...)
@@ -55,7 +57,7 @@ func (e event) answered(code string, held held) event {
 	if held.Port == 0 {
 		return e
 	}
-	e.name, e.port, e.count, e.fence = held.Name, held.Port, held.Count, held.Fence
+	e.name, e.port, e.count, e.fence, e.has = held.Name, held.Port, held.Count, held.Fence, held.Labels.Job
 	if held.Secret != "" {
 		e.secret = held.Secret
 	} else if e.act == "claim" { // beside new ones, or alone
@@ -65,6 +67,21 @@ func (e event) answered(code string, held held) event {
 		e.expires = held.Expires.UnixMilli()
 	}
 	return e
+}
+
+// wrongAnswer says what is wrong with what a call got. What exists already may be anything.
+func (e event) wrongAnswer() string {
+	switch {
+	case !succeeded(e) || e.act == "existing":
+		return ""
+	case e.has != e.job:
+		return fmt.Sprintf("its label is %q", e.has)
+	case e.align > 0 && e.port%e.align != 0:
+		return "it is no multiple"
+	case e.impossible && (e.code == "201" || e.act == "renew"): // an acceptance that is repeated may say anything
+		return "it is too much"
+	}
+	return ""
 }
 
 // wrongEnd says what is wrong with the end of a lease: it must lie as far from the call as was asked for.

@@ -5,6 +5,7 @@ package systemtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,12 +69,36 @@ func (c *fighter) pick() *ticket {
 // chance is true once in n times.
 func (c *fighter) chance(n int) bool { return c.random.IntN(n) == 0 }
 
+// anyName is a name as CI has them.
+func (c *fighter) anyName() string { return fmt.Sprintf("team/job:%d", c.random.IntN(c.names)) }
+
+func (c *fighter) anyPort() int { return c.all[c.random.IntN(len(c.all))] }
+
+// forLease is how something is asked for with a lease, and whether that is too long for the service.
+func (c *fighter) forLease(lease int64) (how string, tooLong bool) {
+	if c.maxLease != 0 && lease > c.maxLease {
+		return "for too long", true
+	}
+	return "for a lease", false
+}
+
+// labels are those of a request with a job, in its body.
+func labels(job string) string {
+	if job == "" {
+		return ""
+	}
+	return fmt.Sprintf(`,"labels":{"job":%q}`, job)
+}
+
 // want is what a client asks for, in JSON, and as the event that it will be.
 func (c *fighter) want(act string) (event, string) {
-	e := event{act: act, name: fmt.Sprintf("name-%d", c.random.IntN(c.names)), secret: uuid.NewString()}
-	body := fmt.Sprintf(`{"name":%q,"secret":%q`, e.name, e.secret)
-	port := c.first + c.random.IntN(c.ports)
-	switch c.random.IntN(9) {
+	e := event{act: act, name: c.anyName(), secret: uuid.NewString()}
+	if c.chance(3) {
+		e.job = strconv.Itoa(c.id)
+	}
+	body := fmt.Sprintf(`{"name":%q,"secret":%q`, e.name, e.secret) + labels(e.job)
+	port := c.anyPort()
+	switch c.random.IntN(10) {
 	case 0:
 		e.how, e.port = "of a port", port
 		body += fmt.Sprintf(`,"port":%d`, port)
@@ -81,7 +106,11 @@ func (c *fighter) want(act string) (event, string) {
 		e.how = "of any, best this"
 		body += fmt.Sprintf(`,"prefer":%d`, port)
 	case 2, 3:
-		e.how, e.lease = "for a lease", 1000+c.random.Int64N(200)
+		e.lease = 1000 + c.random.Int64N(200)
+		if c.maxLease != 0 && c.chance(10) {
+			e.lease = c.maxLease + 1
+		}
+		e.how, e.impossible = c.forLease(e.lease)
 		body += fmt.Sprintf(`,"lease":%g`, float64(e.lease)/1000)
 	case 4, 5:
 		e.how, e.count = "of a block", 2+c.random.IntN(2)
@@ -92,12 +121,15 @@ func (c *fighter) want(act string) (event, string) {
 	case 6:
 		if act == "claim" {
 			e.secret, e.drawn = "", true
-			body = fmt.Sprintf(`{"name":%q`, e.name)
+			body = fmt.Sprintf(`{"name":%q`, e.name) + labels(e.job)
 			if c.chance(2) {
 				e.how = "of what exists"
 				body += `,"existing":true`
 			}
 		}
+	case 7:
+		e.how, e.align = "of a multiple", 2
+		body += `,"align":2`
 	}
 	return e, body + "}"
 }
@@ -131,7 +163,7 @@ func (c *fighter) take(act string) {
 func succeeded(e event) bool { return e.code == "201" || e.code == "200" }
 
 func (c *fighter) ticketOf(got event) *ticket {
-	t := &ticket{secret: got.secret, name: got.name, port: got.port, count: got.count, drawn: got.drawn}
+	t := &ticket{secret: got.secret, name: got.name, port: got.port, count: got.count, job: got.job, drawn: got.drawn}
 	t.fence.Store(got.fence)
 	return t
 }
@@ -193,10 +225,11 @@ func (c *fighter) takeManyAgain(ask request, asked, first []event) {
 }
 
 func (c *fighter) accept(t *ticket) {
-	e := event{act: "accept", name: t.name, secret: t.secret, port: t.port, count: t.count, drawn: t.drawn}
+	e := event{act: "accept", name: t.name, secret: t.secret, port: t.port, count: t.count, job: t.job, drawn: t.drawn}
 	q := request{method: "POST", path: "/offers/" + t.secret + "/accept"}
 	if c.chance(3) {
-		e.how, e.lease = "for a lease", 1000+c.random.Int64N(500)
+		e.lease = 1000 + c.random.Int64N(500)
+		e.how, e.impossible = c.forLease(e.lease)
 		q.body = fmt.Sprintf(`{"lease":"%dms"}`, e.lease)
 	}
 	if got := c.call(q, e)[0]; got.fence != 0 {
@@ -206,8 +239,8 @@ func (c *fighter) accept(t *ticket) {
 
 // claimOffer claims what was offered.
 func (c *fighter) claimOffer(t *ticket) {
-	e := event{act: "claim", how: "of an offer", name: t.name, secret: t.secret, port: t.port, count: t.count}
-	got := c.call(request{method: "POST", path: "/ports", body: fmt.Sprintf(`{"name":%q,"secret":%q}`, t.name, t.secret)}, e)[0]
+	e := event{act: "claim", how: "of an offer", name: t.name, secret: t.secret, port: t.port, count: t.count, job: t.job}
+	got := c.call(request{method: "POST", path: "/ports", body: fmt.Sprintf(`{"name":%q,"secret":%q%s}`, t.name, t.secret, labels(t.job))}, e)[0]
 	if got.code == "201" && (got.port != t.port || got.count != t.count || t.drawn) {
 		c.post(c.ticketOf(got)) // the allocation had ended, and this is another
 	} else if got.fence != 0 {
@@ -231,17 +264,18 @@ func (c *fighter) holder(t *ticket, e event) (event, string) {
 		return e, "/ports/" + strconv.Itoa(t.port)
 	}
 	e.name = t.name
-	return e, "/ports/" + t.name
+	return e, "/ports/" + url.PathEscape(t.name)
 }
 
 func (c *fighter) renew(t *ticket) {
-	e, path := c.holder(t, event{act: "renew", secret: t.secret})
+	e, path := c.holder(t, event{act: "renew", secret: t.secret, job: t.job})
 	if c.chance(4) {
 		e.how, e.foreign, e.secret = "with another secret", true, uuid.NewString()
 	}
 	body := fmt.Sprintf(`{"secret":%q}`, e.secret)
 	if !c.chance(3) {
 		e.lease = 1000 + c.random.Int64N(500)
+		_, e.impossible = c.forLease(e.lease)
 		body = fmt.Sprintf(`{"secret":%q,"lease":"%dms"}`, e.secret, e.lease)
 	}
 	c.call(request{method: "POST", path: path + "/renew", body: body}, e)
@@ -250,11 +284,15 @@ func (c *fighter) renew(t *ticket) {
 // release releases whatever is there, or what has a fence.
 func (c *fighter) release(t *ticket) {
 	if c.chance(20) { // what nobody may know of any more
-		t = &ticket{name: fmt.Sprintf("name-%d", c.random.IntN(c.names)), port: c.first + c.random.IntN(c.ports)}
+		t = &ticket{name: c.anyName(), port: c.anyPort()}
 	}
 	e, path := c.holder(t, event{act: "release"})
 	if c.chance(2) {
 		e.condition = t.fence.Load() // 0, where nobody accepted it yet: then without If-Match
+	}
+	if c.chance(10) {
+		e.how, e.inUse = "in use", true
+		path += "?reason=in_use"
 	}
 	c.call(request{method: "DELETE", path: path, fence: e.condition}, e)
 }
@@ -274,8 +312,8 @@ func (c *fighter) releaseOwn(t *ticket) {
 	case 0, 1:
 		c.takePort(t.port) // which was there a moment ago
 	case 2:
-		claim := event{act: "claim", how: "again", name: t.name, secret: t.secret, port: t.port}
-		c.call(request{method: "POST", path: "/ports", body: fmt.Sprintf(`{"name":%q,"secret":%q}`, t.name, t.secret)}, claim)
+		claim := event{act: "claim", how: "again", name: t.name, secret: t.secret, port: t.port, job: t.job}
+		c.call(request{method: "POST", path: "/ports", body: fmt.Sprintf(`{"name":%q,"secret":%q%s}`, t.name, t.secret, labels(t.job))}, claim)
 	}
 }
 
@@ -283,7 +321,7 @@ func (c *fighter) releaseOwn(t *ticket) {
 func (c *fighter) takePort(port int) {
 	e := event{
 		act: []string{"offer", "claim"}[c.random.IntN(2)], how: "of a port",
-		name: fmt.Sprintf("name-%d", c.random.IntN(c.names)), secret: uuid.NewString(), port: port,
+		name: c.anyName(), secret: uuid.NewString(), port: port,
 	}
 	body := fmt.Sprintf(`{"name":%q,"secret":%q,"port":%d}`, e.name, e.secret, port)
 	if got := c.call(request{method: "POST", path: c.routeOf(e.act), body: body}, e)[0]; succeeded(got) {

@@ -163,13 +163,19 @@ func (h *histories) add(e event) {
 	}
 }
 
+// ofName is a release for the name, which does not rest.
+func (e event) ofName() event {
+	e.inUse = false
+	return e
+}
+
 // addRelease adds a release that was told the port or the name. Which name, or port, came free with it follows from the
 // fence; without one, from the allocations that it can have been.
 func (h *histories) addRelease(e event) {
 	if e.byPort {
 		h.port(e.port, e)
 	} else {
-		h.name(e.name, e)
+		h.name(e.name, e.ofName())
 	}
 	if e.code != "204" {
 		return
@@ -187,7 +193,7 @@ func (h *histories) addRelease(e event) {
 		}
 		ports := a.ports()
 		if e.byPort {
-			h.name(a.name, other)
+			h.name(a.name, other.ofName())
 			ports = slices.DeleteFunc(ports, func(port int) bool { return port == e.port })
 		}
 		h.eachPort(ports, other)

@@ -45,11 +45,13 @@ func lasting(expires int64, e event) (runs, ranOut bool) {
 	return e.call < expires*1e6, e.ret >= expires*1e6
 }
 
-// holding is the status of a port, or of a name: free where the secret is empty, on offer where the fence is 0.
+// holding is the status of a port, or of a name: free where the secret is empty, on offer where the fence is 0. A port that was
+// released as in use is quarantined from a moment of that call on.
 type holding struct {
 	secret  string
 	fence   int64
 	expires int64
+	rested  [2]int64 // Unix ms: the first and the last moment at which its quarantine may end
 }
 
 func (h holding) during(e event) (all []status) {
@@ -76,24 +78,24 @@ func (h holding) after(e event) []status {
 	same := own && h.fence == e.fence && h.expires == e.expires
 	switch e.act + " " + e.code {
 	case "offer 201":
-		return only(free, holding{secret: e.secret})
+		return only(free && e.ret/1e6 >= h.rested[0], holding{secret: e.secret})
 	case "offer 200":
 		return only(offered && own, h)
 	case "claim 201": // of an offer, or of nothing
-		return only(free || offered && own, holding{e.secret, e.fence, e.expires})
+		return only(free && e.ret/1e6 >= h.rested[0] || offered && own, holding{secret: e.secret, fence: e.fence, expires: e.expires})
 	case "claim 200", "accept 200":
 		return only(allocated && same, h)
 	case "accept 201":
-		return only(offered && own, holding{e.secret, e.fence, e.expires})
+		return only(offered && own, holding{secret: e.secret, fence: e.fence, expires: e.expires})
 	case "existing 200": // anybody's
 		return only(allocated && h.fence == e.fence && h.expires == e.expires, h)
 	case "offer NAME_TAKEN", "claim NAME_TAKEN":
 		return only(offered || allocated && e.how != "of what exists", h)
 	case "offer PORT_TAKEN", "claim PORT_TAKEN": // or it is for those who are in line
-		return only(!free || e.inLine, h)
+		return only(!free || e.inLine || e.call/1e6 <= h.rested[1], h)
 	case "offer EXHAUSTED", "claim EXHAUSTED":
 		return only(free, h)
-	case "offer INVALID", "claim INVALID":
+	case "offer INVALID", "claim INVALID", "accept INVALID":
 		return only(e.impossible, h)
 	case "reject OFFER_ACCEPTED":
 		return only(allocated && own, h)
@@ -116,11 +118,15 @@ func (h holding) without(there, own bool) []status {
 }
 
 func (h holding) afterGivenBack(e event, allocated, own bool) []status {
+	released := holding{}
+	if e.inUse {
+		released.rested = [2]int64{e.call/1e6 + quarantine.Milliseconds(), e.ret/1e6 + quarantine.Milliseconds()}
+	}
 	switch e.act + " " + e.code {
 	case "renew 200":
-		return only(allocated && own && h.fence == e.fence, holding{h.secret, h.fence, e.expires})
-	case "renew INVALID": // without a lease, of what has none
-		return only(allocated && own && h.expires == 0 && e.lease == 0, h)
+		return only(allocated && own && h.fence == e.fence, holding{secret: h.secret, fence: h.fence, expires: e.expires})
+	case "renew INVALID": // too long, or without a lease, of what has none
+		return only(allocated && own && (e.impossible || h.expires == 0 && e.lease == 0), h)
 	case "renew SECRET_MISMATCH", "release own SECRET_MISMATCH":
 		return only(allocated && !own, h)
 	case "renew PORT_NOT_FOUND", "release PORT_NOT_FOUND", "release own PORT_NOT_FOUND":
@@ -128,12 +134,12 @@ func (h holding) afterGivenBack(e event, allocated, own bool) []status {
 	case "release own 204":
 		return h.without(allocated, own)
 	case "release 204":
-		return only(allocated && (e.condition == 0 || h.fence == e.condition), holding{})
+		return only(allocated && (e.condition == 0 || h.fence == e.condition), released)
 	case "release PRECONDITION_FAILED":
 		return only(allocated && h.fence != e.condition, h)
 	case "maybe released": // it was this allocation that was released, or another
 		if h.fence == e.condition {
-			return []status{holding{}, h}
+			return []status{released, h}
 		}
 		return []status{h}
 	}

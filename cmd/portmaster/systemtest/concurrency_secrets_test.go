@@ -41,6 +41,8 @@ func (l life) after(e event) []status {
 	case "offer NAME_TAKEN", "claim NAME_TAKEN", "offer EXHAUSTED", "claim EXHAUSTED", "offer PORT_TAKEN", "claim PORT_TAKEN",
 		"offer INVALID", "claim INVALID":
 		return only(l.stage == "", l)
+	case "accept INVALID":
+		return only(l.stage == "open", l)
 	case "claim 201": // of an offer, whose port it gets, or of nothing
 		return only(l.stage == "" || l.stage == "open" && l.port == e.port, accepted)
 	case "accept 201":
@@ -69,7 +71,7 @@ func (l life) afterGivenBack(e event) []status {
 	here := l.stage == "accepted" && named
 	switch e.act + " " + e.code {
 	case "renew INVALID":
-		return only(here && l.expires == 0, l)
+		return only(here && (l.expires == 0 || e.impossible), l)
 	case "renew SECRET_MISMATCH", "renew PORT_NOT_FOUND":
 		return only(!here, l)
 	case "release own 204":

@@ -18,23 +18,42 @@ import (
 // taken by port, by name, and by secret, there must be an order of the calls, each within the time that it took, in which
 // every answer is right. In the end nothing may be left over.
 func TestManyClients(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { fightFor(t, 50_000, `{"start":20000,"end":20049}`, 0, "") })
+	t.Run("of all kinds", func(t *testing.T) {
+		fightFor(t, 25_000, `{"ranges":[{"start":20000,"end":20019},{"start":20030,"end":20059}],"pick":"name","default_lease":1,"max_lease":1.3}`,
+			1300, "offer for too long INVALID\nclaim for too long INVALID\naccept for too long INVALID")
+	})
+}
+
+// fightFor lets clients fight over a service of 50 ports, whose longest lease is maxLease ms (0 for none). They must be told what
+// mustBeSeen says, and more.
+func fightFor(t *testing.T, calls int64, definition string, maxLease int64, more string) {
 	const (
 		clients      = 32
 		ports, names = 50, 90
 		seed         = 1
 	)
-	calls := int64(50_000)
 	if storetest.Race {
-		calls = 15_000 // in which it meets each race often enough
+		calls = calls * 3 / 10 // in which it meets each race often enough
 	}
-	f := &fight{replicas: startReplicas(t, 3, 20000, ports), names: names}
+	f := &fight{
+		replicas: startReplicas(t, 3, 20000, ports, "PORTMASTER_QUARANTINE="+quarantine.String()), names: names, maxLease: maxLease,
+	}
+	f.must(200, 0, request{method: "PUT", body: definition})
+	var service struct{ Ranges []struct{ Start, End int } }
+	f.get(0, "", &service)
+	for port := f.first; len(f.all) < ports; port++ {
+		if len(service.Ranges) == 0 || slices.ContainsFunc(service.Ranges, func(r struct{ Start, End int }) bool { return r.Start <= port && port <= r.End }) {
+			f.all = append(f.all, port)
+		}
+	}
 	var fighters []*fighter
 	for id := range clients {
 		fighters = append(fighters, &fighter{fight: f, id: id, random: rand.New(rand.NewPCG(seed, uint64(id)))})
 	}
 	start := time.Now()
 	f.run(fighters, calls)
-	for more := 0; more < 6 && !t.Failed() && len(f.outcomes().unseen(mustBeSeen)) > 0; more++ {
+	for again := 0; again < 6 && !t.Failed() && len(f.outcomes().unseen(mustBeSeen+"\n"+more)) > 0; again++ {
 		f.run(fighters, calls/2) // what is rare needs more calls on a slow machine
 	}
 	took := time.Since(start)
@@ -44,16 +63,21 @@ func TestManyClients(t *testing.T) {
 	}
 	seen := f.outcomes()
 	seen.log(t)
-	seen.need(t, mustBeSeen)
+	seen.need(t, mustBeSeen+"\n"+more)
 	f.checkLinearizable()
 	f.checkNothingLeft()
 }
 
+// quarantine is how long a port rests that is released as in use.
+const quarantine = 150 * time.Millisecond
+
 // fight is what the clients share.
 type fight struct {
 	*replicas
-	names int
-	made  atomic.Int64 // calls
+	names    int
+	all      []int        // the ports of the service
+	maxLease int64        // ms
+	made     atomic.Int64 // calls
 
 	mu      sync.Mutex
 	history []event
@@ -84,7 +108,8 @@ func (f *fight) run(fighters []*fighter, calls int64) {
 type ticket struct {
 	secret, name string
 	port, count  int
-	drawn        bool // the secret is not the client's own, so that the server knows it by the allocation alone
+	job          string // its label, "" if it has none
+	drawn        bool   // the secret is not the client's own, so that the server knows it by the allocation alone
 	fence        atomic.Int64
 }
 
@@ -111,7 +136,10 @@ type event struct {
 	client       int
 	name, secret string // as far as they are known
 	port, count  int    // the first port, and how many there are in a row; 0 is one
-	impossible   bool   // it asks for more than there is
+	impossible   bool   // it asks for more than there is, or for a longer lease
+	align        int    // of what the first port is a multiple; 0 is any
+	job, has     string // the label that it should have, and the one that it has
+	inUse        bool   // what it releases is still in use
 	byPort       bool   // renew, release: not by name
 	drawn        bool   // the secret is known by the allocation alone
 	foreign      bool   // renew, release own: the secret is somebody else's
@@ -162,6 +190,7 @@ const mustBeSeen = `
 	offer of a block, in line EXHAUSTED
 	offer of too many INVALID
 	offer of too many, in line INVALID
+	offer of a multiple 201
 	offer of many 201
 	offer of many 200
 	offer of many NAME_TAKEN
@@ -186,6 +215,7 @@ const mustBeSeen = `
 	claim of a block 201
 	claim of a block EXHAUSTED
 	claim of a block, in line 201
+	claim of a multiple 201
 	claim of too many INVALID
 	claim of too many, in line INVALID
 	claim of many 201
@@ -207,6 +237,7 @@ const mustBeSeen = `
 	renew in time 200
 	renew too late PORT_NOT_FOUND
 	release 204
+	release in use 204
 	release PORT_NOT_FOUND
 	release PRECONDITION_FAILED
 	release own 204
@@ -230,7 +261,7 @@ func (f *fight) checkNothingLeft() {
 	for _, e := range f.history {
 		last = max(last, e.expires)
 	}
-	time.Sleep(time.Until(time.UnixMilli(last)))
+	time.Sleep(max(quarantine+time.Millisecond, time.Until(time.UnixMilli(last))))
 	f.awaitNobodyInLine()
 
 	var offers, allocations []held
@@ -248,6 +279,16 @@ func (f *fight) checkNothingLeft() {
 			listed[port] = true
 		}
 	}
+	for _, a := range allocations {
+		if a.Labels.Job != "" { // those that have the same go together
+			f.must(200, 2, request{method: "DELETE", path: "/ports?label=job=" + a.Labels.Job})
+		}
+	}
+	allocations = nil
+	f.get(1, "/ports", &allocations)
+	if slices.ContainsFunc(allocations, func(a held) bool { return a.Labels.Job != "" }) {
+		t.Errorf("of those that were released by their labels there are %+v", allocations)
+	}
 	for _, ticket := range f.tickets {
 		f.send(t.Context(), 1, request{method: "DELETE", path: "/offers/" + ticket.secret})
 	}
@@ -258,7 +299,7 @@ func (f *fight) checkNothingLeft() {
 	taken := map[int]string{}
 	for i := range f.ports {
 		got := f.must(201, i%3, request{method: "POST", path: "/offers", body: fmt.Sprintf(`{"name":"last-%d"}`, i)})
-		if taken[got.Port] != "" || got.Port < f.first || got.Port >= f.first+f.ports {
+		if taken[got.Port] != "" || !slices.Contains(f.all, got.Port) {
 			t.Errorf("offer %d is of port %d", i, got.Port)
 		}
 		taken[got.Port] = got.Secret

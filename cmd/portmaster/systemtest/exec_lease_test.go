@@ -53,6 +53,27 @@ func TestExecKeepsThePortWhileItsCommandEnds(t *testing.T) {
 	p.ends(6)
 }
 
+// A lease that nobody asked for yields to that of the service; one that somebody asked for does not.
+func TestExecTakesAShorterLeaseOfTheService(t *testing.T) {
+	t.Parallel()
+	s := serveExec(t, 1)
+	if _, err := s.client.Change(t.Context(), "ci", api.Change{MaxLease: new(3 * time.Second)}); err != nil {
+		t.Fatal(err)
+	}
+	s.exec("plain", "ci", "true").ends(0)
+	p := s.exec("asks", "--lease", "90s", "ci", "true")
+	p.ends(125)
+	p.says("INVALID.*lease")
+
+	if _, err := s.client.Change(t.Context(), "ci", api.Change{DefaultLease: new(time.Hour), MaxLease: new(time.Duration)}); err != nil {
+		t.Fatal(err)
+	}
+	s.exec("long", "ci", "sleep", "60")
+	if left := time.Until(s.allocation().Expires); left > 2*time.Minute {
+		t.Errorf("the lease ends in %v", left)
+	}
+}
+
 // What ignores signals, as nohup does and a script in its background, has exec and its command ignore them. Who reads what exec says
 // may go away.
 func TestExecIgnoresWhatItWasStartedToIgnore(t *testing.T) {

@@ -188,7 +188,7 @@ func (r *replicas) checkNothingHeld() {
 		t.Errorf("after all was given back: %+v", got)
 	}
 	ctx := context.Background()
-	for _, of := range []string{"names", "offers", "ports", "leases", "quarantine", "line", "beats"} {
+	for _, of := range []string{"names", "offers", "ports", "labels", "leases", "quarantine", "line", "beats"} {
 		if r.store.Admin.Exists(ctx, r.key(of)).Val() != 0 {
 			t.Errorf("there is still a key %s", r.key(of))
 		}

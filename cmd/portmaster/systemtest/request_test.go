@@ -41,6 +41,7 @@ type held struct {
 	Port, Count      int
 	Fence            int64
 	Created, Expires time.Time
+	Labels           struct{ Job string }
 }
 
 // send makes the call to a server. The code of the reply is the reason where no answer came.

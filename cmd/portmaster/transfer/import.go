@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"time"
 
@@ -29,12 +28,23 @@ func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string,
 		return err
 	}
 	done, total := 0, len(p.Claim) // those that turn out to be taken leave p.Claim
-	for _, list := range lists(p.Claim) {
-		if err := p.claim(ctx, c, known, list); err != nil {
-			return fmt.Errorf("after %d of %d allocations: %w", done, total, err)
+	claim := func(lines []Line) error {
+		for _, list := range lists(lines) {
+			if err := p.claim(ctx, c, known, list); err != nil {
+				return fmt.Errorf("after %d of %d allocations: %w", done, total, err)
+			}
+			if done += len(list); progress != nil {
+				progress(done, total)
+			}
 		}
-		if done += len(list); progress != nil {
-			progress(done, total)
+		return nil
+	}
+	if err := claim(p.inRanges()); err != nil {
+		return err
+	}
+	for _, d := range p.drains {
+		if err := p.claimDraining(ctx, c, d, claim); err != nil {
+			return fmt.Errorf("%s/%s: %w", d.key.pool, d.key.service, err)
 		}
 	}
 	for _, line := range p.Define {
@@ -52,8 +62,8 @@ func (p *Plan) Import(ctx context.Context, c *client.Client, secretsPath string,
 // definition returns what defines the service on a server.
 func (s Service) definition() client.Definition {
 	d := client.Definition{
-		Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Cooldown: duration(s.Cooldown), Pick: s.Pick,
-		DefaultLease: duration(s.DefaultLease), MaxLease: duration(s.MaxLease),
+		Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Cooldown: duration(s.Cooldown),
+		DefaultLease: duration(s.DefaultLease), MaxLease: duration(s.MaxLease), Pick: s.Pick, Drain: s.Draining,
 	}
 	if len(s.Ranges) > 0 {
 		d.Start, d.End, d.Ranges = 0, 0, s.Ranges
@@ -135,8 +145,7 @@ func (p *Plan) leaveOut(list []Line, err error) (left []Line) {
 	}
 	for i, line := range list {
 		if detail, at := faults[i]; at {
-			p.fault(line, "%s", detail)
-			p.Claim = slices.DeleteFunc(p.Claim, func(l Line) bool { return l.Allocation == line.Allocation })
+			p.leave(line, "%s", detail)
 		} else {
 			left = append(left, line)
 		}

@@ -36,6 +36,8 @@ type Service struct {
 
 	Ranges []client.Range `json:"ranges,omitempty"` // if there are several: then Start and End are the first and the last port of all
 	Pick   string         `json:"pick,omitempty"`   // "name", or absent
+
+	Draining bool `json:"draining,omitempty"` // allocations may be outside of the ranges: they drain
 }
 
 // ranges returns the ranges of the service, also if there is one.
@@ -96,7 +98,9 @@ func Read(ctx context.Context, c *client.Client, pool string) func(yield func(Li
 				return
 			}
 			of := &Service{
-				s.Name, s.Description, s.Start, s.End, float64(s.Cooldown) / 1e9, float64(s.DefaultLease) / 1e9, float64(s.MaxLease) / 1e9, s.Ranges, s.Pick,
+				Name: s.Name, Description: s.Description, Start: s.Start, End: s.End, Cooldown: s.Cooldown.Seconds(),
+				DefaultLease: s.DefaultLease.Seconds(), MaxLease: s.MaxLease.Seconds(), Ranges: s.Ranges, Pick: s.Pick,
+				Draining: s.Ports.Draining > 0,
 			}
 			if !yield(Line{Pool: pool, Service: of}, nil) {
 				return

@@ -23,6 +23,7 @@ type Plan struct {
 	Faults  []Fault
 
 	faulty map[serviceKey]bool // services that cannot be taken over
+	drains []*drains           // those of Claim that are outside of the ranges of their services
 }
 
 // Fault is something that cannot be taken over.
@@ -78,6 +79,7 @@ func MakePlan(ctx context.Context, c *client.Client, lines []Line) (*Plan, error
 			p.planAllocation(line, services)
 		}
 	}
+	p.planDrains(services)
 	return p, nil
 }
 
@@ -89,6 +91,7 @@ func readPool(ctx context.Context, c *client.Client, pool string, services map[s
 			return err
 		}
 		if s := line.Service; s != nil {
+			s.Draining = false // what is to drain is for the lines to say
 			last = &planned{
 				line:  line,
 				names: map[string]client.Allocation{}, ports: map[int]string{}, present: map[string]client.Allocation{},
@@ -115,6 +118,23 @@ func (p *Plan) fault(line Line, format string, args ...any) {
 	if line.Service != nil {
 		p.faulty[serviceKey{line.Pool, line.Service.Name}] = true
 	}
+}
+
+// leave leaves out an allocation that was to be claimed.
+func (p *Plan) leave(line Line, format string, args ...any) {
+	p.fault(line, format, args...)
+	p.Claim = slices.DeleteFunc(p.Claim, func(l Line) bool { return l.Allocation == line.Allocation })
+}
+
+// inRanges are those of Claim that do not drain.
+func (p *Plan) inRanges() []Line {
+	drains := map[*client.Allocation]bool{}
+	for _, d := range p.drains {
+		for _, line := range d.lines {
+			drains[line.Allocation] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(p.Claim), func(l Line) bool { return drains[l.Allocation] })
 }
 
 // of is what a line is about.
@@ -148,12 +168,12 @@ func (p *Plan) planService(line Line, services map[serviceKey]*planned) {
 	case there == nil:
 		services[key] = &planned{line: line, names: map[string]client.Allocation{}, ports: map[int]string{}}
 		p.Define = append(p.Define, line)
-	case reflect.DeepEqual(*there.line.Service, *s):
-		there.line.number = line.number
+	case there.line.Service.isAs(*s):
+		there.line = line
 		p.Present++
 	default:
 		for _, a := range there.present {
-			if !s.has(a) {
+			if !s.has(a) && !s.Draining {
 				p.fault(line, "%s has port %d there, which is not in %s", a.Name, a.Port, s)
 				return
 			}
@@ -161,6 +181,12 @@ func (p *Plan) planService(line Line, services map[serviceKey]*planned) {
 		there.line = line
 		p.Define = append(p.Define, line)
 	}
+}
+
+// isAs reports whether two services are defined the same.
+func (s Service) isAs(other Service) bool {
+	s.Draining = other.Draining
+	return reflect.DeepEqual(s, other)
 }
 
 // isLease reports whether a number of seconds can be a default or a longest lease, or stands for none.
@@ -221,22 +247,31 @@ func (p *Plan) planAllocation(line Line, services map[serviceKey]*planned) {
 		p.Ended++
 		return
 	}
-	if err := s.check(a); err != nil {
+	drains := s.line.Service.Draining && !s.line.Service.has(a)
+	if err := s.check(a, drains); err != nil {
 		p.fault(line, "%v", err)
 		return
+	}
+	if drains {
+		if other := otherWith(services, key, a.Port, a.Port+a.Count-1); other != "" {
+			p.fault(line, "it drains outside of the ranges of its service, and %s has port %d or one behind it", other, a.Port)
+			return
+		}
+		p.addDraining(key, line)
 	}
 	s.take(a)
 	p.Claim = append(p.Claim, line)
 }
 
-func (s *planned) check(a client.Allocation) error {
+// check says why the service cannot have an allocation, which may be outside of its ranges if it drains.
+func (s *planned) check(a client.Allocation, drains bool) error {
 	if !client.ValidInstanceName(a.Name) {
 		return errors.New("this name is not allowed: 1 to 128 of A-Z a-z 0-9 . _ - / : @ + ~ =")
 	}
 	if a.Count > maxCount {
 		return fmt.Errorf("it has %d consecutive ports, and %d are allowed", a.Count, maxCount)
 	}
-	if !s.line.Service.has(a) {
+	if !drains && !s.line.Service.has(a) {
 		return fmt.Errorf("port %d is not in %s", a.Port, s.line.Service)
 	}
 	if other, taken := s.names[a.Name]; taken {
