@@ -10,7 +10,8 @@ import (
 // The calls of a walk. Each returns what became of it, and behind "::" with which arguments.
 
 func (w *drainWalk) put(ranges []Range, drain bool) error {
-	_, _, err := w.a.Define(w.t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Ranges: ranges, Cooldown: w.cooldown, Drain: drain, Pick: w.pick, DefaultLease: w.byDefault})
+	d := Definition{Name: "web", Ranges: ranges, Cooldown: w.cooldown, Drain: drain, Pick: w.pick, DefaultLease: w.byDefault}
+	_, _, err := w.a.Define(w.t.Context(), Caller{}, DefaultPool, d)
 	return err
 }
 

@@ -58,7 +58,8 @@ func TestDrainWalk(t *testing.T) {
 		for seed, cooldown := range []time.Duration{0, 400 * time.Millisecond} {
 			a := newAllocator(store, 600*time.Millisecond)
 			a.opts.Quarantine = walkRest
-			w := &drainWalk{t: t, a: a, store: store, random: rand.New(rand.NewPCG(uint64(seed), 16)), now: modelStart.Add(time.Duration(seed) * time.Hour),
+			w := &drainWalk{t: t, a: a, store: store, random: rand.New(rand.NewPCG(uint64(seed), 16)),
+				now:      modelStart.Add(time.Duration(seed) * time.Hour),
 				cooldown: cooldown, rests: map[int]time.Time{}, seen: map[string]int{}}
 			if seed == 1 {
 				w.pick, w.byDefault = PickByName, optional(5*time.Second)
@@ -91,8 +92,9 @@ func (w *drainWalk) walk(steps int) {
 			w.t.Fatalf("after\n%s", strings.Join(w.calls[max(0, len(w.calls)-40):], "\n"))
 		}
 	}
-	for _, outcome := range []string{"narrowed", "narrowed around", "refused", "widened", "other: gone", "other: overlap", "taken", "not free", "accepted", "rejected",
-		"rejected in use", "rejected, drains", "rejected in use, drains", "released", "released in use", "released, drains", "released in use, drains", "renewed, drains"} {
+	for _, outcome := range []string{"narrowed", "narrowed around", "refused", "widened", "other: gone", "other: overlap", "taken", "not free",
+		"accepted", "rejected", "rejected in use", "rejected, drains", "rejected in use, drains", "released", "released in use",
+		"released, drains", "released in use, drains", "renewed, drains"} {
 		if w.seen[outcome] == 0 && !storetest.Race {
 			w.t.Errorf("never seen: %s, of %v", outcome, w.seen)
 		}
@@ -243,7 +245,8 @@ func (w *drainWalk) end() {
 	if left := db.HGet(ctx, k.Service("web"), "drains").Val(); left != "" {
 		w.fail("still drains: %s", left)
 	}
-	left := slices.Concat(db.HKeys(ctx, k.Ports("web")).Val(), db.HKeys(ctx, k.Offers("web")).Val(), db.ZRange(ctx, k.Free("web"), 0, -1).Val(),
+	left := slices.Concat(db.HKeys(ctx, k.Ports("web")).Val(), db.HKeys(ctx, k.Offers("web")).Val(),
+		db.ZRange(ctx, k.Free("web"), 0, -1).Val(),
 		db.ZRange(ctx, k.Leases("web"), 0, -1).Val(), db.ZRange(ctx, k.Resting("web"), 0, -1).Val(),
 		db.HKeys(ctx, k.Last("web")).Val(), db.HKeys(ctx, k.Labels("web")).Val())
 	if slices.ContainsFunc(left, func(port string) bool { return port != fmt.Sprint(walkMin) }) {
