@@ -37,7 +37,7 @@ func checkType(c *fiber.Ctx) error {
 	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the body must have no Content-Encoding")
 	}
-	if !isJSON(c.Get(fiber.HeaderContentType)) && !(c.Method() == fiber.MethodPatch && c.Get(fiber.HeaderContentType) == mergePatch) {
+	if !isJSON(c.Get(fiber.HeaderContentType), c.Method() == fiber.MethodPatch) {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the Content-Type must be application/json, in UTF-8")
 	}
 	return nil
@@ -62,13 +62,13 @@ func decodeAny(c *fiber.Ctx, target any) error {
 // mergePatch is the Content-Type of RFC 7396, which a PATCH may have.
 const mergePatch = "application/merge-patch+json"
 
-func isJSON(contentType string) bool {
+func isJSON(contentType string, isPatch bool) bool {
 	if contentType == fiber.MIMEApplicationJSON {
 		return true
 	}
 	kind, params, err := mime.ParseMediaType(contentType)
 	charset, given := params["charset"]
-	return err == nil && kind == fiber.MIMEApplicationJSON && (!given || strings.EqualFold(charset, "utf-8"))
+	return err == nil && (kind == fiber.MIMEApplicationJSON || isPatch && kind == mergePatch) && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
 func decodeJSON(body []byte, target any, nullable ...string) error {

@@ -123,6 +123,8 @@ func TestPatchService(t *testing.T) {
 			equal(t, "read again", a.get("/v1/services/web").want(200).body, r.body)
 		}
 		patch(`{"cooldown":2}`, "Content-Type", "application/merge-patch+json").want(200)
+		patch(`{"cooldown":2}`, "Content-Type", "application/merge-patch+json; charset=utf-8").want(200)
+		patch(`{"cooldown":2}`, "Content-Type", "application/merge-patch+json; charset=latin1").want(415)
 		a.put("/v1/services/web", `{"start":5000,"end":5001}`, "Content-Type", "application/merge-patch+json").want(415)
 		patch(`{"end":6000}`).invalid("start")
 		patch(`{"start":6000}`).invalid("end")
