@@ -45,7 +45,7 @@ test: ## run all tests, with the race detector where there is a C compiler, and 
 		race=; echo "race detector: off, since there is no C compiler"; \
 	fi; \
 	$(GO) test -count=1 -v -run '^TestStores$$' ./allocator/storetest | grep -o 'stores: .*' && \
-	$(GO) test -count=1 -p 4 $$race ./...
+	$(GO) test -count=1 -p 4 -timeout 30m $$race ./...
 
 .PHONY: lint
 lint: platforms ## check the format and the sense of the Go and Lua code (gofmt, go vet, staticcheck, luacheck, actionlint)

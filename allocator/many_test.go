@@ -33,14 +33,18 @@ func TestManyAreAsOneByOne(t *testing.T) {
 				_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2099})
 				return fmt.Sprint(err)
 			})
-			for step := 0; step < 150 && !t.Failed(); step++ {
+			steps := 150
+			if storetest.Race { // there is nothing in a script that it could find
+				steps = 60
+			}
+			for range steps {
 				w.step()
 			}
 			for _, outcome := range []string{
 				"offer_many record", "offer_many 0", "claim_many record", "claim_many 0", "accept_many record", "accept_many 0",
 				"release_many 1", "release_many 0", "two scripts", "fresh and used",
 			} {
-				if w.seen[outcome] == 0 {
+				if w.seen[outcome] == 0 && !storetest.Race {
 					t.Errorf("never seen: %s: %v", outcome, w.seen)
 				}
 			}
