@@ -157,7 +157,7 @@ func TestCommandLine(t *testing.T) {
 	} {
 		code, stdout, stderr := p.shell(t, "portmaster "+test.line)
 		stdout = varies.ReplaceAllString(stdout, "V")
-		stdout = regexp.MustCompile(`\b\d{1,2}s\b`).ReplaceAllString(stdout, "0s") // an age
+		stdout = regexp.MustCompile(`\b(\d{1,2}s|[1-9]m)\b`).ReplaceAllString(stdout, "0s") // an age, of less than ten minutes
 		if test.line[len(test.line)-4:] != "json" {
 			stdout = regexp.MustCompile(" +").ReplaceAllString(stdout, " ")
 		}

@@ -67,7 +67,7 @@ func renewCommand() *cobra.Command {
 		Short: "Start the lease of an allocation again",
 		Long: "Start the lease of an allocation again: for as long as before, or as --lease says, which an allocation without a lease\n" +
 			"needs. The secret is that of the claim or the offer.\n\n" + exitCodes,
-		Example: "  export PORTMASTER_SECRET=$(portmaster claim ci job-6 --lease 90s -o json | jq -r .secret)\n" +
+		Example: "  export PORTMASTER_SECRET=$(portmaster claim ci job-6 --lease 10m -o json | jq -r .secret)\n" +
 			"  portmaster renew ci job-6",
 		Args: cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
