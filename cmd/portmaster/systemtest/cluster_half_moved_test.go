@@ -21,7 +21,7 @@ func TestClusterHalfMovedSlot(t *testing.T) {
 	t.Parallel()
 	const (
 		keyed   = 12 // the requests of a set that need the service's key, or one that is not there: all but the list of pools and an accept
-		lacking = 10 // those of them that need one which is not there: most do, since nothing here is leased and nobody waits
+		lacking = 12 // those of them that need one which is not there: all do, since nothing here is leased or labelled and nobody waits
 	)
 	c := startCluster(t, 3)
 	s := c.shardOf(0)
