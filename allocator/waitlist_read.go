@@ -23,7 +23,7 @@ const minTime = 1e12
 
 // WaitingCalls lists the calls that wait for a port of a service, in their order: at most limit of them, from cursor ("" for the front).
 // next is the cursor of the rest, "" if there is none; a page may be shorter than limit, or empty, and have one. Calls whose server is
-// gone are left out. It returns ErrInvalid or ErrServiceNotFound.
+// gone are left out, as is what is no ticket. It returns ErrInvalid or ErrServiceNotFound.
 func (a *Allocator) WaitingCalls(ctx context.Context, pool, service, cursor string, limit int) (calls []WaitingCall, next string, err error) {
 	f := checkService(pool, service)
 	after := f.cursor(cursor)
@@ -46,7 +46,10 @@ func (a *Allocator) WaitingCalls(ctx context.Context, pool, service, cursor stri
 		return nil, "", malformed("the waitlist of", service)
 	}
 	for _, t := range tickets {
-		call := callOfTicket(t.text)
+		call, isTicket := callOfTicket(t.text)
+		if !isTicket {
+			continue
+		}
 		call.Service = service
 		if t.score >= minTime { // it is a little later if many came at once, or the clock stepped back
 			call.Since = time.UnixMilli(min(t.score, now)).UTC()
@@ -66,10 +69,13 @@ func ticketOf(server string, number int, requests []Request) string {
 	return server + "-" + strconv.Itoa(number) + "/" + requests[0].Name + "/" + strconv.Itoa(ports) + "/" + rowsOf(requests)
 }
 
-// callOfTicket reads a ticket. Those of servers of before names were known have none.
-func callOfTicket(ticket string) (call WaitingCall) {
+// callOfTicket reads a ticket. Those of servers of before names were known have none. ok is false if it is none.
+func callOfTicket(ticket string) (call WaitingCall, ok bool) {
 	parts := strings.Split(ticket, "/")
 	n := len(parts)
+	if n < 3 {
+		return call, false
+	}
 	call.Ports = portsOf(ticket)
 	call.Name = strings.Join(parts[1:n-2], "/")
 	call.Requests = call.Ports
@@ -79,5 +85,5 @@ func callOfTicket(ticket string) (call WaitingCall) {
 			call.Requests -= length - 1
 		}
 	}
-	return call
+	return call, true
 }

@@ -71,6 +71,12 @@ func TestWaitingCalls(t *testing.T) {
 		_, text = list("")
 		equal(t, "beside one whose heartbeat is from before the clock stepped back", text, "web-1.0 1/0, b 3/0, c 4/3, f 4/2")
 		command("ZREM", key, "0123456789abcdef-7/1/1")
+		for _, broken := range []string{"0123456789abcdef", "0123456789abcdef-8/1", "-9/x/1/1", ""} { // left by hand: no tickets
+			command("ZADD", key, 2, broken)
+		}
+		_, text = list("")
+		equal(t, "beside what is no ticket", text, "web-1.0 1/0, b 3/0, c 4/3, f 4/2")
+		command("ZREM", key, "0123456789abcdef", "0123456789abcdef-8/1", "-9/x/1/1", "")
 
 		calls[1].hangUp()
 		soon(t, "it has left", func() bool { _, text = list(""); return text == "web-1.0 1/0, c 4/3, f 4/2" })

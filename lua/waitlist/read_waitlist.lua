@@ -21,7 +21,7 @@ if call('EXISTS', keys.service) == 0 then return redis.error_reply(no_service(se
 local found = call('ZRANGEBYSCORE', keys.waitlist, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', '0', most)
 local answer, servers, lasts = {now, #found == 2 * most and found[#found] or ''}, {}, {}
 for i = 1, #found, 2 do
-  local server = string.match(found[i], '^[^-]+')
+  local server = string.match(found[i], '^[^-]*')
   if not lasts[server] then
     lasts[server] = 0
     servers[#servers + 1] = server
@@ -32,7 +32,7 @@ for i, at in ipairs(call('ZMSCORE', keys.heartbeats, unpack(servers))) do
   lasts[servers[i]] = (at or 0) - now
 end
 for i = 1, #found, 2 do
-  local left = lasts[string.match(found[i], '^[^-]+')]
+  local left = lasts[string.match(found[i], '^[^-]*')]
   if left > 0 and left <= 1500 then
     answer[#answer + 1] = found[i]
     answer[#answer + 1] = found[i + 1]
