@@ -83,10 +83,10 @@ func (a *Allocator) plainCall(c acquisition) (call executor.Call, isPlain bool) 
 		ofPool, highest := a.epoch.Fences(c.pool)
 		call = pool.Call(lua.ClaimAny, c.service, r.Secret, a.withEvents(c.caller, c.service, c.remember.Milliseconds(), r.Name, r.Secret,
 			flag(!r.generated), valueOf(r.Lease).Milliseconds(), ofPool, highest)...)
-		call.Many, call.OwnKeys, call.OwnArgs = lua.ClaimMany, 1, len(call.Args)
+		call.Many, call.OwnArgs = lua.ClaimMany, len(call.Args)
 	} else {
 		call = pool.Call(lua.OfferAny, c.service, r.Secret, c.service, c.remember.Milliseconds(), r.Name, r.Secret, r.plainOptions(false))
-		call.Many, call.OwnKeys, call.OwnArgs = lua.OfferMany, 1, 3
+		call.Many, call.OwnArgs = lua.OfferMany, 3
 	}
 	pool.AddOwner(&call, c.caller.Owner, c.caller.Held)
 	return call, true

@@ -58,13 +58,7 @@ func TestCheckOfDrainingUnderLoad(t *testing.T) {
 				time.Sleep(30 * time.Millisecond)
 			}
 		})
-		for range 20 {
-			found, err := check(t.Context(), a, true)
-			if err != nil || len(found) > 0 {
-				t.Errorf("found %+v, error %v", found, err)
-				break
-			}
-		}
+		checkFindsNothing(t, a, 20)
 		stop()
 		clients.Wait()
 		if drained == 0 {

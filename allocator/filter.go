@@ -38,24 +38,22 @@ func (f *faults) filter(of Filter) {
 	}
 }
 
-// matches reports whether a record, with its labels behind it, is meant.
-func (of Filter) matches(r record) bool {
-	if !of.matchesPlain(r) {
-		return false
+// matchesRecord reports whether a record is meant, as far as that can be told without the labels.
+func (of Filter) matchesRecord(r record) bool {
+	if of.isAll() {
+		return true
 	}
-	key, value, _ := strings.Cut(of.Label, "=")
-	return of.Label == "" || r.hasLabels() && hasLabel(r, key, value)
-}
-
-// matchesPlain is matches without what it takes labels to know.
-func (of Filter) matchesPlain(r record) bool {
 	name, _ := r.text(`"name":"`)
 	return (of.Owner == "" || r.owner() == of.Owner) && (of.Name == "" || name == of.Name) &&
 		strings.HasPrefix(name, of.NamePrefix) && (of.Label == "" || r.hasLabels())
 }
 
-// hasLabel reports whether the labels behind a record have this one.
-func hasLabel(r record, key, value string) bool {
+// matchesLabels reports whether the labels behind a record are meant.
+func (of Filter) matchesLabels(r record) bool {
+	if of.Label == "" {
+		return true
+	}
+	key, value, _ := strings.Cut(of.Label, "=")
 	_, labels := r.cutLabels()
 	found, ok := labels.Map()[key]
 	return ok && found == value

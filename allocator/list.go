@@ -56,7 +56,7 @@ func list[T any](
 		}
 		labelled += size
 		for i, record := range records {
-			if record == "" || !of.matches(record) {
+			if record == "" || !of.matchesLabels(record) {
 				continue
 			}
 			item, ok, err := parse(s, record)
@@ -102,7 +102,7 @@ func (a *Allocator) recordsOf(ctx context.Context, k keyspace.Pool, service, has
 	}
 	records = make([]record, len(found))
 	for i, each := range found {
-		if text, _ := each.(string); of.isAll() || of.matchesPlain(record(text)) {
+		if text, _ := each.(string); of.matchesRecord(record(text)) {
 			records[i] = record(text)
 		}
 	}

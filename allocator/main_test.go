@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -205,4 +206,20 @@ func restore(t *testing.T, store storetest.Store, all map[string]any) {
 			must(t, store.Admin.ZAdd(ctx, key, value...).Err())
 		}
 	}
+}
+
+// differences shows the lines that one state has and the other has not.
+func differences(got, want []string) string {
+	var text []string
+	for _, line := range got {
+		if !slices.Contains(want, line) {
+			text = append(text, "got  "+line)
+		}
+	}
+	for _, line := range want {
+		if !slices.Contains(got, line) {
+			text = append(text, "want "+line)
+		}
+	}
+	return strings.Join(text, "\n")
 }

@@ -245,7 +245,7 @@ func (w *twins) both(do func(*Allocator) string) {
 // compare compares the stores: all keys of the pool.
 func (w *twins) compare() {
 	w.Helper()
-	texts := [2]string{}
+	var states [2][]string
 	for i, each := range w.of {
 		var lines []string
 		for _, key := range allKeys(w.T, each.store) {
@@ -253,13 +253,12 @@ func (w *twins) compare() {
 				lines = append(lines, short+" "+w.valueOf(each.store, key))
 			}
 		}
-		slices.Sort(lines)
-		texts[i] = strings.Join(lines, "\n")
+		states[i] = slices.Sorted(slices.Values(lines))
 	}
-	if texts[0] != texts[1] {
-		w.Fatalf("the states differ:\n%s", difference(texts[0], texts[1]))
+	if !slices.Equal(states[0], states[1]) {
+		w.Fatalf("the states differ:\n%s", differences(states[0], states[1]))
 	}
-	if strings.Contains(texts[0], ":free:web ") && strings.Contains(texts[0], ":fresh:web ") {
+	if text := strings.Join(states[0], "\n"); strings.Contains(text, ":free:web ") && strings.Contains(text, ":fresh:web ") {
 		w.seen["fresh and used"]++
 	}
 }
@@ -279,23 +278,6 @@ func (w *twins) valueOf(store storetest.Store, key string) string {
 		w.Fatalf("%s is a %s", key, kind)
 		return ""
 	}
-}
-
-// difference returns the lines in which two texts differ.
-func difference(a, b string) string {
-	of, other := strings.Split(a, "\n"), strings.Split(b, "\n")
-	var lines []string
-	for _, line := range of {
-		if !slices.Contains(other, line) {
-			lines = append(lines, "- "+line)
-		}
-	}
-	for _, line := range other {
-		if !slices.Contains(of, line) {
-			lines = append(lines, "+ "+line)
-		}
-	}
-	return strings.Join(lines, "\n")
 }
 
 // A script of several calls that fails after its first change says so, and what became of the calls is unknown; one that fails before

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"portmaster/allocator/executor"
 	"portmaster/lua"
 )
 
@@ -134,20 +133,6 @@ func (a *Allocator) readMap(ctx context.Context, pool, service string, from, cou
 		return mapReading{}, err
 	}
 	return parseMap(service, answer)
-}
-
-// readSettled runs a script that reads ports, and answers 0 if the service is to be settled first.
-func (a *Allocator) readSettled(ctx context.Context, pool, service string, call executor.Call) (any, error) {
-	for range maxSteps {
-		answer, err := a.read(ctx, call)
-		if err != nil || answer != int64(0) {
-			return answer, a.notGone(ctx, pool, err)
-		}
-		if err := a.settle(ctx, a.keys.Pool(pool), service); err != nil {
-			return nil, err
-		}
-	}
-	return nil, unavailable("the service is changed faster than it is read", nil)
 }
 
 func parseMap(service string, answer any) (mapReading, error) {

@@ -184,15 +184,25 @@ func (p *modelPool) quarantine(h *hold, until ms) modelPort {
 	return modelPort{rests: until}
 }
 
-func (m *model) renew(s *modelService, c request) answer {
-	h := m.find(s, c.holder)
+// mayNotChange is the answer to a call that may not change an allocation by its secret; nil if it may.
+func (m *model) mayNotChange(h *hold, c request) *answer {
 	switch {
 	case h == nil:
-		return answer{Code: CodePortNotFound}
+		return &answer{Code: CodePortNotFound}
 	case h.secret != c.secret:
-		return answer{Code: CodeSecretMismatch}
+		return &answer{Code: CodeSecretMismatch}
 	case m.mayNot(c.caller, h.owner):
-		return answer{Code: CodeNotOwner}
+		return &answer{Code: CodeNotOwner}
+	}
+	return nil
+}
+
+func (m *model) renew(s *modelService, c request) answer {
+	h := m.find(s, c.holder)
+	if refused := m.mayNotChange(h, c); refused != nil {
+		return *refused
+	}
+	switch {
 	case c.lease == 0 && h.lease == 0 && s.leases.ofNone() == 0, s.leases.isTooLong(c.lease):
 		return answer{Code: CodeInvalid, Fields: []string{"lease"}}
 	}

@@ -57,13 +57,8 @@ func (c request) labelChanges() map[string]*string {
 
 func (m *model) label(s *modelService, c request) answer {
 	h := m.find(s, c.holder)
-	switch {
-	case h == nil:
-		return answer{Code: CodePortNotFound}
-	case h.secret != c.secret:
-		return answer{Code: CodeSecretMismatch}
-	case m.mayNot(c.caller, h.owner):
-		return answer{Code: CodeNotOwner}
+	if refused := m.mayNotChange(h, c); refused != nil {
+		return *refused
 	}
 	of := h.labels.Map()
 	if of == nil {

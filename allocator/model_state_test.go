@@ -391,19 +391,3 @@ func (s *stored) describeOffer(to *state, port string, r record, names map[strin
 		to.add("%s %v", s.port(each), &h)
 	}
 }
-
-// differences shows the lines that one state has and the other has not.
-func differences(got, want []string) string {
-	var text []string
-	for _, line := range got {
-		if !slices.Contains(want, line) {
-			text = append(text, "got  "+line)
-		}
-	}
-	for _, line := range want {
-		if !slices.Contains(got, line) {
-			text = append(text, "want "+line)
-		}
-	}
-	return strings.Join(text, "\n")
-}

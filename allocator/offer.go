@@ -92,7 +92,7 @@ func (a *Allocator) plainAccept(caller Caller, pool, service, secret string) exe
 	k := a.keys.Pool(pool)
 	ofPool, highest := a.epoch.Fences(pool)
 	call := k.Call(lua.AcceptPlain, service, secret, a.withEvents(caller, service, secret, ofPool, highest)...)
-	call.Many, call.OwnKeys, call.OwnArgs = lua.AcceptMany, 1, len(call.Args)
+	call.Many, call.OwnArgs = lua.AcceptMany, len(call.Args)
 	k.AddOwner(&call, caller.Owner)
 	return call
 }

@@ -152,3 +152,22 @@ func (a *Allocator) defineOnce(ctx context.Context, caller Caller, pool string, 
 	}
 	return Service{}, false, false, unavailable("ports are handed out faster than the range can be checked", nil)
 }
+
+// Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
+// or open offers.
+func (a *Allocator) Remove(ctx context.Context, caller Caller, pool, service string) error {
+	if err := checkService(pool, service).err(); err != nil {
+		return err
+	}
+	k := a.keys.Pool(pool)
+	for range maxSteps {
+		left, err := a.write(ctx, k.Call(lua.Remove, service, "", a.withEvents(caller, service)...))
+		if err == nil && left == int64(0) {
+			a.unlist(ctx, pool)
+		}
+		if err != nil || left != int64(-1) {
+			return a.notGone(ctx, pool, err)
+		}
+	}
+	return unavailable("the service changes faster than it can be removed", nil)
+}

@@ -18,20 +18,11 @@ func (a *Allocator) Service(ctx context.Context, pool, service string) (Service,
 	if err := checkService(pool, service).err(); err != nil {
 		return Service{}, err
 	}
-	k := a.keys.Pool(pool)
-	for range maxSteps {
-		answer, err := a.read(ctx, k.Call(lua.ReadService, service, "", service))
-		if err != nil {
-			return Service{}, a.notGone(ctx, pool, err)
-		}
-		if answer != int64(0) {
-			return parseService(service, answer)
-		}
-		if err := a.settle(ctx, k, service); err != nil {
-			return Service{}, err
-		}
+	answer, err := a.readSettled(ctx, pool, service, a.keys.Pool(pool).Call(lua.ReadService, service, "", service))
+	if err != nil {
+		return Service{}, err
 	}
-	return Service{}, unavailable("the service is changed faster than it is read", nil)
+	return parseService(service, answer)
 }
 
 // Services lists the services of a pool by their ranges: at most limit of those that start at cursor ("" for the first) or after.

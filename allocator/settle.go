@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"portmaster/allocator/executor"
 	"portmaster/allocator/keyspace"
 	"portmaster/lua"
 )
@@ -19,23 +20,18 @@ func (a *Allocator) settle(ctx context.Context, pool keyspace.Pool, service stri
 	return unavailable("the service changes faster than its ports can be updated", nil)
 }
 
-// Remove removes a service that holds no port. It returns ErrServiceNotFound, or ErrServiceInUse while it has allocations
-// or open offers.
-func (a *Allocator) Remove(ctx context.Context, caller Caller, pool, service string) error {
-	if err := checkService(pool, service).err(); err != nil {
-		return err
-	}
-	k := a.keys.Pool(pool)
+// readSettled runs a script that reads a service or its ports, and answers 0 if the service is to be settled first.
+func (a *Allocator) readSettled(ctx context.Context, pool, service string, call executor.Call) (any, error) {
 	for range maxSteps {
-		left, err := a.write(ctx, k.Call(lua.Remove, service, "", a.withEvents(caller, service)...))
-		if err == nil && left == int64(0) {
-			a.unlist(ctx, pool)
+		answer, err := a.read(ctx, call)
+		if err != nil || answer != int64(0) {
+			return answer, a.notGone(ctx, pool, err)
 		}
-		if err != nil || left != int64(-1) {
-			return a.notGone(ctx, pool, err)
+		if err := a.settle(ctx, a.keys.Pool(pool), service); err != nil {
+			return nil, err
 		}
 	}
-	return unavailable("the service changes faster than it can be removed", nil)
+	return nil, unavailable("the service is changed faster than it is read", nil)
 }
 
 // settleDraining settles another service, a range of which drains and is to be defined: what was held there may have ended since

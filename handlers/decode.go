@@ -24,31 +24,16 @@ import (
 )
 
 // decode reads the JSON of a request's body into target. Unknown and duplicate fields, wrong types, trailing data and broken
-// UTF-8 are an ErrInvalid that names the field, as is null but in the nullable fields.
+// UTF-8 are an ErrInvalid that names the field, as is null but for the nullable fields and what
+// is in them.
 func decode(c *fiber.Ctx, target any, nullable ...string) error {
-	if err := checkType(c); err != nil {
-		return err
-	}
-	return decodeJSON(c.Request().Body(), target, nullable...)
-}
-
-// checkType refuses a body that is not JSON by its headers.
-func checkType(c *fiber.Ctx) error {
 	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the body must have no Content-Encoding")
 	}
 	if !isJSON(c.Get(fiber.HeaderContentType), c.Method() == fiber.MethodPatch) {
 		return fiber.NewError(fiber.StatusUnsupportedMediaType, "the Content-Type must be application/json, in UTF-8")
 	}
-	return nil
-}
-
-// decodeNullable is decode for a body in which null has a meaning.
-func decodeNullable(c *fiber.Ctx, target any) error {
-	if err := checkType(c); err != nil {
-		return err
-	}
-	return unmarshal(c.Request().Body(), target)
+	return decodeJSON(c.Request().Body(), target, nullable...)
 }
 
 // decodeAny is decode for an optional body: an absent one is the same as {}.
@@ -72,22 +57,14 @@ func isJSON(contentType string, isPatch bool) bool {
 }
 
 func decodeJSON(body []byte, target any, nullable ...string) error {
-	if err := unmarshal(body, target); err != nil {
-		return err
-	}
-	if field, found := findNull(body, nullable...); found {
-		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "must not be null"})
-	}
-	return nil
-}
-
-// unmarshal is decodeJSON, but for null.
-func unmarshal(body []byte, target any) error {
 	if len(body) == 0 {
 		return allocator.Invalid(allocator.FieldError{Field: "body", Detail: "is required"})
 	}
 	if err := json.Unmarshal(body, target, json.RejectUnknownMembers(true)); err != nil {
 		return allocator.Invalid(bodyFault(err, isList(body)))
+	}
+	if field, found := findNull(body, nullable...); found {
+		return allocator.Invalid(allocator.FieldError{Field: field, Detail: "must not be null"})
 	}
 	return nil
 }

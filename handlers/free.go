@@ -19,10 +19,7 @@ func (s *Server) freePorts(c *fiber.Ctx) error {
 }
 
 func appendFree(b []byte, pool string, free allocator.FreePorts) []byte {
-	b = append(b, `{"pool":"`...)
-	b = append(b, pool...)
-	b = append(b, `","service":"`...)
-	b = append(b, free.Service...)
+	b = appendPlace(b, pool, free.Service)
 	b = append(b, `","time":`...)
 	b = appendTime(b, free.Time)
 	b = append(b, `,"ports":[`...)

@@ -48,7 +48,7 @@ type labelsBody struct {
 func (s *Server) changeLabels(c *fiber.Ctx) error {
 	s.audit.holder(c, holder(c))
 	var body labelsBody
-	if err := decodeNullable(c, &body); err != nil {
+	if err := decode(c, &body, "labels"); err != nil {
 		return err
 	}
 	allocation, err := s.allocator.ChangeLabels(c.UserContext(), caller(c), pool(c), param(c, "service"), holder(c), body.Secret, body.Labels)

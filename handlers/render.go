@@ -56,11 +56,16 @@ func itemOf[T any](pool string, item T, appendItem func([]byte, string, T) []byt
 	return appendItem(make([]byte, 0, bodySize), pool, item)
 }
 
-func appendOffer(b []byte, pool string, o allocator.Offer) []byte {
+// appendPlace begins an object with its pool and its service. What follows begins behind the service's name.
+func appendPlace(b []byte, pool, service string) []byte {
 	b = append(b, `{"pool":"`...)
 	b = append(b, pool...)
 	b = append(b, `","service":"`...)
-	b = append(b, o.Service...)
+	return append(b, service...)
+}
+
+func appendOffer(b []byte, pool string, o allocator.Offer) []byte {
+	b = appendPlace(b, pool, o.Service)
 	b = append(b, `","name":"`...)
 	b = append(b, o.Name...)
 	b = append(b, `","port":`...)
@@ -85,10 +90,7 @@ func appendOffer(b []byte, pool string, o allocator.Offer) []byte {
 }
 
 func appendAllocation(b []byte, pool string, a allocator.Allocation) []byte {
-	b = append(b, `{"pool":"`...)
-	b = append(b, pool...)
-	b = append(b, `","service":"`...)
-	b = append(b, a.Service...)
+	b = appendPlace(b, pool, a.Service)
 	b = append(b, `","name":"`...)
 	b = append(b, a.Name...)
 	b = append(b, `","port":`...)

@@ -20,10 +20,7 @@ func (s *Server) waitingCalls(c *fiber.Ctx) error {
 }
 
 func appendWaiting(b []byte, pool string, w allocator.WaitingCall) []byte {
-	b = append(b, `{"pool":"`...)
-	b = append(b, pool...)
-	b = append(b, `","service":"`...)
-	b = append(b, w.Service...)
+	b = appendPlace(b, pool, w.Service)
 	if w.Name != "" {
 		b = append(b, `","name":"`...)
 		b = append(b, w.Name...)

@@ -35,16 +35,13 @@ func (c *pending) endAll(err error) {
 	if err == nil && len(answers) != 1+len(c.riders) {
 		err = unknown("the script answered another number of calls", nil)
 	}
-	for i, each := range append(c.riders, c) { // its own turn comes last: whoever is told may go on to use it
-		if i++; i > len(c.riders) {
-			i = 0
-		}
-		if err != nil {
-			each.end(nil, err)
-		} else {
-			each.end(answers[i], nil)
-		}
+	if err != nil {
+		answers = make([]any, 1+len(c.riders))
 	}
+	for i, rider := range c.riders {
+		rider.end(answers[1+i], err)
+	}
+	c.end(answers[0], err)
 }
 
 // send runs a batch and ends its calls. Its deadline is that of the oldest.

@@ -38,9 +38,9 @@ type Call struct {
 	Args   []any
 
 	// Many runs several such calls that wait at the same time, and answers with the answers of all; nil: each runs by itself. Its keys
-	// and arguments are those of Script, of which the last OwnKeys and OwnArgs follow for each call.
-	Many             *lua.Script
-	OwnKeys, OwnArgs int
+	// and arguments are those of Script, of which those of Many.Each and the last OwnArgs follow for each call.
+	Many    *lua.Script
+	OwnArgs int
 }
 
 // Result is how one of many calls ended.

@@ -12,17 +12,28 @@ import (
 // maxMerged bounds how many calls one script takes, so that none runs long.
 const maxMerged = 64
 
-// merge returns the commands of a batch: calls that may run as one script share one, and run in the order in which they came. They
-// differ in nothing but what is their own. All of a batch wait at the same time, so it is no matter which of the others they overtake.
+// merge returns the commands of a batch: calls that may run as one script share one.
 func merge(batch []*pending) []*pending {
+	commands := batch
+	if len(batch) > 1 {
+		commands = shared(batch)
+	}
+	for _, c := range commands {
+		c.Cmd = *redis.NewCmd(context.Background(), c.command()...)
+	}
+	return commands
+}
+
+// shared lets calls ride with the first that differs from them in nothing but what is its own, in the order in which they came, and
+// returns the others. All of a batch wait at the same time, so it is no matter which of the others they overtake.
+func shared(batch []*pending) (commands []*pending) {
 	type alike struct {
 		script *lua.Script
 		key    string // the first, which has the service in it
 	}
-	commands := batch[:0:0]
 	first := map[alike]*pending{}
 	for _, c := range batch {
-		if len(batch) > 1 && c.call.Many != nil && !c.asking {
+		if c.call.Many != nil && !c.asking {
 			of := alike{c.call.Many, c.call.Keys[0]}
 			if before := first[of]; before != nil && 1+len(before.riders) < maxMerged && before.call.isLike(c.call) {
 				before.riders = append(before.riders, c)
@@ -31,9 +42,6 @@ func merge(batch []*pending) []*pending {
 			first[of] = c
 		}
 		commands = append(commands, c)
-	}
-	for _, c := range commands {
-		c.Cmd = *redis.NewCmd(context.Background(), c.command()...)
 	}
 	return commands
 }
@@ -47,7 +55,7 @@ func (c Call) isLike(other Call) bool {
 
 // split returns the keys and the arguments of a call: those that it has in common with others, and its own.
 func (c Call) split() (keys, ownKeys []string, args, ownArgs []any) {
-	k, a := len(c.Keys)-c.OwnKeys, len(c.Args)-c.OwnArgs
+	k, a := len(c.Keys)-len(c.Many.Each), len(c.Args)-c.OwnArgs
 	return c.Keys[:k], c.Keys[k:], c.Args[:a], c.Args[a:]
 }
 

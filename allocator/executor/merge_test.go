@@ -10,15 +10,22 @@ import (
 
 var (
 	alone = script("return ARGV[2] .. ' alone'")
-	many  = script("local answers = {} for i = 2, #ARGV do answers[i - 1] = ARGV[i] .. ' of ' .. #KEYS - 1 end return answers")
+	many  = ofSeveral("local answers = {} for i = 2, #ARGV do answers[i - 1] = ARGV[i] .. ' of ' .. #KEYS - 1 end return answers")
 )
+
+// ofSeveral is a script of several calls, which has a key of each.
+func ofSeveral(source string) *lua.Script {
+	s := script(source)
+	s.Each = []string{"own"}
+	return s
+}
 
 // calls returns n calls with an own key and an own argument each; the other argument is what they have in common.
 func (b batcherTest) calls(n int, by *lua.Script, common string) (calls []Call) {
 	for i := range n {
 		calls = append(calls, Call{
 			Script: alone, Keys: []string{b.key, fmt.Sprint(b.key, i)}, Args: []any{common, fmt.Sprint(common, i)},
-			Many: by, OwnKeys: 1, OwnArgs: 1,
+			Many: by, OwnArgs: 1,
 		})
 	}
 	return calls
@@ -66,7 +73,7 @@ func TestCallsOfOneScriptThatFails(t *testing.T) {
 		"with too few answers":    {"return {'a'}", Unknown},
 		"as if Redis were full":   {"return redis.error_reply('OOM command not allowed')", NotDone},
 	} {
-		calls := append(b.calls(3, script(test.source), "a"), b.calls(2, many, "b")...)
+		calls := append(b.calls(3, ofSeveral(test.source), "a"), b.calls(2, many, "b")...)
 		for i, r := range b.together(t, calls) {
 			if i >= 3 && (r.Err != nil || r.Answer != fmt.Sprintf("b%d of 2", i-3)) || i < 3 && !hasOutcome(r.Err, test.want) {
 				t.Errorf("%s: call %d: %v, %v", name, i, r.Answer, r.Err)

@@ -23,8 +23,9 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], fresh = KEYS[3], offers = KEYS[4], ports = KEYS[5], resting = KEYS[6],
 }
+local name, from, most = unpack(ARGV)
 local now = read_clock()
-local service = read_service(keys, now, ARGV[1])
+local service = read_service(keys, now, name)
 if not service.cooldown then return redis.error_reply(no_service(service.name)) end
 if is_changing(service) then return 0 end
 
@@ -54,11 +55,11 @@ local function first_port(port)
 end
 
 local ranges, own, draining = read_pool_ranges(keys)
-local first, last = tonumber(ARGV[2]), -1
+local first, last = tonumber(from), -1
 for _, range in ipairs(ranges) do
   if first > last and first <= range[2] then
     first = math.max(first, range[1])
-    last = math.min(first + ARGV[3] - 1, range[2])
+    last = math.min(first + most - 1, range[2])
   end
 end
 if first <= last then first = first_port(first) end

@@ -30,10 +30,7 @@ func serviceCommand() *cobra.Command {
 }
 
 func serviceDefineCommand() *cobra.Command {
-	var description, pick string
-	var cooldown, defaultLease, maxLease duration
-	var exclude []string
-	var drain bool
+	var f definitionFlags
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "define NAME START-END[,START-END...]",
 		Short: "Define a service, or change it",
@@ -47,13 +44,13 @@ func serviceDefineCommand() *cobra.Command {
 			"  portmaster service define games 5000-5099,7000-7099 --exclude 5005,5010-5019",
 		Args: cobra.ExactArgs(2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		d := client.Definition{Name: args[0], Description: description, Cooldown: time.Duration(cooldown), Pick: pick,
-			DefaultLease: time.Duration(defaultLease), MaxLease: time.Duration(maxLease), Drain: drain}
+		d := client.Definition{Name: args[0], Description: f.description, Cooldown: time.Duration(f.cooldown), Pick: f.pick,
+			DefaultLease: time.Duration(f.defaultLease), MaxLease: time.Duration(f.maxLease), Drain: f.drain}
 		var err error
 		if d.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
 			return err
 		}
-		if d.Exclude, err = portRanges(exclude); err != nil {
+		if d.Exclude, err = portRanges(f.exclude); err != nil {
 			return err
 		}
 		if len(d.Ranges) == 1 { // which servers of before ranges understand
@@ -63,34 +60,31 @@ func serviceDefineCommand() *cobra.Command {
 		return printDefined(s, service, err)
 	})
 	cmd.ValidArgsFunction = s.complete(serviceNames)
-	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
-	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
-	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
-	addLeases(cmd, &defaultLease, &maxLease)
-	addExclude(cmd, &exclude)
-	addDrain(cmd, &drain)
+	f.add(cmd)
 	s.output.addFlags(cmd, "the name")
 	return cmd
 }
 
-func addLeases(cmd *cobra.Command, defaultLease, maxLease *duration) {
-	cmd.Flags().Var(defaultLease, "default-lease", "lease of a request that has none (1s to 30d; 0: --max-lease, if there is one)")
-	cmd.Flags().Var(maxLease, "max-lease", "longest lease that can be asked for, also by a renewal (1s to 30d; 0: 30d)")
+// definitionFlags are what the flags say that define or change a service.
+type definitionFlags struct {
+	description, pick                string
+	cooldown, defaultLease, maxLease duration
+	exclude                          []string
+	drain                            bool
 }
 
-func addExclude(cmd *cobra.Command, exclude *[]string) {
-	cmd.Flags().StringSliceVar(exclude, "exclude", nil, "ports and ranges that the service does not have, such as 5005,5010-5019")
-}
-
-func addDrain(cmd *cobra.Command, drain *bool) {
-	cmd.Flags().BoolVar(drain, "drain", false, "let held ports leave the ranges: they stay with their holders until they are given back")
+func (f *definitionFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.description, "description", "", "what the service is for, in at most 256 bytes")
+	cmd.Flags().Var(&f.cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
+	cmd.Flags().StringVar(&f.pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
+	cmd.Flags().Var(&f.defaultLease, "default-lease", "lease of a request that has none (1s to 30d; 0: --max-lease, if there is one)")
+	cmd.Flags().Var(&f.maxLease, "max-lease", "longest lease that can be asked for, also by a renewal (1s to 30d; 0: 30d)")
+	cmd.Flags().StringSliceVar(&f.exclude, "exclude", nil, "ports and ranges that the service does not have, such as 5005,5010-5019")
+	cmd.Flags().BoolVar(&f.drain, "drain", false, "let held ports leave the ranges: they stay with their holders until they are given back")
 }
 
 func serviceChangeCommand() *cobra.Command {
-	var description, pick string
-	var cooldown, defaultLease, maxLease duration
-	var exclude []string
-	var drain bool
+	var f definitionFlags
 	var given func(flag string) bool
 	cmd, s := newCommand(&cobra.Command{
 		Use:   "change NAME [START-END[,START-END...]]",
@@ -100,42 +94,37 @@ func serviceChangeCommand() *cobra.Command {
 		Example: "  portmaster service change web --cooldown 1m\n  portmaster service change web --exclude 8080",
 		Args:    cobra.RangeArgs(1, 2),
 	}, func(ctx context.Context, s *session, args []string) error {
-		change := client.Change{Drain: drain}
+		change := client.Change{Drain: f.drain}
 		var err error
 		if len(args) > 1 {
 			if change.Ranges, err = portRanges(strings.Split(args[1], ",")); err != nil {
 				return err
 			}
 		}
-		if change.Exclude, err = portRanges(exclude); err != nil {
+		if change.Exclude, err = portRanges(f.exclude); err != nil {
 			return err
 		}
 		if given("description") {
-			change.Description = &description
+			change.Description = &f.description
 		}
 		if given("cooldown") {
-			change.Cooldown = (*time.Duration)(&cooldown)
+			change.Cooldown = (*time.Duration)(&f.cooldown)
 		}
 		if given("pick") {
-			change.Pick = &pick
+			change.Pick = &f.pick
 		}
 		if given("default-lease") {
-			change.DefaultLease = (*time.Duration)(&defaultLease)
+			change.DefaultLease = (*time.Duration)(&f.defaultLease)
 		}
 		if given("max-lease") {
-			change.MaxLease = (*time.Duration)(&maxLease)
+			change.MaxLease = (*time.Duration)(&f.maxLease)
 		}
 		service, err := s.client.Change(ctx, args[0], change)
 		return printDefined(s, service, err)
 	})
 	given = cmd.Flags().Changed
 	cmd.ValidArgsFunction = s.complete(serviceNames)
-	cmd.Flags().StringVar(&description, "description", "", "what the service is for, in at most 256 bytes")
-	cmd.Flags().Var(&cooldown, "cooldown", "how long a port rests after it was given back (0 to 30d)")
-	cmd.Flags().StringVar(&pick, "pick", "", "name: a name mostly gets the same port; rested: any gets the one that has been free the longest")
-	addLeases(cmd, &defaultLease, &maxLease)
-	addExclude(cmd, &exclude)
-	addDrain(cmd, &drain)
+	f.add(cmd)
 	s.output.addFlags(cmd, "the name")
 	return cmd
 }
