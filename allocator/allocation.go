@@ -149,17 +149,15 @@ func (a *Allocator) release(ctx context.Context, caller Caller, pool, service, h
 			Detail: "send the allocation's secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys.Pool(pool)
-	which := make([]any, 1, 1+len(proof.Fences))
-	which[0] = holder
-	for _, fence := range proof.Fences {
-		which = append(which, fence)
-	}
 	if proof.Secret == "" && !inUse {
-		if answer, err := a.write(ctx, a.plainRelease(caller, pool, service, which)); err != nil || answer != longWay {
+		if answer, err := a.write(ctx, a.plainRelease(caller, pool, service, holder, proof.Fences)); err != nil || answer != longWay {
 			return true, a.notGone(ctx, pool, err)
 		}
 	}
-	args := append(a.withEvents(caller, service, proof.Secret, a.rests(inUse)), which...)
+	args := a.withEvents(caller, service, proof.Secret, a.rests(inUse), holder)
+	for _, fence := range proof.Fences {
+		args = append(args, fence)
+	}
 	answer, err := a.runOwned(ctx, pool, caller, k.Call(lua.Release, service, proof.Secret, args...), a.write)
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
@@ -173,11 +171,17 @@ func (a *Allocator) rests(inUse bool) any {
 }
 
 // plainRelease returns the call of the script of few keys that serves most releases: of a port or name, and the fences of which it
-// must have one. Those without a fence run many at a time.
-func (a *Allocator) plainRelease(caller Caller, pool, service string, which []any) executor.Call {
+// must have one, if there are any. Those with more than one fence run each by itself.
+func (a *Allocator) plainRelease(caller Caller, pool, service, holder string, fences []int64) executor.Call {
 	k := a.keys.Pool(pool)
-	call := k.Call(lua.ReleasePlain, service, "", a.withEvents(caller, which...)...)
-	if len(which) == 1 {
+	call := k.Call(lua.ReleasePlain, service, "", a.withEvents(caller, holder)...)
+	for _, fence := range fences {
+		call.Args = append(call.Args, fence)
+	}
+	if len(fences) == 0 {
+		call.Args = append(call.Args, "")
+	}
+	if len(fences) <= 1 {
 		call.Many, call.OwnArgs = lua.ReleaseMany, len(call.Args)
 	}
 	k.AddOwner(&call, caller.Owner)

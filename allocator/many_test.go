@@ -161,17 +161,20 @@ func (w *twins) accept(n int) {
 }
 
 func (w *twins) release(n int) {
-	holders := make([]string, n)
+	holders, proofs := make([]string, n), make([]Proof, n)
 	for i := range holders {
 		holders[i] = w.name()
 		if w.rand.IntN(3) == 0 {
 			holders[i] = fmt.Sprint(2000 + w.rand.IntN(110))
 		}
+		if held, err := w.of[0].Allocation(w.Context(), DefaultPool, "web", holders[i]); err == nil && w.rand.IntN(2) == 0 {
+			proofs[i].Fences = []int64{held.Fence - int64(w.rand.IntN(2))}
+		}
 	}
 	w.calls(n, func(a *Allocator, i int) executor.Call {
-		return a.plainRelease(Caller{}, DefaultPool, "web", []any{holders[i]})
+		return a.plainRelease(Caller{}, DefaultPool, "web", holders[i], proofs[i].Fences)
 	}, func(a *Allocator, i int) string {
-		return fmt.Sprint(a.Release(w.Context(), Caller{}, DefaultPool, "web", holders[i], Proof{}))
+		return fmt.Sprint(a.Release(w.Context(), Caller{}, DefaultPool, "web", holders[i], proofs[i]))
 	})
 }
 
@@ -302,7 +305,7 @@ func TestManyHalfWritten(t *testing.T) {
 			}},
 			"release": {"free", true, func(a *Allocator) executor.Call {
 				mustAccept(t, a, mustOffer(t, a, "web", "dan"))
-				return a.plainRelease(Caller{}, DefaultPool, "web", []any{"dan"})
+				return a.plainRelease(Caller{}, DefaultPool, "web", "dan", nil)
 			}},
 		} {
 			a := newAllocator(store, long)

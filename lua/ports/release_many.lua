@@ -1,7 +1,7 @@
 -- Releases the allocations of several calls that wait at the same time, as release_plain.lua does that of one.
 --
 -- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET, events STREAM
--- ARGV   of each call, 64 at most: events, request, port or name
+-- ARGV   of each call, 64 at most: events, request, port or name, the fence that the allocation must have ('': any)
 --
 -- answer of each call, in their order:
 --        1  released
@@ -18,15 +18,15 @@ local call = redis.call
 local free, names, ports, waitlist, events = unpack(KEYS)
 local now = read_clock()
 
-local named, of, answers = {}, {}, {} -- of[i] is the port of call i. A name is never all digits.
-for i = 1, #ARGV / 3 do
-  local holder = ARGV[3 * i]
+local named, of, answers = {}, {}, {} -- of[i] is the port of call i. What is all digits is one.
+for i = 1, #ARGV / 4 do
+  local holder = ARGV[4 * i - 1]
   answers[i] = 0
   if string.find(holder, '^%d+$') then of[i] = holder else named[#named + 1] = i end
 end
 if #named > 0 then
   local asked = {}
-  for k, i in ipairs(named) do asked[k] = ARGV[3 * i] end
+  for k, i in ipairs(named) do asked[k] = ARGV[4 * i - 1] end
   for k, port in ipairs(call('HMGET', names, unpack(asked))) do of[named[k]] = port end
 end
 local at, call_of = {}, {} -- of two calls of one port the second takes the long path
@@ -40,7 +40,8 @@ if #at == 0 or call('EXISTS', waitlist) == 1 then return answers end
 local all, freed, fences, scores = {}, {}, {}, {}
 for k, record in ipairs(call('HMGET', ports, unpack(at))) do
   local name, fence = parse_plain_allocation(record or '')
-  if name then
+  local required = ARGV[4 * call_of[at[k]]]
+  if name and (required == '' or required == fence) then
     local n = #all + 1
     all[n], freed[n], fences[n], scores[2 * n - 1], scores[2 * n] = at[k], name, fence, now, at[k]
   end
@@ -53,7 +54,7 @@ return write_rest(function()
   call('HDEL', names, unpack(freed))
   for k, port in ipairs(all) do
     local i = call_of[port]
-    add_event(events, 'released', freed[k], port, 1, fences[k], nil, nil, 3 * i - 2)
+    add_event(events, 'released', freed[k], port, 1, fences[k], nil, nil, 4 * i - 3)
     answers[i] = 1
   end
 end) or answers

@@ -2,8 +2,8 @@
 -- that most calls take.
 --
 -- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET, events STREAM; of an owner: owned ZSET
--- ARGV   events, request, port or name, then the fences of which the allocation must have one (none: any); of an owner,
---        last: owner
+-- ARGV   events, request, port or name, then the fences of which the allocation must have one (one of '': any); of an
+--        owner, last: owner
 --
 -- answer 1  released
 --        0  nothing was changed: take the long path, release.lua
@@ -25,7 +25,7 @@ local port = string.find(holder, '^%d+$') and holder or call('HGET', names, hold
 local allocation = port and call('HGET', ports, port)
 if not allocation or is_first_port(allocation) or call('EXISTS', waitlist) == 1 then return 0 end
 local name, count, fence, lease, _, _, its_owner, labels = parse_allocation(allocation)
-local matches = #ARGV == 3
+local matches = ARGV[4] == ''
 for i = 4, #ARGV do
   matches = matches or ARGV[i] == fence
 end
