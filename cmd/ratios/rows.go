@@ -51,24 +51,32 @@ func cycleToPlain(b *bench) (float64, float64, error) {
 	return (cpu(b.server) + cpu(b.redis) - both) / cycle.Requests, plain, nil
 }
 
-// scriptsToReturn1 compares the scripts of a batch of cycles.
+// scriptsToReturn1 compares a call of the cycle, in the scripts that 64 clients have run, with as many that do nothing.
 func scriptsToReturn1(b *bench) (float64, float64, error) {
-	const pool, service = "scripts", "recorded"
-	secrets := make([]string, batch)
+	const pool, service, calls = "scripts", "recorded", 4 * connections
+	var secrets [calls]string
 	steps, err := b.record(
 		func(ports *allocator.Allocator) error {
 			_, _, err := ports.Define(background, allocator.Caller{}, pool, allocator.Definition{Name: service, Start: 10_000, End: 19_999})
 			return err
 		},
-		func(ports *allocator.Allocator) error { return offerBatch(ports, pool, service, secrets) },
 		func(ports *allocator.Allocator) error {
-			return forBatch(func(i int) error {
+			return concurrently(calls, func(i int) error {
+				offers, _, err := ports.Offer(background, allocator.Caller{}, pool, service, []allocator.Request{{Name: holder(i)}}, allocator.Wait{})
+				if err == nil {
+					secrets[i] = offers[0].Secret
+				}
+				return err
+			})
+		},
+		func(ports *allocator.Allocator) error {
+			return concurrently(calls, func(i int) error {
 				_, _, err := ports.Accept(background, allocator.Caller{}, pool, service, secrets[i], nil)
 				return err
 			})
 		},
 		func(ports *allocator.Allocator) error {
-			return forBatch(func(i int) error {
+			return concurrently(calls, func(i int) error {
 				return ports.Release(background, allocator.Caller{}, pool, service, holder(i), allocator.Proof{})
 			})
 		})
@@ -79,12 +87,16 @@ func scriptsToReturn1(b *bench) (float64, float64, error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	nothing := slices.Repeat([][]any{{"evalsha", one, 0}}, batch)
-	costs, err := b.replay(steps[1], nothing, steps[2], nothing, steps[3], nothing)
+	nothing := slices.Repeat([][]any{{"evalsha", one, 0}}, calls)
+	costs, err := b.replay(steps[1], steps[2], steps[3], nothing)
 	if err != nil {
 		return 0, 0, err
 	}
-	return (costs[0] + costs[2] + costs[4]) / 3, (costs[1] + costs[3] + costs[5]) / 3, nil
+	cycle := 0.0
+	for i, step := range steps[1:] {
+		cycle += costs[i] * float64(len(step)) / calls
+	}
+	return cycle / 3, costs[3], nil
 }
 
 // fullToEmpty compares offers of a service of which 48,000 ports are allocated with those of one where none is.
