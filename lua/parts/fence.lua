@@ -30,7 +30,7 @@ end
 local function highest_of(first, step, n)
   local highest = ARGV[first]
   for i = first + step, first + step * (n - 1), step do
-    if ARGV[i] - highest > 0 then highest = ARGV[i] end
+    if ARGV[i] ~= highest and ARGV[i] - highest > 0 then highest = ARGV[i] end
   end
   return highest
 end

@@ -33,11 +33,11 @@ local function parse_offer(record)
     count ~= '' and string.find(count, '"labels":true', 1, true) ~= nil
 end
 
--- Parses an offer of one port without a lease, an owner, labels and a mark: service, name, port, expires, all strings.
--- Nil if it is another.
+-- Parses an offer of one port without a lease, an owner and labels: service, name, port, expires, all strings. Nil if it
+-- is another. It may have a mark.
 local function parse_plain_offer(record)
   return string.match(record, '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+),"created":%d+,"expires":(%d+)' ..
-    ',"secret":"[^"]+"}$')
+    ',"secret"')
 end
 
 -- Adds a mark to an offer.
@@ -68,7 +68,7 @@ end
 -- Parses an allocation of one port without a lease, an owner and labels: name, fence, both strings. Nil if it is
 -- another, or no allocation.
 local function parse_plain_allocation(record)
-  return string.match(record, '^{"name":"([^"]+)","port":%d+,"created":%d+,"fence":(%d+),"secret":"[^"]+"}$')
+  return string.match(record, '^{"name":"([^"]+)","port":%d+,"created":%d+,"fence":(%d+),"secret"')
 end
 
 -- The name of an offer or an allocation.

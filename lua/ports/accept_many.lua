@@ -23,7 +23,7 @@ local offer = {unpack(KEYS, 6)}
 local now, microseconds = read_clock()
 
 -- The offers that take the short path, each with its port; of two of one port the second takes the long one. As in
--- find_offer, the clock decides, and a record must still be at its port.
+-- find_offer, the clock decides, and a record must still be at its port, where none has a mark.
 local found, at, name_of, left, answers = {}, {}, {}, {}, {}
 for i = 1, #offer do
   local record = call('GET', offer[i])
