@@ -33,8 +33,8 @@ local function parse_offer(record)
     count ~= '' and string.find(count, '"labels":true', 1, true) ~= nil
 end
 
--- Parses an offer of one port without a lease, an owner and labels: service, name, port, expires, all strings. Nil if it
--- is another. It may have a mark.
+-- Parses an offer of one port without a lease, an owner and labels, whatever its mark: service, name, port, expires,
+-- all strings. Nil if it is another.
 local function parse_plain_offer(record)
   return string.match(record, '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+),"created":%d+,"expires":(%d+)' ..
     ',"secret"')
