@@ -21,9 +21,10 @@ import (
 
 // benchOptions are the flags of portmaster bench.
 type benchOptions struct {
-	url, pool, output string
-	clients           int
-	duration          time.Duration
+	urls         []string
+	pool, output string
+	clients      int
+	duration     time.Duration
 }
 
 func benchCommand() *cobra.Command {
@@ -31,8 +32,9 @@ func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Put a load on a server: repeat offer, accept and release",
-		Long: "Put a load on a server: each client repeats offer, accept and release on its own connection. The ports are those\n" +
-			"of a new service, which is removed afterwards. The command fails if a port was given to two holders.",
+		Long: "Put a load on a server: each client repeats offer, accept and release on its own connection. Several servers,\n" +
+			"separated by commas, get as many clients each. The ports are those of a new service, which is removed afterwards.\n" +
+			"The command fails if a port was given to two holders.",
 		Example: "  portmaster bench --clients 8 --duration 2s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -52,7 +54,7 @@ func benchCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.url, "url", "http://127.0.0.1:8080", "URL of the server")
+	cmd.Flags().StringSliceVar(&o.urls, "url", []string{"http://127.0.0.1:8080"}, "URL of the server, or of several that share a Redis")
 	cmd.Flags().StringVar(&o.pool, "pool", "bench", "pool to take ports from")
 	cmd.Flags().IntVar(&o.clients, "clients", 64, "number of concurrent clients")
 	cmd.Flags().DurationVar(&o.duration, "duration", 10*time.Second, "how long to run")
@@ -67,10 +69,15 @@ const (
 )
 
 func (o benchOptions) check() error {
-	server, err := url.Parse(o.url)
+	for _, each := range o.urls {
+		server, err := url.Parse(each)
+		if err != nil || server.Host == "" || server.Scheme != "http" && server.Scheme != "https" {
+			return fmt.Errorf("--url must be http://host:port or https://host:port, not %q", each)
+		}
+	}
 	switch {
-	case err != nil || server.Host == "" || server.Scheme != "http" && server.Scheme != "https":
-		return fmt.Errorf("--url must be http://host:port or https://host:port, not %q", o.url)
+	case len(o.urls) == 0:
+		return errors.New("--url must name a server")
 	case o.clients < 1 || o.clients > benchEnd-benchStart+1:
 		return fmt.Errorf("--clients must be within 1-%d", benchEnd-benchStart+1)
 	case o.duration <= 0:
@@ -123,7 +130,7 @@ const (
 // bench defines a service, runs the clients, and removes the service. A second interrupt ends it without removing anything.
 func bench(ctx context.Context, o benchOptions, progress io.Writer) (benchResult, error) {
 	service := "bench-" + uuid.NewString()[:8]
-	setup := newBenchClient(o, service, nil)
+	setup := newBenchClient(o.urls[0], o.pool, service, nil)
 	body := fmt.Sprintf(`{"description":"portmaster bench","start":%d,"end":%d}`, benchStart, benchEnd)
 	if status, err := setup.call("PUT", setup.service, body); err != nil {
 		return benchResult{}, err
@@ -134,7 +141,7 @@ func bench(ctx context.Context, o benchOptions, progress io.Writer) (benchResult
 	var held portHolders
 	clients := make([]*benchClient, o.clients)
 	for i := range clients {
-		clients[i] = newBenchClient(o, service, &held)
+		clients[i] = newBenchClient(o.urls[i%len(o.urls)], o.pool, service, &held)
 	}
 	var cycles atomic.Int64
 	run, stop := context.WithTimeout(ctx, o.duration)

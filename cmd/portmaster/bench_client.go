@@ -42,11 +42,11 @@ func newLatencies() *hdrhistogram.Histogram {
 	return hdrhistogram.New(int64(time.Microsecond), int64(time.Minute), 3)
 }
 
-func newBenchClient(o benchOptions, service string, held *portHolders) *benchClient {
+func newBenchClient(server, pool, service string, held *portHolders) *benchClient {
 	c := &benchClient{
 		request:  fasthttp.AcquireRequest(),
 		response: fasthttp.AcquireResponse(),
-		service:  o.url + "/v1/pools/" + o.pool + "/services/" + service,
+		service:  server + "/v1/pools/" + pool + "/services/" + service,
 		held:     held,
 		errors:   map[string]int{},
 	}

@@ -34,6 +34,19 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// The clients are shared out among several servers. One of the three here is away, and so two of six clients count errors.
+func TestBenchOfSeveralServers(t *testing.T) {
+	p := startProgram(t)
+	away := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	defer away.Close()
+	here := "http://" + p.addr
+	code, stdout, stderr := run(t, []string{"bench", "--url", here + "," + here, "--url", away.URL, "--clients", "6", "--duration", "300ms", "--output", "json"})
+	var r benchResult
+	if err := json.Unmarshal([]byte(stdout), &r); code != 0 || err != nil || r.Cycles < 1 || r.Errors["502 "] < 2 {
+		t.Errorf("it exits with %d: %s%s", code, stdout, stderr)
+	}
+}
+
 // A server that lets nobody release without a proof is left as it was found, too, whatever answers were lost on the way: here
 // that of each fifth acceptance and of each fifth release.
 func TestBenchLeavesNothingBehind(t *testing.T) {
@@ -60,9 +73,11 @@ func TestBenchLeavesNothingBehind(t *testing.T) {
 }
 
 func TestBenchRefusesWrongFlags(t *testing.T) {
-	for flag, value := range map[string]string{"--url": "nonsense", "--clients": "0", "--duration": "0s", "--output": "xml"} {
-		if code, _, stderr := run(t, []string{"bench", flag, value}); code != 1 || !strings.Contains(stderr, flag) {
-			t.Errorf("%s %s: it exits with %d and says %q", flag, value, code, stderr)
+	for _, wrong := range [][]string{
+		{"--url", "nonsense"}, {"--url", ""}, {"--url", "http://127.0.0.1:1,nonsense"}, {"--clients", "0"}, {"--duration", "0s"}, {"--output", "xml"},
+	} {
+		if code, _, stderr := run(t, append([]string{"bench"}, wrong...)); code != 1 || !strings.Contains(stderr, wrong[0]) {
+			t.Errorf("%v: it exits with %d and says %q", wrong, code, stderr)
 		}
 	}
 }

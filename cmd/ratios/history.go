@@ -14,7 +14,7 @@ func historyCost(b *bench) (float64, float64, error) {
 	for range 8 {
 		for i, url := range []string{b.url, b.forgetful} {
 			before := fineCPU(b.redis)
-			l, err := b.load(connections, "--url", url)
+			l, err := b.load(connections, url)
 			if err != nil {
 				return 0, 0, err
 			}

@@ -27,6 +27,7 @@ type row struct {
 
 func main() {
 	program := flag.String("program", "bin/portmaster", "the program to measure")
+	before := flag.String("before", "", "another program to compare with")
 	rounds := flag.Int("rounds", 5, "how often everything is measured; the median counts")
 	window := flag.Duration("window", 2*time.Second, "how long one measurement under load takes")
 	short := flag.Bool("short", false, "one short round, to see that it works: bounds are not checked")
@@ -36,11 +37,14 @@ func main() {
 	if *plainAddr != "" {
 		exit(servePlain(*plainAddr))
 	}
+	if *before != "" {
+		rows = append(rows, cyclesBefore)
+	}
 	rows = slices.DeleteFunc(rows, func(r row) bool { return !strings.HasPrefix(r.name, *only) })
 	if *short {
 		*rounds, *window = 1, 300*time.Millisecond
 	}
-	exit(run(*program, *rounds, *window, !*short))
+	exit(run(*program, *before, *rounds, *window, !*short))
 }
 
 func exit(err error) {
@@ -51,8 +55,8 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func run(program string, rounds int, window time.Duration, check bool) error {
-	b, err := start(program, window)
+func run(program, before string, rounds int, window time.Duration, check bool) error {
+	b, err := start(program, before, window)
 	if err != nil {
 		return err
 	}

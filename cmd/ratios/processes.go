@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,10 +37,13 @@ type bench struct {
 	callers *callers    // nil until the row of tokens
 
 	forgetful string // the URL of a server without a history; "" until the row of histories
+
+	before string      // another program; "": none
+	teams  [2][]string // the URLs of three servers of each program; nil until they are compared
 }
 
-func start(program string, window time.Duration) (b *bench, err error) {
-	b = &bench{program: program, window: window}
+func start(program, before string, window time.Duration) (b *bench, err error) {
+	b = &bench{program: program, before: before, window: window}
 	if b.dir, err = os.MkdirTemp("", "portmaster-ratios-"); err != nil {
 		return nil, err
 	}
@@ -68,11 +72,15 @@ func start(program string, window time.Duration) (b *bench, err error) {
 
 // serve starts a server on the Redis of this bench, with settings beside the usual ones.
 func (b *bench) serve(settings ...string) (url string, server *exec.Cmd, err error) {
+	return b.serveBy(b.program, settings...)
+}
+
+func (b *bench) serveBy(program string, settings ...string) (url string, server *exec.Cmd, err error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return "", nil, err
 	}
-	server = exec.Command(b.program, "serve")
+	server = exec.Command(program, "serve")
 	server.Stderr = os.Stderr
 	server.Env = append(os.Environ(), "PORTMASTER_HTTP_ADDR="+addr, "PORTMASTER_REDIS_URL=redis://"+b.client.Options().Addr,
 		"PORTMASTER_LOG_LEVEL=error", "PORTMASTER_SHUTDOWN_DELAY=0s")
@@ -124,6 +132,7 @@ func freeAddr() (string, error) {
 // load is what `portmaster bench --output json` prints, as far as it is used here.
 type load struct {
 	Requests float64        `json:"requests"`
+	CyclesPS float64        `json:"cycles_per_s"`
 	P50      float64        `json:"p50_ms"`
 	P99      float64        `json:"p99_ms"`
 	Errors   map[string]int `json:"errors"`
@@ -133,11 +142,14 @@ type load struct {
 	} `json:"offer"`
 }
 
-// load runs portmaster bench for one window.
-func (b *bench) load(clients int, flags ...string) (l load, err error) {
-	args := append([]string{"bench", "--url", b.url, "--clients", strconv.Itoa(clients), "--duration", b.window.String(), "--output", "json"}, flags...)
+// load runs portmaster bench for one window, on some servers or the usual one.
+func (b *bench) load(clients int, urls ...string) (l load, err error) {
+	if len(urls) == 0 {
+		urls = []string{b.url}
+	}
 	var stderr bytes.Buffer
-	cmd := exec.Command(b.program, args...)
+	cmd := exec.Command(b.program, "bench", "--url", strings.Join(urls, ","), "--clients", strconv.Itoa(clients),
+		"--duration", b.window.String(), "--output", "json")
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
