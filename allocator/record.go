@@ -56,6 +56,9 @@ func (r record) number(label string) (int64, bool) {
 	for end < len(rest) && '0' <= rest[end] && rest[end] <= '9' {
 		end++
 	}
+	if end == 0 { // most records lack some field, and an error of strconv costs more than the rest
+		return 0, false
+	}
 	n, err := strconv.ParseInt(rest[:end], 10, 64)
 	return n, err == nil
 }
