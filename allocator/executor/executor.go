@@ -38,9 +38,11 @@ type Call struct {
 	Args   []any
 
 	// Many runs several such calls that wait at the same time, and answers with the answers of all; nil: each runs by itself. Its keys
-	// and arguments are those of Script, of which those of Many.Each and the last OwnArgs follow for each call.
-	Many    *lua.Script
-	OwnArgs int
+	// and arguments are those of Script, of which those of Many.Each and OwnArgs follow for each call. A key and LastArgs that all
+	// have in common follow last, if LastArgs is not 0.
+	Many     *lua.Script
+	OwnArgs  int
+	LastArgs int
 }
 
 // Result is how one of many calls ended.

@@ -30,11 +30,15 @@ func shared(batch []*pending) (commands []*pending) {
 	type alike struct {
 		script *lua.Script
 		key    string // the first, which has the service in it
+		last   string // key, if they have one in common
 	}
 	first := map[alike]*pending{}
 	for _, c := range batch {
 		if c.call.Many != nil && !c.asking {
-			of := alike{c.call.Many, c.call.Keys[0]}
+			of := alike{script: c.call.Many, key: c.call.Keys[0]}
+			if c.call.LastArgs > 0 {
+				of.last = c.call.Keys[len(c.call.Keys)-1]
+			}
 			if before := first[of]; before != nil && 1+len(before.riders) < maxMerged && before.call.isLike(c.call) {
 				before.riders = append(before.riders, c)
 				continue
@@ -48,15 +52,23 @@ func shared(batch []*pending) (commands []*pending) {
 
 // isLike reports whether two calls differ in nothing but what is their own.
 func (c Call) isLike(other Call) bool {
-	keys, _, args, _ := c.split()
-	otherKeys, _, otherArgs, _ := other.split()
-	return c.OwnArgs == other.OwnArgs && slices.Equal(keys, otherKeys) && slices.Equal(args, otherArgs)
+	keys, args := c.split()
+	otherKeys, otherArgs := other.split()
+	return c.OwnArgs == other.OwnArgs && slices.Equal(keys.first, otherKeys.first) && slices.Equal(keys.last, otherKeys.last) &&
+		slices.Equal(args.first, otherArgs.first) && slices.Equal(args.last, otherArgs.last)
 }
 
-// split returns the keys and the arguments of a call: those that it has in common with others, and its own.
-func (c Call) split() (keys, ownKeys []string, args, ownArgs []any) {
-	k, a := len(c.Keys)-len(c.Many.Each), len(c.Args)-c.OwnArgs
-	return c.Keys[:k], c.Keys[k:], c.Args[:a], c.Args[a:]
+// parts are the keys or the arguments of a call: its own, and those before and behind them that it has in common with others.
+type parts[T any] struct{ first, own, last []T }
+
+func (c Call) split() (parts[string], parts[any]) {
+	return partsOf(c.Keys, len(c.Many.Each), min(c.LastArgs, 1)), partsOf(c.Args, c.OwnArgs, c.LastArgs)
+}
+
+func partsOf[T any](all []T, own, last int) parts[T] {
+	behind := len(all) - last
+	before := behind - own
+	return parts[T]{all[:before:before], all[before:behind], all[behind:]}
 }
 
 // script returns the one that runs a call and its riders.
@@ -69,10 +81,14 @@ func (c *pending) script() *lua.Script {
 
 // command returns the command that runs a call and its riders.
 func (c *pending) command() []any {
-	keys, args := slices.Clip(c.call.Keys), slices.Clip(c.call.Args)
-	for _, rider := range c.riders {
-		_, ownKeys, _, ownArgs := rider.call.split()
-		keys, args = append(keys, ownKeys...), append(args, ownArgs...)
+	if len(c.riders) == 0 {
+		return evalSHA(c.call.Script, c.call.Keys, c.call.Args)
 	}
-	return evalSHA(c.script(), keys, args)
+	ofKeys, ofArgs := c.call.split()
+	keys, args := append(ofKeys.first, ofKeys.own...), append(ofArgs.first, ofArgs.own...)
+	for _, rider := range c.riders {
+		ofKeys, ofArgs := rider.call.split()
+		keys, args = append(keys, ofKeys.own...), append(args, ofArgs.own...)
+	}
+	return evalSHA(c.call.Many, append(keys, ofKeys.last...), append(args, ofArgs.last...))
 }

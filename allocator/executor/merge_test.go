@@ -61,6 +61,29 @@ func TestCallsOfABatchRunAsOneScript(t *testing.T) {
 	}
 }
 
+// Calls that have a last key and argument in common, such as those of an owner, run together, and with no others.
+func TestCallsOfABatchWithALastKey(t *testing.T) {
+	b := newBatcherTest(t, 5*time.Second, 1000)
+	by := ofSeveral("local answers = {} for i = 2, #ARGV - 1 do answers[i - 1] = ARGV[i] .. KEYS[i] .. ARGV[#ARGV] .. KEYS[#KEYS] .. #KEYS end return answers")
+	calls := b.calls(9, by, "a")
+	for i := range calls {
+		if owner := []string{"", "x", "y"}[i%3]; owner != "" {
+			calls[i].Keys, calls[i].Args, calls[i].LastArgs = append(calls[i].Keys, b.key+" of "+owner), append(calls[i].Args, owner), 1
+		} else {
+			calls[i].Many = many
+		}
+	}
+	for i, r := range b.together(t, calls) {
+		want := fmt.Sprintf("a%d of 3", i)
+		if owner := []string{"", "x", "y"}[i%3]; owner != "" {
+			want = fmt.Sprintf("a%d%s%d%s%s of %s5", i, b.key, i, owner, b.key, owner)
+		}
+		if r.Err != nil || r.Answer != want {
+			t.Errorf("call %d: %v, %v, want %s", i, r.Answer, r.Err, want)
+		}
+	}
+}
+
 // What fails in a script of several calls is said to each of them, and to no other.
 func TestCallsOfOneScriptThatFails(t *testing.T) {
 	b := newBatcherTest(t, 5*time.Second, 1000)

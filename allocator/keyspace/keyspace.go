@@ -137,9 +137,9 @@ func (p Pool) AddEach(c *executor.Call, service, secret string) {
 // The call that it was stays as it was.
 func (p Pool) AddOwner(c *executor.Call, owner string, args ...any) {
 	if owner != "" {
-		c.Many = nil                                         // each owner has a key and arguments of its own
 		c.Keys = append(slices.Clip(c.Keys), p.Owned(owner)) // the caller may make the call again for another owner
 		c.Args = append(append(slices.Clip(c.Args), owner), args...)
+		c.LastArgs = 1 + len(args)
 	}
 }
 

@@ -51,10 +51,15 @@ local function own_ports(keys, now, holds)
   expire_owned(keys, now)
 end
 
--- Records that the owner does not hold ports any more.
+-- Records that the owner does not hold a list of ports any more.
+local function disown_each(keys, now, ports)
+  call('ZREM', keys.owned, unpack(ports))
+  expire_owned(keys, now)
+end
+
+-- Records that the owner does not hold ports in a row any more.
 local function disown_ports(keys, now, first, count)
   local all = {}
   for i = 0, count - 1 do all[i + 1] = string.format('%d', first + i) end
-  call('ZREM', keys.owned, unpack(all))
-  expire_owned(keys, now)
+  disown_each(keys, now, all)
 end

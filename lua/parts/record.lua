@@ -33,11 +33,19 @@ local function parse_offer(record)
     count ~= '' and string.find(count, '"labels":true', 1, true) ~= nil
 end
 
--- Parses an offer of one port without a lease, an owner and labels, whatever its mark: service, name, port, expires,
--- all strings. Nil if it is another.
-local function parse_plain_offer(record)
-  return string.match(record, '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+),"created":%d+,"expires":(%d+)' ..
-    ',"secret"')
+-- What an offer or an allocation of one port has behind its port if it is of this owner, without labels.
+local function owner_part(owner)
+  return ',"count":1,"owner":"' .. owner .. '"'
+end
+
+-- Parses an offer of one port without a lease and labels, whatever its mark, that has no owner or the one of of_owner,
+-- which is his owner_part or nil: service, name, port, expires, all strings, and whether it has the owner. Nil if it is
+-- another.
+local function parse_plain_offer(record, of_owner)
+  local service, name, port, owned, expires = string.match(record,
+    '^{"service":"([^"]+)","name":"([^"]+)","port":(%d+)(.-),"created":%d+,"expires":(%d+),"secret"')
+  if service and (owned == '' or owned == of_owner) then return service, name, port, expires, owned ~= '' end
+  return nil
 end
 
 -- Adds a mark to an offer.
@@ -65,10 +73,13 @@ local function parse_allocation(record)
     count ~= '' and string.find(count, '"labels":true', 1, true) ~= nil
 end
 
--- Parses an allocation of one port without a lease, an owner and labels: name, fence, both strings. Nil if it is
--- another, or no allocation.
-local function parse_plain_allocation(record)
-  return string.match(record, '^{"name":"([^"]+)","port":%d+,"created":%d+,"fence":(%d+),"secret"')
+-- Parses an allocation of one port without a lease and labels, that has no owner or the one of of_owner, as above:
+-- name, fence, both strings, and whether it has the owner. Nil if it is another, or no allocation.
+local function parse_plain_allocation(record, of_owner)
+  local name, owned, fence = string.match(record,
+    '^{"name":"([^"]+)","port":%d+(.-),"created":%d+,"fence":(%d+),"secret"')
+  if name and (owned == '' or owned == of_owner) then return name, fence, owned ~= '' end
+  return nil
 end
 
 -- The name of an offer or an allocation.

@@ -1,10 +1,11 @@
 -- Claims the next ports of a service for several calls that wait at the same time, as claim_any.lua does for one.
 --
 -- KEYS   service HASH, free ZSET, fresh ZSET, names HASH, offers HASH, ports HASH, leases ZSET, fence STRING,
---        events STREAM; of each call: offer STRING (of the secret)
+--        events STREAM; of each call: offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   of each call, 64 at most: events, request, service, how long a secret that the client supplied is remembered
 --        (ms), name, secret, '1' if the client supplied the secret, lease (ms, '0': none), the highest fence of the
---        pool that the server saw, and the highest of all pools
+--        pool that the server saw, and the highest of all pools; of an owner of all calls: owner, and how many ports it
+--        may hold in the pool ('0': any number)
 --
 -- answer of each call, in their order:
 --        record  a new allocation
@@ -20,6 +21,7 @@ local call = redis.call
 -- include ports/allocate: add_allocation, new_allocations, write_allocations
 -- include ports/assign: assign_ports
 -- include ports/next_ports: take_fresh
+-- include ports/own_lazily: may_hold, own_all_lazily
 -- include record: offer_record
 -- include write_rest: write_rest
 
@@ -28,6 +30,8 @@ local keys = {
   leases = KEYS[7], fence = KEYS[8], events = KEYS[9],
 }
 local offer = {unpack(KEYS, 10)}
+local owned = #ARGV % 10 > 0 and table.remove(offer) or nil
+local most, owner = owned and table.remove(ARGV), owned and table.remove(ARGV)
 local now, microseconds = read_clock()
 
 local wanted, answers = {}, {}
@@ -35,7 +39,7 @@ for i = 1, #offer do
   local is_known = ARGV[10 * i - 3] == '1' and (wanted[offer[i]] or call('EXISTS', offer[i]) == 1)
   wanted[i], wanted[offer[i]], answers[i] = not is_known and ARGV[10 * i - 5], true, 0
 end
-local assigned, ports, ended, used, runs = assign_ports(keys, now, wanted)
+local assigned, ports, ended, used, runs = assign_ports(keys, now, wanted, owner and may_hold(owned, most, now))
 if #assigned == 0 then return answers end
 
 local new, named = {}, {}
@@ -50,21 +54,23 @@ return write_rest(function()
     for _, i in ipairs(assigned) do answers[i] = 3 end
     return
   end
-  local all = new_allocations()
+  local all, holds = new_allocations(), {}
   for k, i in ipairs(assigned) do
     local service, remember, name, secret, own, lease = unpack(ARGV, 10 * i - 7, 10 * i - 2)
     local port, number = ports[k], k == 1 and first or string.format('%d', first + k - 1)
     if lease == '0' then lease = nil end
     local ends = lease and string.format('%d', now + lease)
-    answers[i] = add_allocation(all, name, port, 1, now, number, lease, ends, secret, nil, false, k > used)
-    add_event(keys.events, 'allocated', name, port, 1, number, nil, ends, 10 * i - 9)
+    answers[i] = add_allocation(all, name, port, 1, now, number, lease, ends, secret, owner, false, k > used)
+    add_event(keys.events, 'allocated', name, port, 1, number, owner, ends, 10 * i - 9)
+    holds[2 * k - 1], holds[2 * k] = ends or '9007199254740991', port
     if own == '1' then -- remembered like an accepted offer, see claim.lua
       local expires = string.format('%d', now + remember)
-      local record = offer_record(service, name, port, 1, now, expires, nil, secret, 'claimed')
+      local record = offer_record(service, name, port, 1, now, expires, nil, secret, 'claimed', owner)
       call('SET', offer[i], record, 'PX', remember)
     end
   end
   if #ended > 0 then call('HDEL', keys.names, unpack(ended)) end
   if runs then take_fresh(keys.fresh, runs, #assigned - used) end
   write_allocations(keys, all)
+  if owner then own_all_lazily(owned, now, holds) end
 end) or answers

@@ -1,7 +1,8 @@
 -- Releases the allocations of several calls that wait at the same time, as release_plain.lua does that of one.
 --
--- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET, events STREAM
--- ARGV   of each call, 64 at most: events, request, port or name, the fence that the allocation must have ('': any)
+-- KEYS   free ZSET, names HASH, ports HASH, waitlist ZSET, events STREAM; of an owner: owned ZSET
+-- ARGV   of each call, 64 at most: events, request, port or name, the fence that the allocation must have ('': any); of
+--        an owner of all calls: owner
 --
 -- answer of each call, in their order:
 --        1  released
@@ -12,10 +13,13 @@
 local call = redis.call
 -- include clock: read_clock
 -- include history: add_event
--- include record: parse_plain_allocation
+-- include ports/own_lazily: disown_all_lazily
+-- include record: owner_part, parse_plain_allocation
 -- include write_rest: write_rest
 
-local free, names, ports, waitlist, events = unpack(KEYS)
+local free, names, ports, waitlist, events, owned = unpack(KEYS)
+local owner = owned and table.remove(ARGV)
+local of_owner = owner and owner_part(owner)
 local now = read_clock()
 
 local named, of, answers = {}, {}, {} -- of[i] is the port of call i. What is all digits is one.
@@ -38,12 +42,14 @@ for i = 1, #answers do
 end
 if #at == 0 or call('EXISTS', waitlist) == 1 then return answers end
 local all, freed, fences, scores = {}, {}, {}, {}
+local disowned, owner_of = {}, {}
 for k, record in ipairs(call('HMGET', ports, unpack(at))) do
-  local name, fence = parse_plain_allocation(record or '')
+  local name, fence, is_owned = parse_plain_allocation(record or '', of_owner)
   local required = ARGV[4 * call_of[at[k]]]
   if name and (required == '' or required == fence) then
     local n = #all + 1
     all[n], freed[n], fences[n], scores[2 * n - 1], scores[2 * n] = at[k], name, fence, now, at[k]
+    if is_owned then disowned[#disowned + 1], owner_of[n] = at[k], owner end
   end
 end
 if #all == 0 then return answers end
@@ -52,9 +58,10 @@ call('HDEL', ports, unpack(all)) -- first, since a full Redis does not refuse it
 return write_rest(function()
   call('ZADD', free, unpack(scores))
   call('HDEL', names, unpack(freed))
+  if #disowned > 0 then disown_all_lazily(owned, now, disowned) end
   for k, port in ipairs(all) do
     local i = call_of[port]
-    add_event(events, 'released', freed[k], port, 1, fences[k], nil, nil, 4 * i - 3)
+    add_event(events, 'released', freed[k], port, 1, fences[k], owner_of[k], nil, 4 * i - 3)
     answers[i] = 1
   end
 end) or answers

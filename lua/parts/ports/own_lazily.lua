@@ -7,6 +7,12 @@ local function is_at_quota(owned, most, ...)
   return most ~= '0' and count_held({owned = owned}, ...) >= tonumber(most)
 end
 
+-- How many ports more an owner may hold; nil for any number. Takes now.
+local function may_hold(owned, most, ...)
+  -- include owner: count_held
+  return most ~= '0' and tonumber(most) - count_held({owned = owned}, ...) or nil
+end
+
 -- Records that an owner holds ports. Takes now, the first, how many, and when the hold ends, nil if it does not.
 local function own_lazily(owned, ...)
   -- include owner: add_holds, own_ports
@@ -17,4 +23,16 @@ end
 local function disown_lazily(owned, ...)
   -- include owner: disown_ports
   disown_ports({owned = owned}, ...)
+end
+
+-- Records that an owner holds ports. Takes now, and pairs of score and port.
+local function own_all_lazily(owned, ...)
+  -- include owner: own_ports
+  own_ports({owned = owned}, ...)
+end
+
+-- Records that an owner does not hold ports any more. Takes now, and the ports.
+local function disown_all_lazily(owned, ...)
+  -- include owner: disown_each
+  disown_each({owned = owned}, ...)
 end
