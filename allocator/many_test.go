@@ -1,7 +1,6 @@
 package allocator
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"portmaster/allocator/executor"
+	"portmaster/allocator/keyspace"
 	"portmaster/allocator/storetest"
 	"portmaster/lua"
 )
@@ -298,41 +298,51 @@ func (w *twins) valueOf(store storetest.Store, key string) string {
 	}
 }
 
-// A script of several calls that fails after its first change says so, and what became of the calls is unknown; one that fails before
-// has changed nothing. A key of another type brings it about.
+// Where a script of several calls fails after its first change, what became of those that change something is unknown, and the answers of
+// the others stand; one that fails before has changed nothing. A key of another type brings it about.
 func TestManyHalfWritten(t *testing.T) {
+	alone, ann := Caller{}, Caller{Owner: "ann"}
+	acquire := func(a *Allocator, caller Caller, script *lua.Script, name string) executor.Call {
+		call, _ := a.plainCall(acquisition{caller: caller, pool: DefaultPool, service: "web", requests: []Request{{Name: name, Secret: name}}, script: script})
+		return call
+	}
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
 		for name, test := range map[string]struct {
-			breaks    string // this key
-			isUnknown bool
-			call      func(a *Allocator) executor.Call
+			breaks func(keyspace.Pool) string // this key
+			want   string
+			calls  func(a *Allocator) (changes, changesNothing executor.Call)
 		}{
-			"offer": {"free", false, func(a *Allocator) executor.Call {
-				call, _ := a.plainCall(acquisition{pool: DefaultPool, service: "web", requests: []Request{{Name: "bob", Secret: "s"}}, script: lua.Offer})
-				return call
+			"offer before": {func(k keyspace.Pool) string { return k.Free("web") }, "WRONGTYPE", func(a *Allocator) (executor.Call, executor.Call) {
+				return acquire(a, alone, lua.Offer, "bob"), acquire(a, alone, lua.Offer, "taken")
 			}},
-			"claim": {"fence", true, func(a *Allocator) executor.Call {
-				call, _ := a.plainCall(acquisition{pool: DefaultPool, service: "web", requests: []Request{{Name: "bob", Secret: "s"}}, script: lua.Claim})
-				return call
+			"offer": {func(k keyspace.Pool) string { return k.Owned("ann") }, "HALF_WRITTEN", func(a *Allocator) (executor.Call, executor.Call) {
+				return acquire(a, ann, lua.Offer, "bob"), acquire(a, ann, lua.Offer, "taken")
 			}},
-			"accept": {"free", true, func(a *Allocator) executor.Call {
-				return a.plainAccept(Caller{}, DefaultPool, "web", mustOffer(t, a, "web", "cem").Secret)
+			"claim": {keyspace.Pool.Fence, "HALF_WRITTEN", func(a *Allocator) (executor.Call, executor.Call) {
+				return acquire(a, alone, lua.Claim, "bob"), acquire(a, alone, lua.Claim, "taken")
 			}},
-			"release": {"free", true, func(a *Allocator) executor.Call {
+			"accept": {func(k keyspace.Pool) string { return k.Free("web") }, "HALF_WRITTEN", func(a *Allocator) (executor.Call, executor.Call) {
+				offer := mustOffer(t, a, "web", "cem")
+				return a.plainAccept(alone, DefaultPool, "web", offer.Secret), a.plainAccept(alone, DefaultPool, "web", "nobody's")
+			}},
+			"release": {func(k keyspace.Pool) string { return k.Free("web") }, "HALF_WRITTEN", func(a *Allocator) (executor.Call, executor.Call) {
 				mustAccept(t, a, mustOffer(t, a, "web", "dan"))
-				return a.plainRelease(Caller{}, DefaultPool, "web", "dan", nil)
+				return a.plainRelease(alone, DefaultPool, "web", "dan", nil), a.plainRelease(alone, DefaultPool, "web", "nobody", nil)
 			}},
 		} {
 			a := newAllocator(store, long)
 			mustDefine(t, a, "web", 2000, 2009)
-			call := test.call(a)
-			key := map[string]string{"free": a.keys.Pool(DefaultPool).Free("web"), "fence": a.keys.Pool(DefaultPool).Fence()}[test.breaks]
+			mustOffer(t, a, "web", "taken")
+			changes, changesNothing := test.calls(a)
+			key := test.breaks(a.keys.Pool(DefaultPool))
 			must(t, store.Admin.Del(t.Context(), key).Err())
 			must(t, store.Admin.HSet(t.Context(), key, "a", "b").Err())
-			call.Script, call.Many = call.Many, nil
-			_, err := a.write(t.Context(), call)
-			if err == nil || errors.Is(err, ErrOutcomeUnknown) != test.isUnknown {
-				t.Errorf("%s: %v, want unknown: %v", name, err, test.isUnknown)
+			results := a.executor.RunAll(t.Context(), []executor.Call{changesNothing, changes}, 2)
+			if got := fmt.Sprint(results[1].Err); !strings.Contains(got, test.want) {
+				t.Errorf("%s: %v, want %s", name, got, test.want)
+			}
+			if half := test.want == "HALF_WRITTEN"; half && results[0] != (executor.Result{Answer: longWay}) || !half && results[0].Err == nil {
+				t.Errorf("%s: beside it: %v", name, results[0])
 			}
 			must(t, store.Admin.Del(t.Context(), allKeys(t, store)...).Err())
 		}

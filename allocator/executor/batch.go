@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -39,9 +40,17 @@ func (c *pending) endAll(err error) {
 		answers = make([]any, 1+len(c.riders))
 	}
 	for i, rider := range c.riders {
-		rider.end(answers[1+i], err)
+		rider.endOne(answers[1+i], err)
 	}
-	c.end(answers[0], err)
+	c.endOne(answers[0], err)
+}
+
+// endOne tells one of several calls how it ended.
+func (c *pending) endOne(answer any, err error) {
+	if text, ok := answer.(string); ok && strings.HasPrefix(text, halfWritten) {
+		answer, err = nil, unknown("the script failed after its first change", errors.New(text))
+	}
+	c.end(answer, err)
 }
 
 // send runs a batch and ends its calls. Its deadline is that of the oldest.

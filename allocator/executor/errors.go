@@ -39,8 +39,9 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// halfWritten is how a script says that it failed between its changes; see lua/parts/write_rest.lua.
-const halfWritten = "HALF_WRITTEN"
+// halfWritten is how the answer to one of several calls begins if their script failed between its changes; see
+// lua/parts/write_rest.lua.
+const halfWritten = "HALF_WRITTEN "
 
 // ErrMissing is the cause where changes are missing that the replicas had.
 var ErrMissing = errors.New("changes are missing that the replicas had")
@@ -80,9 +81,6 @@ func classify(err error) error {
 			return notDone("Redis accepts no calls at the moment", err)
 		}
 		code, detail, _ := strings.Cut(reply.Error(), " ")
-		if code == halfWritten {
-			return unknown("the script failed after its first change", err)
-		}
 		return &Error{Refused, code, detail, err}
 	}
 	if neverSent(err) {

@@ -1,8 +1,12 @@
--- Runs the writes of a script that follow its first one. Where one of them fails, by a key of a wrong type or a fault
--- of the script, it returns an error by which the server knows that what became of the calls is unknown; else nil. An
--- error outside of it says that nothing was changed.
-local function write_rest(write)
+-- Runs the writes of a script of several calls that follow its first one, and returns the answers. `calls` has the
+-- numbers of those that change something. Where a write fails, by a key of a wrong type or a fault of the script, what
+-- became of these is unknown, and their answers say so; those of the others stand. An error outside of it says that
+-- nothing was changed.
+local function write_rest(answers, calls, write)
   local done, failure = pcall(write)
-  if done then return nil end
-  return redis.error_reply('HALF_WRITTEN ' .. (type(failure) == 'table' and failure.err or tostring(failure)))
+  if not done then
+    local text = 'HALF_WRITTEN ' .. (type(failure) == 'table' and failure.err or tostring(failure))
+    for _, i in ipairs(calls) do answers[i] = text end
+  end
+  return answers
 end

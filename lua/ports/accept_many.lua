@@ -9,7 +9,8 @@
 --        record  a new allocation
 --        0       nothing was changed: take the long path, accept.lua
 --        3       nothing was changed: this is an older state
--- errors HALF_WRITTEN
+-- errors HALF_WRITTEN as the answer of a call: the script failed after its first change, and what became of the call is
+--        unknown
 --
 -- Worst case: 64 calls: about 700 us (an offer takes 10 us).
 local call = redis.call
@@ -52,7 +53,7 @@ if #calls == 0 then return answers end
 -- As in accept_plain.lua, a secret is remembered for a minute at most, and the first write is one that a full Redis
 -- does not refuse.
 call('HDEL', offers, '')
-return write_rest(function()
+return write_rest(answers, calls, function()
   local first = next_fence(fence, microseconds, #calls, highest_of(5, 6, #offer), highest_of(6, 6, #offer))
   local records, holds = {}, {}
   for k, i in ipairs(calls) do
@@ -73,4 +74,4 @@ return write_rest(function()
   call('HDEL', offers, unpack(all))
   call('HSET', ports, unpack(records))
   if #holds > 0 then own_all_lazily(owned, now, holds) end
-end) or answers
+end)

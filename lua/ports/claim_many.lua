@@ -11,7 +11,8 @@
 --        record  a new allocation
 --        0       nothing was changed: take the long path, claim.lua
 --        3       nothing was changed: this is an older state
--- errors HALF_WRITTEN
+-- errors HALF_WRITTEN as the answer of a call: the script failed after its first change, and what became of the call is
+--        unknown
 --
 -- Worst case: 64 calls with secrets of their own and leases: about 1 ms (an offer takes 10 us).
 local call = redis.call
@@ -47,7 +48,7 @@ for k, i in ipairs(assigned) do
   new[k], named[2 * k - 1], named[2 * k] = wanted[i], wanted[i], ports[k]
 end
 call('HSET', keys.names, unpack(named)) -- first, since a full Redis refuses it
-return write_rest(function()
+return write_rest(answers, assigned, function()
   local first = next_fence(keys.fence, microseconds, #new, highest_of(9, 10, #offer), highest_of(10, 10, #offer))
   if not first then
     call('HDEL', keys.names, unpack(new))
@@ -73,4 +74,4 @@ return write_rest(function()
   if runs then take_fresh(keys.fresh, runs, #assigned - used) end
   write_allocations(keys, all)
   if owner then own_all_lazily(owned, now, holds) end
-end) or answers
+end)
