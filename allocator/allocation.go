@@ -103,15 +103,19 @@ func (a *Allocator) Renew(ctx context.Context, caller Caller, pool, service, hol
 	if err := f.err(); err != nil {
 		return Allocation{}, err
 	}
-	k := a.keys.Pool(pool)
-	call := k.Call(lua.Renew, service, "",
-		a.withEvents(caller, service, holder, secret, valueOf(lease).Milliseconds(), caller.Owner)...)
-	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
+	answer, err := a.runOwned(ctx, pool, caller, a.renewCall(caller, pool, service, holder, secret, lease), a.writeMany)
 	if err != nil {
 		return Allocation{}, a.notGone(ctx, pool, err)
 	}
 	record, _ := recordOf(answer)
 	return parseAllocation(service, record)
+}
+
+func (a *Allocator) renewCall(caller Caller, pool, service, holder, secret string, lease *time.Duration) executor.Call {
+	call := a.keys.Pool(pool).Call(lua.Renew, service, "",
+		a.withEvents(caller, service, holder, secret, valueOf(lease).Milliseconds(), caller.Owner)...)
+	call.Many, call.OwnArgs = lua.RenewMany, len(call.Args)
+	return call
 }
 
 // Proof says which allocation a release means, so that it does not end the one of the next holder.

@@ -109,6 +109,16 @@ func (a *Allocator) write(ctx context.Context, c executor.Call) (any, error) {
 	return answer, translate(err)
 }
 
+// writeMany is write for a call that may share a script with others. What such a script left undone, it runs by itself.
+func (a *Allocator) writeMany(ctx context.Context, c executor.Call) (any, error) {
+	answer, err := a.write(ctx, c)
+	if err == nil && answer == longWay {
+		c.Many = nil
+		answer, err = a.write(ctx, c)
+	}
+	return answer, err
+}
+
 // stateBehind is the answer of a script that was told the highest fence seen of its pool: the state is older than that, and
 // nothing was done.
 const stateBehind = int64(3)

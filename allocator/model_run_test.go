@@ -67,6 +67,11 @@ func walk(t *testing.T, open func(testing.TB) storetest.Store, calls int, replay
 		r := newRun(open(t), i)
 		running.Go(func() {
 			t.Run(strconv.Itoa(i), func(t *testing.T) {
+				defer func() {
+					if t.Failed() { // what cannot be repeated, rapid does not show
+						t.Logf("the first difference: %s", r.differed)
+					}
+				}()
 				rapid.Check(t, r.sequence)
 				for r.steps < calls/drivers && !replay {
 					rapid.Check(t, r.sequence)
@@ -103,6 +108,7 @@ type run struct {
 	steps      int
 	seen       map[string]int // outcome -> how often
 	adding     sync.Mutex
+	differed   string // how the first sequence that failed did
 
 	// of one sequence
 	model   *model
@@ -300,6 +306,9 @@ func (r *run) follow(c request, got answer, state *state) {
 // sequence fails with the same words.
 func (r *run) differ(t *rapid.T, format string, args ...any) {
 	t.Logf(format, args...)
+	if r.differed == "" {
+		r.differed = fmt.Sprintf(format, args...)
+	}
 	t.Fatal("the store and the model differ")
 }
 

@@ -104,10 +104,14 @@ func (a *Allocator) Reject(ctx context.Context, caller Caller, pool, service, se
 	if err := checkSecret(pool, service, secret).err(); err != nil {
 		return false, err
 	}
-	k := a.keys.Pool(pool)
-	call := k.Call(lua.Reject, service, secret, a.withEvents(caller, service, secret, a.rests(inUse))...)
-	answer, err := a.runOwned(ctx, pool, caller, call, a.write)
+	answer, err := a.runOwned(ctx, pool, caller, a.rejectCall(caller, pool, service, secret, inUse), a.writeMany)
 	return answer == int64(1), a.notGone(ctx, pool, err)
+}
+
+func (a *Allocator) rejectCall(caller Caller, pool, service, secret string, inUse bool) executor.Call {
+	call := a.keys.Pool(pool).Call(lua.Reject, service, secret, a.withEvents(caller, service, secret, a.rests(inUse))...)
+	call.Many, call.OwnArgs = lua.RejectMany, len(call.Args)
+	return call
 }
 
 // OpenOffer reads the open offer of a secret. It returns ErrInvalid, ErrServiceNotFound, ErrOfferNotFound, ErrNotOwner,

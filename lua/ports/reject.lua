@@ -1,8 +1,8 @@
 -- Rejects an offer: its ports and its name are free at once. Ports that were found in use rest first.
 --
 -- KEYS   service HASH, free ZSET, names HASH, offers HASH, ports HASH, leases ZSET, resting ZSET, rest HASH,
---        fresh ZSET, run_lengths ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret),
---        events STREAM, labels HASH, last HASH; of an owner: owned ZSET
+--        fresh ZSET, run_lengths ZSET, waitlist ZSET, heartbeats ZSET, waitlists ZSET, events STREAM, labels HASH,
+--        last HASH, offer STRING (of the secret); of an owner: owned ZSET
 -- ARGV   events, request, service, secret, how long the ports rest that were found in use (ms; '': they were not);
 --        of an owner: owner, '1' if the offer must be its
 --
@@ -26,8 +26,8 @@ local call = redis.call
 local keys = {
   service = KEYS[1], free = KEYS[2], names = KEYS[3], offers = KEYS[4], ports = KEYS[5], leases = KEYS[6],
   resting = KEYS[7], rest = KEYS[8], fresh = KEYS[9], run_lengths = KEYS[10], waitlist = KEYS[11],
-  heartbeats = KEYS[12], waitlists = KEYS[13], offer = KEYS[14], events = KEYS[15], labels = KEYS[16],
-  last = KEYS[17], owned = KEYS[18],
+  heartbeats = KEYS[12], waitlists = KEYS[13], events = KEYS[14], labels = KEYS[15], last = KEYS[16],
+  offer = KEYS[17], owned = KEYS[18],
 }
 local service, secret, rest, owner, must_own = unpack(ARGV, 3)
 local now = read_clock()

@@ -14,6 +14,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include history: add_event
+-- include ports/find_many: find_ports
 -- include ports/own_lazily: disown_all_lazily
 -- include record: owner_part, parse_plain_allocation
 -- include write_rest: write_rest
@@ -23,24 +24,9 @@ local owner = owned and table.remove(ARGV)
 local of_owner = owner and owner_part(owner)
 local now = read_clock()
 
-local named, of, answers = {}, {}, {} -- of[i] is the port of call i. What is all digits is one.
-for i = 1, #ARGV / 4 do
-  local holder = ARGV[4 * i - 1]
-  answers[i] = 0
-  if string.find(holder, '^%d+$') then of[i] = holder else named[#named + 1] = i end
-end
-if #named > 0 then
-  local asked = {}
-  for k, i in ipairs(named) do asked[k] = ARGV[4 * i - 1] end
-  for k, port in ipairs(call('HMGET', names, unpack(asked))) do of[named[k]] = port end
-end
-local at, call_of = {}, {} -- of two calls of one port the second takes the long path
-for i = 1, #answers do
-  local port = of[i]
-  if port and not call_of[port] then
-    at[#at + 1], call_of[port] = port, i
-  end
-end
+local answers = {}
+for i = 1, math.floor(#ARGV / 4) do answers[i] = 0 end
+local at, call_of = find_ports({names = names}, #answers, 3, 4)
 if #at == 0 or call('EXISTS', waitlist) == 1 then return answers end
 local all, freed, fences, scores = {}, {}, {}, {}
 local calls, disowned, owner_of = {}, {}, {}
