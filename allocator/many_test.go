@@ -66,7 +66,7 @@ type twins struct {
 
 func (w *twins) step() {
 	w.pass(time.Duration(w.rand.IntN(60)) * time.Millisecond)
-	w.caller = []Caller{{}, {}, {Owner: "ann.-+"}, {Owner: "bob", Held: 20, IsOperator: true}}[w.rand.IntN(4)]
+	w.caller = []Caller{{}, {}, {Owner: "ann.-+"}, {Owner: "bob", Held: 8, IsOperator: true}}[w.rand.IntN(4)]
 	act := w.rand.IntN(11)
 	if act >= 4 && act <= 7 && w.rand.IntN(4) > 0 {
 		w.caller = w.offered

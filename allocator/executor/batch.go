@@ -23,7 +23,7 @@ func evalSHA(script *lua.Script, keys []string, args []any) []any {
 // end tells a call how it ended.
 func (c *pending) end(answer any, err error) {
 	c.answer, c.err = answer, err
-	c.wake <- done
+	c.ended <- struct{}{}
 }
 
 // endAll tells a call and its riders how their command ended.

@@ -9,9 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// batcher is the way of scripts to one node of Redis: a group commit. A call that finds no pipeline under way leads: it sends
-// all that waits, itself included, as one plain pipeline. Those that come meanwhile wait, and one of them leads next. The
-// more calls there are, the fewer round trips each costs, and a lone caller goes straight through.
+// batcher is the way of scripts to one node of Redis: a group commit. A call that finds no pipeline under way sends itself at once.
+// Those that come meanwhile wait, and go out together as one plain pipeline when the answers to the one before are there. The more
+// calls there are, the fewer round trips each costs, and a lone caller goes straight through.
 //
 // What it promises to each call:
 //   - One that is given up while it waits is never sent.
@@ -26,10 +26,10 @@ type batcher struct {
 
 	mu      sync.Mutex
 	waiting []*pending // in the order in which they came
-	led     bool       // a batch is under way, or its leader was appointed
+	sends   bool       // a batch is under way
 
 	trail     *trail // of this server's answers, with replicas
-	confirmed string // a slot that had its number of the trail in the last batch; only who leads looks
+	confirmed string // a slot that had its number of the trail in the last batch; only who sends looks
 }
 
 // maxBatch bounds a pipeline, so that its first call does not wait long for its last.
@@ -43,24 +43,15 @@ type pending struct {
 	asking    bool       // the node is to run it although the slot is still on its way there
 	deadline  time.Time
 	answer    any
-	err       error       // how it ended
-	wake      chan wakeUp // at most one lead and one done, in this order; calls of doAll share theirs
-	leads     bool        // it was told to lead; guarded by batcher.mu
+	err       error         // how it ended
+	ended     chan struct{} // gets one word when it did; calls of doAll share theirs
 }
-
-// wakeUp is what a waiting call is told.
-type wakeUp int
-
-const (
-	done wakeUp = iota // it ended
-	lead               // it is its turn to send what waits
-)
 
 // NoRetry is asked by go-redis, which else would send a command again by itself.
 func (*pending) NoRetry() bool { return true }
 
 func newPending(c Call, deadline time.Time) *pending {
-	return &pending{call: c, deadline: deadline, wake: make(chan wakeUp, 2)}
+	return &pending{call: c, deadline: deadline, ended: make(chan struct{}, 1)}
 }
 
 // do runs a call, once, and returns its answer. A change that Redis may have made without an answer is
@@ -69,30 +60,21 @@ func (b *batcher) do(ctx context.Context, c *pending) (any, error) {
 	if !b.enter(c) {
 		return nil, tooMany()
 	}
-	for {
-		select {
-		case word := <-c.wake:
-			if word == done {
-				return c.answer, c.err
-			}
-			b.send(b.next(c))
-			b.handOver()
-		case <-ctx.Done():
-			if b.leave(c) {
-				return nil, notDone("the call was cancelled before it was sent", ctx.Err())
-			}
-			return nil, unknown("the call was cancelled before Redis answered", ctx.Err())
-		}
+	select {
+	case <-c.ended:
+		return c.answer, c.err
+	case <-ctx.Done():
+		return nil, b.giveUp(ctx, c)
 	}
 }
 
-// doAll runs calls of one deadline, each once, and returns how each ended. They enter together and wait together: whichever
-// of them is told to lead, this leads. Where they are given up, nothing is known of those that were sent.
+// doAll runs calls of one deadline, each once, and returns how each ended. They enter together and wait together. Where they are
+// given up, nothing is known of those that were sent.
 func (b *batcher) doAll(ctx context.Context, calls []*pending) []Result {
 	results := make([]Result, len(calls))
-	wake := make(chan wakeUp, 2*len(calls))
+	ended := make(chan struct{}, len(calls))
 	for _, c := range calls {
-		c.wake = wake
+		c.ended = ended
 	}
 	if !b.enter(calls...) {
 		for i := range results {
@@ -100,22 +82,12 @@ func (b *batcher) doAll(ctx context.Context, calls []*pending) []Result {
 		}
 		return results
 	}
-	for ended := 0; ended < len(calls); {
+	for range calls {
 		select {
-		case word := <-wake:
-			if word == done {
-				ended++
-				continue
-			}
-			b.send(b.next(calls[0]))
-			b.handOver()
+		case <-ended:
 		case <-ctx.Done():
 			for i, c := range calls {
-				if b.leave(c) {
-					results[i].Err = notDone("the call was cancelled before it was sent", ctx.Err())
-				} else {
-					results[i].Err = unknown("the call was cancelled before Redis answered", ctx.Err())
-				}
+				results[i].Err = b.giveUp(ctx, c)
 			}
 			return results
 		}
@@ -128,74 +100,70 @@ func (b *batcher) doAll(ctx context.Context, calls []*pending) []Result {
 
 func tooMany() *Error { return notDone("too many calls wait for Redis", nil) }
 
-// enter queues calls, of which the first leads where nobody does. It is false where too many wait.
+// enter queues calls, and sends them where no batch is under way. It is false where too many wait.
 func (b *batcher) enter(calls ...*pending) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if len(b.waiting) >= b.opts.Limit {
+		b.mu.Unlock()
 		return false
 	}
 	b.waiting = append(b.waiting, calls...)
-	if !b.led {
-		b.appoint()
+	first := !b.sends
+	b.sends = true
+	b.mu.Unlock()
+	if first {
+		b.send(b.next())
+		if b.goesOn() {
+			go b.sendOn()
+		}
 	}
 	return true
 }
 
-// leave takes a call that is given up out of the queue. It is false where the call was taken from there already.
-func (b *batcher) leave(c *pending) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i, waits := range b.waiting {
-		if waits == c {
-			b.waiting = append(b.waiting[:i], b.waiting[i+1:]...)
-			if c.leads {
-				b.appoint()
-			}
-			return true
+// sendOn sends what waits, batch after batch, until nothing does. No caller does that: it would answer late.
+func (b *batcher) sendOn() {
+	for {
+		b.send(b.next())
+		if !b.goesOn() {
+			return
 		}
 	}
-	return false
 }
 
-// next empties the queue of the calls that go out next, led by one of them. It takes none where that one is too late: its
-// caller knows its answer, and must not wait for those of others.
-func (b *batcher) next(leader *pending) []*pending {
+// goesOn ends a batch, and reports whether another one is due.
+func (b *batcher) goesOn() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sends = len(b.waiting) > 0
+	return b.sends
+}
+
+// giveUp takes a call out of the queue whose caller is gone, and returns how it ended.
+func (b *batcher) giveUp(ctx context.Context, c *pending) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if i := slices.Index(b.waiting, c); i >= 0 {
+		b.waiting = slices.Delete(b.waiting, i, i+1)
+		return notDone("the call was cancelled before it was sent", ctx.Err())
+	}
+	return unknown("the call was cancelled before Redis answered", ctx.Err())
+}
+
+// next takes the calls that go out next from the queue. Those that are too late end here.
+func (b *batcher) next() []*pending {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	led := true
 	b.waiting = slices.DeleteFunc(b.waiting, func(c *pending) bool {
 		// One that waited for most of its time behind a Redis that hangs would only cut short those it goes with.
 		late := c.deadline.Sub(now) < b.opts.Timeout/4
 		if late {
 			c.end(nil, notDone("Redis does not keep up", nil))
-			led = led && c.wake != leader.wake
 		}
 		return late
 	})
-	if !led {
-		return nil
-	}
 	n := min(len(b.waiting), maxBatch)
 	batch := slices.Clone(b.waiting[:n])
 	b.waiting = slices.Delete(b.waiting, 0, n)
 	return batch
-}
-
-// handOver ends the turn of a leader.
-func (b *batcher) handOver() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.appoint()
-}
-
-// appoint makes the call that has waited longest the leader; b.mu is held.
-func (b *batcher) appoint() {
-	b.led = len(b.waiting) > 0
-	if b.led {
-		first := b.waiting[0]
-		first.leads = true
-		first.wake <- lead
-	}
 }

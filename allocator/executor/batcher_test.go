@@ -136,8 +136,8 @@ func TestBatcherEndsEveryCallWithinItsTimeout(t *testing.T) {
 	running.Wait()
 }
 
-// The second call is to lead when the first has ended, and is too late by then; the third is not.
-func TestBatcherLetsALateLeaderGo(t *testing.T) {
+// The second call is too late when the first has ended; the third is not.
+func TestBatcherSendsNoLateCall(t *testing.T) {
 	const timeout = 800 * time.Millisecond
 	b := newBatcherTest(t, timeout, 100)
 	b.hang(4 * time.Second)
@@ -163,7 +163,7 @@ func TestBatcherLoadsAnUnknownScriptOnceForAll(t *testing.T) {
 	b.admin.ConfigResetStat(ctx)
 	b.hang(300 * time.Millisecond)
 	var running sync.WaitGroup
-	running.Go(func() { b.count(ctx) }) // it leads alone, and the others wait behind it
+	running.Go(func() { b.count(ctx) }) // it goes alone, and the others wait behind it
 	time.Sleep(50 * time.Millisecond)
 	for i := range 100 {
 		running.Go(func() {
@@ -198,8 +198,8 @@ func TestBatcherStaysOpenWhenCallsAreGivenUp(t *testing.T) {
 	q := b.batcher(batcherKey{node: b.client})
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.waiting) > 0 || q.led {
-		t.Errorf("%d calls wait, led: %v", len(q.waiting), q.led)
+	if len(q.waiting) > 0 || q.sends {
+		t.Errorf("%d calls wait, sends: %v", len(q.waiting), q.sends)
 	}
 }
 
