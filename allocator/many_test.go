@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,14 +60,19 @@ type twins struct {
 	number  int
 	secrets []string // of offers and claims
 	seen    map[string]int
-	caller  Caller // of this step
-	offered Caller // of the last offers
-	owner   string // whose key its calls have: an operator's may act on what another has
+	caller  Caller                 // of this step
+	offered Caller                 // of the last offers
+	undo    func(*Allocator) error // ends a state in which few calls take the short paths
+	owner   string                 // whose key its calls have: an operator's may act on what another has
 }
 
 func (w *twins) step() {
 	w.pass(time.Duration(w.rand.IntN(60)) * time.Millisecond)
 	w.caller = []Caller{{}, {}, {Owner: "ann.-+"}, {Owner: "bob", Held: 8, IsOperator: true}}[w.rand.IntN(4)]
+	if w.undo != nil && w.rand.IntN(3) == 0 {
+		w.both(func(a *Allocator) string { return fmt.Sprint(w.undo(a)) })
+		w.undo = nil
+	}
 	act := w.rand.IntN(11)
 	if act >= 4 && act <= 7 && w.rand.IntN(4) > 0 {
 		w.caller = w.offered
@@ -89,7 +95,7 @@ func (w *twins) step() {
 	case 6, 7:
 		w.reject(n)
 	case 8:
-		w.release(n)
+		w.release(3 * n)
 	case 9, 10:
 		w.renew(n)
 	}
@@ -152,7 +158,7 @@ func (w *twins) acquire(script *lua.Script, n int) {
 		}
 	}
 	acquisitionOf := func(a *Allocator, i int) acquisition {
-		c := acquisition{caller: w.caller, pool: DefaultPool, service: "web", requests: requests[i : i+1], script: script, remember: a.opts.OfferTTL}
+		c := acquisition{caller: w.callerOf(i), pool: DefaultPool, service: "web", requests: requests[i : i+1], script: script, remember: a.opts.OfferTTL}
 		if script == lua.Claim {
 			c.remember = remembered
 		}
@@ -179,9 +185,9 @@ func (w *twins) accept(n int) {
 		}
 	}
 	w.calls(n, func(a *Allocator, i int) executor.Call {
-		return a.plainAccept(w.caller, DefaultPool, "web", secrets[i])
+		return a.plainAccept(w.callerOf(i), DefaultPool, "web", secrets[i])
 	}, func(a *Allocator, i int) string {
-		allocation, created, err := a.Accept(w.Context(), w.caller, DefaultPool, "web", secrets[i], nil)
+		allocation, created, err := a.Accept(w.Context(), w.callerOf(i), DefaultPool, "web", secrets[i], nil)
 		return fmt.Sprint(allocation, created, err)
 	})
 }
@@ -198,9 +204,9 @@ func (w *twins) release(n int) {
 		}
 	}
 	w.calls(n, func(a *Allocator, i int) executor.Call {
-		return a.plainRelease(w.caller, DefaultPool, "web", holders[i], proofs[i].Fences)
+		return a.plainRelease(w.callerOf(i), DefaultPool, "web", holders[i], proofs[i].Fences)
 	}, func(a *Allocator, i int) string {
-		return fmt.Sprint(a.Release(w.Context(), w.caller, DefaultPool, "web", holders[i], proofs[i]))
+		return fmt.Sprint(a.Release(w.Context(), w.callerOf(i), DefaultPool, "web", holders[i], proofs[i]))
 	})
 }
 
@@ -214,9 +220,9 @@ func (w *twins) reject(n int) {
 		}
 	}
 	w.calls(n, func(a *Allocator, i int) executor.Call {
-		return w.owned(a, a.rejectCall(w.caller, DefaultPool, "web", secrets[i], inUse[i]))
+		return w.owned(a, a.rejectCall(w.callerOf(i), DefaultPool, "web", secrets[i], inUse[i]))
 	}, func(a *Allocator, i int) string {
-		rejected, err := a.Reject(w.Context(), w.caller, DefaultPool, "web", secrets[i], inUse[i])
+		rejected, err := a.Reject(w.Context(), w.callerOf(i), DefaultPool, "web", secrets[i], inUse[i])
 		return fmt.Sprint(rejected, err)
 	})
 }
@@ -229,26 +235,36 @@ func (w *twins) renew(n int) {
 		if w.rand.IntN(3) == 0 {
 			holders[i] = fmt.Sprint(2000 + w.rand.IntN(110))
 		}
-		if held, err := w.of[0].Allocation(w.Context(), DefaultPool, "web", holders[i]); err == nil && w.rand.IntN(6) > 0 {
-			secrets[i] = w.secretOf(held.Port)
+		if secret := w.secretOf(holders[i]); secret != "" && w.rand.IntN(6) > 0 {
+			secrets[i] = secret
 		}
 		if w.rand.IntN(3) > 0 {
 			leases[i] = new(time.Duration(1+w.rand.IntN(300)) * time.Millisecond)
 		}
 	}
 	w.calls(n, func(a *Allocator, i int) executor.Call {
-		return w.owned(a, a.renewCall(w.caller, DefaultPool, "web", holders[i], secrets[i], leases[i]))
+		return w.owned(a, a.renewCall(w.callerOf(i), DefaultPool, "web", holders[i], secrets[i], leases[i]))
 	}, func(a *Allocator, i int) string {
-		allocation, err := a.Renew(w.Context(), w.caller, DefaultPool, "web", holders[i], secrets[i], leases[i])
+		allocation, err := a.Renew(w.Context(), w.callerOf(i), DefaultPool, "web", holders[i], secrets[i], leases[i])
 		return fmt.Sprint(allocation, err)
 	})
 }
 
-// secretOf returns the secret of an allocation, which no call tells.
-func (w *twins) secretOf(port int) string {
-	stored := w.of[0].store.Admin.HGet(w.Context(), w.of[0].keys.Pool(DefaultPool).Ports("web"), fmt.Sprint(port)).Val()
-	secret, _ := record(stored).text(`"secret":"`)
+// secretOf returns the secret of an allocation, which no call tells, also if its lease has ended.
+func (w *twins) secretOf(holder string) string {
+	k, admin := w.of[0].keys.Pool(DefaultPool), w.of[0].store.Admin
+	if port := admin.HGet(w.Context(), k.Names("web"), holder).Val(); port != "" {
+		holder = port
+	}
+	secret, _ := record(admin.HGet(w.Context(), k.Ports("web"), holder).Val()).text(`"secret":"`)
 	return secret
+}
+
+// callerOf returns who makes a call of this step: each has an id of its own.
+func (w *twins) callerOf(i int) Caller {
+	caller := w.caller
+	caller.RequestID = fmt.Sprint("r", i)
+	return caller
 }
 
 func (w *twins) actForAnother() {
@@ -266,19 +282,42 @@ func (w *twins) owned(a *Allocator, c executor.Call) executor.Call {
 // alone makes a call that has no script of many, so that these meet what it leaves.
 func (w *twins) alone() {
 	name, secret, port := w.name(), w.secret(), 2000+w.rand.IntN(100)
-	choice, cooldown := w.rand.IntN(5), time.Duration(w.rand.IntN(3)*40)*time.Millisecond
+	choice, cooldown := w.rand.IntN(7), time.Duration(w.rand.IntN(3)*40)*time.Millisecond
+	web := Definition{Name: "web", Start: 2000, End: 2099, Cooldown: cooldown}
+	waiting := []Request{{Name: name, Secret: secret, Count: new(90)}}
+	ticket := ticketOf("nobody", 1, waiting)
+	if choice <= 1 && w.undo != nil {
+		choice = 6
+	}
+	if choice == 0 && w.rand.IntN(3) == 0 {
+		web.MaxLease = new(MinLease)
+		w.undo = func(a *Allocator) error {
+			_, _, err := a.Define(w.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2099})
+			return err
+		}
+	}
+	if choice == 1 {
+		w.undo = func(a *Allocator) error { return a.leaveWaitlist(w.Context(), waitlistKey{DefaultPool, "web"}, ticket) }
+	}
 	w.both(func(a *Allocator) string {
 		switch choice {
 		case 0:
-			_, _, err := a.Define(w.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2099, Cooldown: cooldown})
+			_, _, err := a.Define(w.Context(), Caller{}, DefaultPool, web)
 			return fmt.Sprint(err)
-		case 1:
+		case 1: // it waits, but its server is never heard of
+			c := acquisition{pool: DefaultPool, service: "web", requests: waiting, script: lua.Claim, remember: remembered}
+			answer, err := a.try(w.Context(), c, ticket, true)
+			return fmt.Sprint(answer, err)
+		case 2:
 			offer, _, err := offerOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Count: new(3)}, 0)
 			return fmt.Sprint(offer, err)
-		case 2:
-			offer, _, err := offerOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Lease: new(50 * time.Millisecond)}, 0)
-			return fmt.Sprint(offer, err)
 		case 3:
+			offer, _, err := offerOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Lease: new(MinLease)}, 0)
+			return fmt.Sprint(offer, err)
+		case 4:
+			allocation, _, err := claimOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Count: new(3), Lease: new(MinLease)}, 0)
+			return fmt.Sprint(allocation, err)
+		case 5:
 			offer, _, err := offerOne(w.Context(), a, DefaultPool, "web", Request{Name: name, Secret: secret, Labels: `{"a":"b"}`}, 0)
 			return fmt.Sprint(offer, err)
 		}
@@ -373,6 +412,28 @@ func (w *twins) valueOf(store storetest.Store, key string) string {
 		w.Fatalf("%s is a %s", key, kind)
 		return ""
 	}
+}
+
+// What a script of several calls leaves undone, as that of renewals does with blocks, each call does by itself.
+func TestManyLeaveTheRest(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		mustDefine(t, a, "web", 2000, 2199)
+		const calls = 40
+		var held [calls]Allocation
+		for i := range held {
+			held[i] = mustClaim(t, a, Request{Name: fmt.Sprint("n", i), Count: new(2)})
+		}
+		var running sync.WaitGroup
+		for i, h := range held {
+			running.Go(func() {
+				if renewed, err := a.Renew(t.Context(), Caller{}, DefaultPool, "web", h.Name, h.Secret, new(time.Hour)); err != nil || renewed.Port != h.Port {
+					t.Errorf("renewal %d: %v, %v", i, renewed, err)
+				}
+			})
+		}
+		running.Wait()
+	})
 }
 
 // Where a script of several calls fails after its first change, what became of those that change something is unknown, and the answers of

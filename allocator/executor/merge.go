@@ -50,12 +50,12 @@ func shared(batch []*pending) (commands []*pending) {
 	return commands
 }
 
-// isLike reports whether two calls differ in nothing but what is their own.
+// isLike reports whether two calls of one last key differ in nothing but what is their own.
 func (c Call) isLike(other Call) bool {
 	keys, args := c.split()
 	otherKeys, otherArgs := other.split()
-	return c.OwnArgs == other.OwnArgs && slices.Equal(keys.first, otherKeys.first) && slices.Equal(keys.last, otherKeys.last) &&
-		slices.Equal(args.first, otherArgs.first) && slices.Equal(args.last, otherArgs.last)
+	return c.OwnArgs == other.OwnArgs && slices.Equal(keys.first, otherKeys.first) && slices.Equal(args.first, otherArgs.first) &&
+		slices.Equal(args.last, otherArgs.last)
 }
 
 // parts are the keys or the arguments of a call: its own, and those before and behind them that it has in common with others.
