@@ -436,6 +436,42 @@ func TestManyLeaveTheRest(t *testing.T) {
 	})
 }
 
+// A script of several calls leaves all of them to the single one where the service asks for more.
+func TestManyLeaveSomeServices(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, store storetest.Store) {
+		a := newAllocator(store, long)
+		define := func(d Definition) {
+			d.Name, d.Start, d.End = "web", 2000, 2009
+			_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, d)
+			must(t, err)
+		}
+		left := func(state string, calls ...executor.Call) {
+			for i, r := range a.executor.RunAll(t.Context(), calls, len(calls)) {
+				if r != (executor.Result{Answer: longWay}) {
+					t.Errorf("%s: call %d: %v", state, i, r)
+				}
+			}
+		}
+		define(Definition{})
+		rejects, renewals := make([]executor.Call, 2), make([]executor.Call, 2)
+		for i := range 2 {
+			rejects[i] = a.rejectCall(Caller{}, DefaultPool, "web", mustOffer(t, a, "web", fmt.Sprint("offered", i)).Secret, false)
+			held := mustClaim(t, a, Request{Name: fmt.Sprint("held", i)})
+			renewals[i] = a.renewCall(Caller{}, DefaultPool, "web", held.Name, held.Secret, new(time.Hour))
+		}
+		define(Definition{Pick: PickByName})
+		left("a service that picks by name", rejects...)
+		define(Definition{MaxLease: new(time.Minute)})
+		left("a service with bounds", renewals...)
+		define(Definition{})
+		waiting := []Request{{Name: "waits", Secret: "s", Count: new(9)}}
+		_, err := a.try(t.Context(), acquisition{pool: DefaultPool, service: "web", requests: waiting, script: lua.Claim}, ticketOf("one", 1, waiting), true)
+		must(t, err)
+		left("a call waits", rejects...)
+		left("a call waits", renewals...)
+	})
+}
+
 // Where a script of several calls fails after its first change, what became of those that change something is unknown, and the answers of
 // the others stand; one that fails before has changed nothing. A key of another type brings it about.
 func TestManyHalfWritten(t *testing.T) {
