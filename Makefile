@@ -37,15 +37,15 @@ down: ## end what make up started; its data stays in .local
 
 ##@ Check a change: make lint test, which takes some minutes; go test ./handlers tests one package
 
-# Packages wait more than they compute, so four run at a time. The race detector needs a C compiler and the headers of libc. Whether they are there is tried, not guessed.
+# Packages wait more than they compute, so four run at a time.
 .PHONY: test
-test: ## run all tests, with the race detector where there is a C compiler, and on Redis where redis-server is installed
-	@race=-race; \
-	if ! CGO_ENABLED=1 $(GO) build -race -o /dev/null runtime/cgo 2>/dev/null; then \
-		race=; echo "race detector: off, since there is no C compiler"; \
-	fi; \
-	$(GO) test -count=1 -v -run '^TestStores$$' ./allocator/storetest | grep -o 'stores: .*' && \
-	$(GO) test -count=1 -p 4 -timeout 30m $$race ./...
+test: ## run all tests, on Redis where redis-server is installed
+	@$(GO) test -count=1 -v -run '^TestStores$$' ./allocator/storetest | grep -o 'stores: .*'
+	$(GO) test -count=1 -p 4 ./...
+
+.PHONY: test-race
+test-race: ## run them with the race detector, which needs a C compiler and takes several times as long: walks are shorter, and pages and exec left out
+	$(GO) test -count=1 -p 4 -timeout 30m -race -skip '^Test(Exec|Readme|Help|CommandLine)' ./...
 
 .PHONY: lint
 lint: platforms ## check the format and the sense of the Go and Lua code (gofmt, go vet, staticcheck, luacheck, actionlint)
@@ -68,11 +68,9 @@ platforms: ## build the program for Linux, macOS and Windows, amd64 and arm64
 
 ##@ Check more: .ci/run installs what is missing on Debian, and runs all of this except fuzz
 
-# What make test shortens because of the race detector runs here at full length.
 .PHONY: test-faults
 test-faults: build ## let real processes and networks fail under load, FAULTS=1 times, and check that nothing is lost
 	PORTMASTER_TEST_TLS=1 $(GO) test -count=1 ./allocator ./handlers
-	$(GO) test -count=1 -run '^TestManyClients$$' ./cmd/portmaster/systemtest
 	$(GO) test -count=$(FAULTS) -timeout 0 -v -tags faults ./cmd/portmaster/systemtest -program $(abspath $(BIN))/portmaster
 
 .PHONY: check-openapi

@@ -18,8 +18,8 @@ import (
 const connections = 64
 
 var rows = []row{
-	{"CPU per request of offer-accept-release, server and Redis, to that of the plain route", 3.6, "us", cycleToPlain},
-	{"Redis CPU per script of the cycle to that of `return 1`", 9, "us", scriptsToReturn1},
+	{"CPU per request of offer-accept-release, server and Redis, to that of the plain route", 3.3, "us", cycleToPlain},
+	{"Redis CPU of a call of the cycle, among those of 64 clients, to that of `return 1`", 4.5, "us", scriptsToReturn1},
 	{"Redis CPU that events of the history add to the cycle (percent)", 8, "", historyCost},
 	{"Redis CPU of an offer where 48,000 ports are taken to one where none is", 1.3, "us", fullToEmpty},
 	{"Redis CPU of defining a service of 48,000 ports to one of 10", 1.5, "us", largeToSmall},
@@ -29,7 +29,7 @@ var rows = []row{
 	{"Redis CPU of a scrape of 10,000 services, for each of them, to that of an offer", 0.7, "us", scrapeToOffer},
 	{"Redis CPU while 1,000 lines wait on three servers and nothing happens (percent of a core)", 2, "", waitingCPU},
 	{"p99 from a release to the next in each of these lines to p99 of a release and a claim", 3, "ms", handOver},
-	{"p99 to p50 of the cycle", 4, "ms", p99ToP50},
+	{"p99 to p50 of the cycle", 2.5, "ms", p99ToP50},
 	{"p99 of offers while 40,000 allocations are listed again and again to p99 without", 3, "ms", listedToAlone},
 	{"Redis memory per allocation, at 40,000 (bytes)", 350, "", memoryPerAllocation},
 	{"CPU of a token, per request (us)", 1, "", tokenCost},
