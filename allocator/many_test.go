@@ -240,6 +240,9 @@ func (w *twins) renew(n int) {
 		}
 		if w.rand.IntN(3) > 0 {
 			leases[i] = new(time.Duration(1+w.rand.IntN(300)) * time.Millisecond)
+			if w.rand.IntN(4) == 0 {
+				leases[i] = new(MinLease + time.Duration(w.rand.IntN(2))*time.Millisecond)
+			}
 		}
 	}
 	w.calls(n, func(a *Allocator, i int) executor.Call {
@@ -461,8 +464,6 @@ func TestManyLeaveSomeServices(t *testing.T) {
 		}
 		define(Definition{Pick: PickByName})
 		left("a service that picks by name", rejects...)
-		define(Definition{MaxLease: new(time.Minute)})
-		left("a service with bounds", renewals...)
 		define(Definition{})
 		waiting := []Request{{Name: "waits", Secret: "s", Count: new(9)}}
 		_, err := a.try(t.Context(), acquisition{pool: DefaultPool, service: "web", requests: waiting, script: lua.Claim}, ticketOf("one", 1, waiting), true)

@@ -15,7 +15,7 @@ local call = redis.call
 -- include clock: read_clock
 -- include history: add_event
 -- include labels: with_labels
--- include lease_bounds: parse_bounds, too_long
+-- include lease_bounds: lease_of_renewal
 -- include owner: add_holds, check_owner, own_ports
 -- include ports/allocate: allocate
 -- include ports/find: find_allocation
@@ -38,20 +38,11 @@ if secret ~= its_secret then
 end
 local refusal = check_owner(its_owner, owner, must_own, 'port ' .. port)
 if refusal then return refusal end
-local default, longest = parse_bounds(call('HGET', keys.service, 'lease_bounds'))
-if new_lease ~= '0' then
-  local wrong = too_long(new_lease, longest)
-  if wrong then return redis.error_reply('INVALID lease ' .. wrong) end
-  lease = new_lease
-elseif not lease then
-  lease = default
-elseif too_long(lease, longest) then
-  lease = longest
-end
-if not lease then return redis.error_reply('INVALID lease is required: this allocation has none yet') end
+local its_lease, wrong = lease_of_renewal(call('HGET', keys.service, 'lease_bounds'), new_lease, lease)
+if not its_lease then return redis.error_reply('INVALID lease ' .. wrong) end
 
-local ends = string.format('%d', now + lease)
-local record = allocate(keys, name, port, count, created, fence, lease, ends, secret, its_owner, labels)
+local ends = string.format('%d', now + its_lease)
+local record = allocate(keys, name, port, count, created, fence, its_lease, ends, secret, its_owner, labels)
 if its_owner then own_ports(keys, now, add_holds({}, port, count, ends)) end
 if its_owner and its_owner ~= caller then
   add_event(keys.events, 'renewed', name, port, count, fence, its_owner, ends)

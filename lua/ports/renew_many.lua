@@ -8,7 +8,7 @@
 --
 -- answer of each call, in their order:
 --        record  of its allocation
---        0       nothing was changed: call renew.lua, as for a block, labels, a service with bounds, or an error
+--        0       nothing was changed: call renew.lua, as for a block, labels, or an error
 -- errors HALF_WRITTEN as the answer of a call: the script failed after its first change, and what became of the call is
 --        unknown
 --
@@ -16,6 +16,7 @@
 local call = redis.call
 -- include clock: read_clock
 -- include history: add_event
+-- include lease_bounds: lease_of_renewal
 -- include ports/allocate: add_allocation, new_allocations, write_allocations
 -- include ports/find_many: find_ports
 -- include ports/own_lazily: own_all_lazily
@@ -33,7 +34,7 @@ local now = read_clock()
 local answers = {}
 for i = 1, math.floor(#ARGV / 7) do answers[i] = 0 end
 local cooldown, lease_bounds = unpack(call('HMGET', keys.service, 'cooldown', 'lease_bounds'))
-if not cooldown or lease_bounds or call('EXISTS', keys.waitlist) == 1 then return answers end
+if not cooldown or call('EXISTS', keys.waitlist) == 1 then return answers end
 local at, call_of = find_ports(keys, #answers, 4, 7)
 if #at == 0 then return answers end
 
@@ -43,7 +44,7 @@ for k, record in ipairs(call('HMGET', keys.ports, unpack(at))) do
   if record and not is_first_port(record) and is_live(record, now) then
     local asked_secret, asked_lease, caller = unpack(ARGV, 7 * i - 2, 7 * i)
     local name, count, fence, lease, secret, created, its_owner, labels = parse_allocation(record)
-    if asked_lease ~= '0' then lease = asked_lease end
+    lease = lease_of_renewal(lease_bounds, asked_lease, lease)
     if secret == asked_secret and lease and count == 1 and not labels and (not its_owner or its_owner == owner) then
       local ends = string.format('%d', now + lease)
       calls[#calls + 1] = i
