@@ -12,7 +12,7 @@ import (
 // ranges. Nothing is held by it.
 func TestFreePorts(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		a := newAPI(t, store, func(s *settings) { s.allocator.Quarantine = 30 * time.Millisecond })
+		a := newAPI(t, store, func(s *settings) { s.allocator.Quarantine = time.Second })
 		a.post("/v1/services", `{"name":"django","ranges":[{"start":9998,"end":10001},{"start":5000,"end":5003}]}`).want(201)
 		free := func(query string) string {
 			return fmt.Sprint(read[struct{ Ports []int }](a.get("/v1/services/django/free" + query)).Ports)
