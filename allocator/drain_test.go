@@ -142,9 +142,6 @@ func TestManyPortsDrain(t *testing.T) {
 	t.Parallel()
 	const ports = 3000
 	storetest.Each(t, func(t *testing.T, store storetest.Store) {
-		if storetest.Race && store.Mini != nil {
-			t.Skip("with the race detector, which finds nothing in a script, it takes a minute on miniredis")
-		}
 		a := newAllocator(store, long)
 		mustDefine(t, a, "web", 2000, 2000+2*ports)
 		for i := range ports / MaxRequests {

@@ -50,10 +50,7 @@ type drainWalk struct {
 
 func TestDrainWalk(t *testing.T) {
 	t.Parallel()
-	steps := 1500
-	if storetest.Race {
-		steps = 300
-	}
+	const steps = 1500
 	walks := func(t *testing.T, store storetest.Store) {
 		for seed, cooldown := range []time.Duration{0, 400 * time.Millisecond} {
 			a := newAllocator(store, 600*time.Millisecond)
@@ -95,7 +92,7 @@ func (w *drainWalk) walk(steps int) {
 	for _, outcome := range []string{"narrowed", "narrowed around", "refused", "widened", "other: gone", "other: overlap", "taken", "not free",
 		"accepted", "rejected", "rejected in use", "rejected, drains", "rejected in use, drains", "released", "released in use",
 		"released, drains", "released in use, drains", "renewed, drains"} {
-		if w.seen[outcome] == 0 && !storetest.Race {
+		if w.seen[outcome] == 0 {
 			w.t.Errorf("never seen: %s, of %v", outcome, w.seen)
 		}
 	}

@@ -34,14 +34,10 @@ func TestManyAreAsOneByOne(t *testing.T) {
 				_, _, err := a.Define(t.Context(), Caller{}, DefaultPool, Definition{Name: "web", Start: 2000, End: 2099})
 				return fmt.Sprint(err)
 			})
-			steps, most := 120, 600
-			if storetest.Race { // there is nothing in a script that it could find
-				steps, most = 60, 60
-			}
-			for n := 0; n < steps || n < most && w.unseen() != nil; n++ {
+			for n := 0; n < 120 || n < 600 && w.unseen() != nil; n++ {
 				w.step()
 			}
-			if unseen := w.unseen(); unseen != nil && !storetest.Race {
+			if unseen := w.unseen(); unseen != nil {
 				t.Errorf("never seen: %q", unseen)
 			}
 		})

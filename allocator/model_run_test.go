@@ -28,9 +28,6 @@ func TestModel(t *testing.T) {
 	all := &run{seen: map[string]int{}}
 	var both sync.WaitGroup
 	onMini, onRedis := *modelCalls, *modelCalls
-	if storetest.Race { // there is nothing in a script that it could find
-		onMini /= 8
-	}
 	round := func() {
 		both.Go(func() {
 			t.Run("miniredis", func(t *testing.T) { all.add(walk(t, storetest.Mini, onMini, replay)) })
