@@ -153,15 +153,13 @@ func (a *Allocator) release(ctx context.Context, caller Caller, pool, service, h
 			Detail: "send the allocation's secret in Portmaster-Secret, or its ETag in If-Match"}
 	}
 	k := a.keys.Pool(pool)
+	which := proof.which(holder)
 	if proof.Secret == "" && !inUse {
-		if answer, err := a.write(ctx, a.plainRelease(caller, pool, service, holder, proof.Fences)); err != nil || answer != longWay {
+		if answer, err := a.write(ctx, a.plainRelease(caller, pool, service, which)); err != nil || answer != longWay {
 			return true, a.notGone(ctx, pool, err)
 		}
 	}
-	args := a.withEvents(caller, service, proof.Secret, a.rests(inUse), holder)
-	for _, fence := range proof.Fences {
-		args = append(args, fence)
-	}
+	args := append(a.withEvents(caller, service, proof.Secret, a.rests(inUse)), which...)
 	answer, err := a.runOwned(ctx, pool, caller, k.Call(lua.Release, service, proof.Secret, args...), a.write)
 	return answer == int64(1), a.notGone(ctx, pool, err)
 }
@@ -174,18 +172,24 @@ func (a *Allocator) rests(inUse bool) any {
 	return ""
 }
 
-// plainRelease returns the call of the script of few keys that serves most releases: of a port or name, and the fences of which it
-// must have one, if there are any. Those with more than one fence run each by itself.
-func (a *Allocator) plainRelease(caller Caller, pool, service, holder string, fences []int64) executor.Call {
+// which returns what scripts are told of the allocation that is meant: its port or name, and the fences of which it must have one; ""
+// if any will do.
+func (p Proof) which(holder string) []any {
+	if len(p.Fences) == 0 {
+		return []any{holder, ""}
+	}
+	which := []any{holder}
+	for _, fence := range p.Fences {
+		which = append(which, fence)
+	}
+	return which
+}
+
+// plainRelease returns the call of the script of few keys that serves most releases. Those with more than one fence run each by itself.
+func (a *Allocator) plainRelease(caller Caller, pool, service string, which []any) executor.Call {
 	k := a.keys.Pool(pool)
-	call := k.Call(lua.ReleasePlain, service, "", a.withEvents(caller, holder)...)
-	for _, fence := range fences {
-		call.Args = append(call.Args, fence)
-	}
-	if len(fences) == 0 {
-		call.Args = append(call.Args, "")
-	}
-	if len(fences) <= 1 {
+	call := k.Call(lua.ReleasePlain, service, "", a.withEvents(caller, which...)...)
+	if len(which) == 2 {
 		call.Many, call.OwnArgs = lua.ReleaseMany, len(call.Args)
 	}
 	k.AddOwner(&call, caller.Owner)

@@ -5,8 +5,8 @@
 --        fresh ZSET, run_lengths ZSET, heartbeats ZSET, waitlists ZSET, offer STRING (of the secret), events STREAM,
 --        labels HASH, rest HASH; of an owner: owned ZSET
 -- ARGV   events, request, service, the secret that the allocation must have ('': any), how long the ports rest that
---        are still in use (ms; '': they are not), port or name, then the fences of which it must have one (none: any);
---        of an owner, last: owner, '1' if without the secret the allocation must be its
+--        are still in use (ms; '': they are not), port or name, then the fences of which it must have one (one of '':
+--        any); of an owner, last: owner, '1' if without the secret the allocation must be its
 --
 -- answer 1  released
 --        0  it was released already with this secret, a short while ago
@@ -51,7 +51,7 @@ if secret ~= '' and secret ~= its_secret then
 end
 local refusal = check_owner(its_owner, owner, secret == '' and must_own or '0', 'port ' .. port)
 if refusal then return refusal end
-local matches = #ARGV == 6
+local matches = ARGV[7] == ''
 for i = 7, #ARGV do
   matches = matches or ARGV[i] == fence
 end
